@@ -1,0 +1,112 @@
+"""Run a .mar in this process: the same files, loaded by TorchServe's own loader, without its server."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ts.context import RequestProcessor
+from ts.model_loader import TsModelLoader
+
+from mar import read_manifest
+
+OK = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client would get: HTTP status and body; the body of a refusal says why."""
+
+    status: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was answered and not refused."""
+        return self.status == OK
+
+
+class Engine:
+    """An opened archive. Close it, or use it in a `with`: its files lie in a folder of their own."""
+
+    def __init__(self, path: Path) -> None:
+        """Unpack and load the archive; BadArchive, and whatever its handler raises, comes through."""
+        model = read_manifest(path)["model"]
+        # Deleted at close, or at the latest when the process ends.
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{model['modelName']}-")
+        try:
+            folder = Path(self._folder.name).resolve()
+            with zipfile.ZipFile(path) as mar:
+                mar.extractall(folder)
+            with _only(folder):
+                self._service = TsModelLoader().load(model["modelName"], str(folder), model["handler"])
+        except BaseException:
+            self.close()
+            raise
+
+    def predict(self, bodies: Sequence[bytes]) -> list[Answer]:
+        """Answer one batch: each of the bodies as if it had come alone by `curl -T`."""
+        return self.answer([{"body": body} for body in bodies])
+
+    def answer(
+        self, rows: Sequence[dict[str, Any]], headers: Sequence[dict[str, Any]] | None = None
+    ) -> list[Answer]:
+        """Answer one batch of requests: their fields, and the HTTP headers that came with each."""
+        context = self._service.context
+        context.request_processor = [RequestProcessor(h) for h in headers or [{} for _ in rows]]
+        bodies = self._service._entry_point(list(rows), context)
+        return [Answer(context.get_response_status(i)[0], body) for i, body in enumerate(bodies)]
+
+    def close(self) -> None:
+        """Delete the unpacked files."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def _only(folder: Path) -> Iterator[None]:
+    """Let imports see the folder and what is installed, nothing else; and leave no module behind.
+
+    Two archives have modules of the same names, and a module left out of an archive must be missed
+    even where the repository has it.
+    """
+    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    hidden = {name: module for name, module in sys.modules.items() if not _is_installed(module, installed)}
+    path = sys.path
+    for name in hidden:
+        del sys.modules[name]
+    sys.path = [str(folder), *(p for p in path if p and _is_below(Path(p).resolve(), installed))]
+    try:
+        yield
+    finally:
+        sys.path = path
+        for name in [n for n, module in sys.modules.items() if _is_below(_file(module), [folder])]:
+            del sys.modules[name]
+        sys.modules.update(hidden)
+
+
+def _is_installed(module: ModuleType, installed: list[Path]) -> bool:
+    file = _file(module)
+    return module.__name__ == "__main__" or file is None or _is_below(file, installed)
+
+
+def _file(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if isinstance(file, str) else None
+
+
+def _is_below(path: Path | None, folders: list[Path]) -> bool:
+    return path is not None and any(path.is_relative_to(folder) for folder in folders)

@@ -1,0 +1,41 @@
+"""The .mar file: a zip with the archive's files and, in MAR-INF/MANIFEST.json, what each of them is."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+
+
+class BadArchive(ValueError):
+    """A .mar that is missing, damaged or no archive at all; the text says which and the remedy."""
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Check that every member of the archive can be read, and return its manifest. Raises BadArchive."""
+    if not path.exists():
+        raise BadArchive(f"there is no archive {path}; build it with: make archive")
+    try:
+        with zipfile.ZipFile(path) as mar:
+            damaged = mar.testzip()
+            manifest = json.loads(mar.read(MANIFEST))
+    except KeyError as error:
+        raise BadArchive(
+            f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
+        ) from error
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive") from error
+    if damaged:
+        raise BadArchive(f"{path} is damaged in {damaged}; build it again: rm {path} && make archive")
+    return _with_model(manifest, path)
+
+
+def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
+    match manifest:
+        case {"model": {"modelName": str(), "handler": str()}}:
+            return dict(manifest)
+        case _:
+            raise BadArchive(f"the manifest of {path} names no model and handler; build it: make archive")

@@ -1,0 +1,37 @@
+"""From one request, as TorchServe hands it over, to the bytes of its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from images import SEND, BadImage
+
+RAW_BODY = "body"
+FORM = "application/x-www-form-urlencoded"
+
+
+def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes:
+    """Return the picture of a request: its raw body, or its one form field of whatever name.
+
+    Raises BadImage where there is none, where it is no bytes, or where there are several.
+    """
+    if RAW_BODY in row:
+        return _as_bytes(row[RAW_BODY])
+    if (content_type or "").lower().startswith(FORM):
+        # The server reads such a body as text fields, up to its first line break: it is gone.
+        raise BadImage(
+            f"the picture came as {FORM}, which cannot hold one; send it with curl -T FILE, or with "
+            "the header Content-Type: application/octet-stream"
+        )
+    if len(row) > 1:
+        raise BadImage(f"the form has the fields {', '.join(sorted(row))}; send one picture a request")
+    return _as_bytes(next(iter(row.values()), b""))
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if isinstance(value, str):  # a text/* body, where decode_input_request is on
+        return value.encode("utf-8")
+    raise BadImage(f"the request holds JSON ({type(value).__name__}), no picture; {SEND}")

@@ -1,0 +1,144 @@
+"""One TorchServe of this checkout: its folder, its processes, and what is known of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from java import Java
+from settings import Settings
+
+# Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
+STOP_GRACE = 20.0
+# One arithmetic thread a worker: two workers with two threads each fight over two cores.
+WORKER_THREADS = "1"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started TorchServe: its Java process, and what it serves where."""
+
+    pid: int
+    created: float  # the process's start, seconds since 1970: a pid alone may have gone to another
+    scratch: str    # its TMPDIR: sockets, unpacked models
+    inference: str
+    management: str
+    model: str
+    archive: str
+    archive_sha256: str
+
+
+class Instance:
+    """The folder in which one TorchServe runs: settings as started, logs, and who it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.logs = self.folder / "logs"
+        self._state = self.folder / "server.json"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second start or stop in the same folder waiting until this one is done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def running(self) -> Running | None:
+        """Return the TorchServe that runs here, None where there is none."""
+        state = self._read()
+        return state if state is not None and process_of(state) is not None else None
+
+    def _read(self) -> Running | None:
+        try:
+            return Running(**json.loads(self._state.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def start(self, settings: Settings, java: Java, archive: Path, model: str, sha256: str) -> Running:
+        """Start TorchServe with the archive and return at once: it is not ready yet."""
+        self._clear()
+        self.logs.mkdir(parents=True)
+        config = self.folder / "config.properties"
+        config.write_text(settings.text, encoding="utf-8")
+        # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
+        # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
+        scratch = tempfile.mkdtemp(prefix="torchserve-")
+        command = [
+            *(sys.executable, "-m", "ts.model_server", "--start", "--ncs"),
+            *("--ts-config", str(config)),
+            *("--model-store", str(archive.resolve().parent)),
+            *("--models", f"{model}={archive.name}"),
+        ]
+        environ = worker_environment(os.environ, java, scratch, self.logs)
+        with (self.logs / "console.log").open("wb") as console:
+            subprocess.run(
+                command, cwd=self.folder, env=environ, check=True, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        pid = int((Path(scratch) / ".model_server.pid").read_text(encoding="ascii"))
+        state = Running(
+            pid, psutil.Process(pid).create_time(), scratch,
+            settings.inference, settings.management, model, str(archive), sha256,
+        )  # fmt: skip
+        self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        return state
+
+    def _clear(self) -> None:
+        """Remove what an earlier server left, had it not the time to end as it should."""
+        shutil.rmtree(self.logs, ignore_errors=True)
+        if (left := self._read()) is not None:
+            shutil.rmtree(left.scratch, ignore_errors=True)
+        self._state.unlink(missing_ok=True)
+
+    def stop(self) -> bool:
+        """End TorchServe and its workers; return whether there was one."""
+        state = self.running()
+        if state is None:
+            return False
+        server = psutil.Process(state.pid)
+        family = [*server.children(recursive=True), server]
+        server.terminate()
+        _, alive = psutil.wait_procs(family, timeout=STOP_GRACE)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive)
+        shutil.rmtree(state.scratch, ignore_errors=True)
+        self._state.unlink(missing_ok=True)
+        return True
+
+
+def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:
+    """Return the environment for TorchServe: the caller's, without what would change the archive."""
+    # PYTHONPATH would shadow the archive's own modules, TS_CONFIG_FILE the settings given.
+    kept = {key: value for key, value in environ.items() if key not in {"PYTHONPATH", "TS_CONFIG_FILE"}}
+    return kept | {
+        "JAVA_HOME": str(java.home),
+        "TMPDIR": scratch,  # Python's and
+        "TEMP": scratch,    # Java's temporary folder: shared, two servers stop each other
+        "LOG_LOCATION": str(logs),
+        "METRICS_LOCATION": str(logs),
+        "OMP_NUM_THREADS": WORKER_THREADS,
+    }
+
+
+def process_of(state: Running) -> psutil.Process | None:
+    """Return the server's Java process, None where it has ended."""
+    try:
+        process = psutil.Process(state.pid)
+        same = abs(process.create_time() - state.created) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,58 @@
+"""Which ports are free, and which process holds one that is not."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+
+
+class PortTaken(RuntimeError):
+    """A port that TorchServe needs is held by another process; the text says which."""
+
+
+def check_free(ports: Iterable[int]) -> None:
+    """Raise PortTaken for the first port on which no server could listen."""
+    for port in ports:
+        if (problem := why_not(port)) is not None:
+            raise PortTaken(f"{problem}; serve on other ports: make serve PORT=9080")
+
+
+def why_not(port: int) -> str | None:
+    """Say why no server can listen on this port of the loopback address; None where one can."""
+    with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT is free, one with a listener is not.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} is taken by {holder(port)}"
+            return f"port {port} cannot be opened ({error.strerror})"
+    return None
+
+
+def holder(port: int) -> str:
+    """Name the process that listens on a port, as far as this user may know it."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        connections = []
+    for connection in connections:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+        if listens and connection.pid:
+            return _named(connection.pid)
+    return "a process of another user"
+
+
+def _named(pid: int) -> str:
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return f"process {pid}"
+    shown = 60
+    return f"process {pid} ({command if len(command) <= shown else command[:shown] + '...'})"

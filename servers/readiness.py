@@ -1,0 +1,116 @@
+"""When a TorchServe is ready: every wanted worker is, and a real picture is answered rightly.
+
+TorchServe's own /ping says Healthy while its workers still load, or die and are started again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from instance import Running, process_of
+
+POLL = 0.1  # seconds between two questions
+ANSWER = 10.0  # seconds for one answer
+DIED = "Backend worker process died."
+# A worker that has started goes on to have its model loaded; anything else is its end.
+LOAD_FAILED = re.compile(r"State change WORKER_STARTED -> WORKER_(?!MODEL_LOADED)")
+TRACEBACK = "Traceback (most recent call last):"
+WORDS_LATER = 1.0  # seconds by which a worker's output may reach its log after its death
+# What log4j writes before each line of a worker: time, level, the worker's name, the logger.
+LOG_PREFIX = re.compile(r"^\S+ \[\w+ *\] (\S+)-std(?:out|err) MODEL_LOG - ")
+
+
+class NotReady(RuntimeError):
+    """TorchServe ended, a worker died, or an answer was wrong; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A real picture, and the answer that it must get."""
+
+    picture: Path
+    answer: str
+
+
+def workers_of(management: str, model: str) -> tuple[int, int]:
+    """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer."""
+    try:
+        [described] = requests.get(f"{management}/models/{model}", timeout=ANSWER).json()
+    except (requests.RequestException, ValueError):
+        return 0, 1
+    return sum(w["status"] == "READY" for w in described["workers"]), int(described["minWorkers"])
+
+
+def ask(inference: str, model: str, body: bytes) -> tuple[int, str]:
+    """Return status and text of the answer to one picture."""
+    reply = requests.put(f"{inference}/predictions/{model}", data=body, timeout=ANSWER)
+    return reply.status_code, reply.text
+
+
+def wait_until_ready(state: Running, logs: Path, known: Known, timeout: float) -> None:
+    """Return when the server of `state` is ready; raise NotReady as soon as it cannot become so."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if process_of(state) is None:
+            raise NotReady(f"TorchServe ended while it started:\n{tail(logs / 'console.log')}")
+        if LOAD_FAILED.search(_text(logs / "ts_log.log")):
+            time.sleep(WORDS_LATER)
+            words = last_words(logs / "model_log.log")
+            raise NotReady(f"a worker died while it loaded the model: {_error_in(words)}\n{words}")
+        ready, wanted = workers_of(state.management, state.model)
+        if ready >= wanted:
+            check_answer(state, known)
+            return
+        time.sleep(POLL)
+    raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
+
+
+def check_answer(state: Running, known: Known) -> None:
+    """Raise NotReady where the known picture does not get its answer."""
+    try:
+        status, text = ask(state.inference, state.model, known.picture.read_bytes())
+    except requests.RequestException as error:
+        raise NotReady(f"{state.inference} does not answer: {error}") from error
+    if (status, text) != (requests.codes.ok, known.answer):
+        raise NotReady(f"{known.picture} must be answered by {known.answer}, got {status}: {text}")
+
+
+def last_words(log: Path) -> str:
+    """Return what the first worker that died wrote from its first traceback on, as it wrote it."""
+    worker = None
+    words: list[str] = []
+    for line in _text(log).splitlines():
+        found = LOG_PREFIX.match(line)
+        if found is None:
+            continue
+        text = line[found.end():]
+        if worker is None and text.startswith(TRACEBACK):
+            worker = found[1]
+        if worker == found[1]:
+            if words and (not text or DIED in text):  # what follows was caused by it, or is the next try
+                break
+            words.append(text)
+    return "\n".join(words) or tail(log) or "it left no word"
+
+
+def _error_in(words: str) -> str:
+    """Return the line of a traceback that names the error: the first one behind the indented frames."""
+    lines = words.splitlines()
+    return next((line for line in lines[1:] if not line.startswith(" ")), lines[0])
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(_text(log).splitlines()[-lines:])
+
+
+def _text(log: Path) -> str:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Make the environment VENV and install a lock file into it:  setup/venv.sh VENV LOCK
+# TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index.
+set -eu
+venv=$1
+lock=$2
+here=$(dirname "$0")
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+is_python_3_11() {
+    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3.11 python3}; do
+        if is_python_3_11 "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    found=$("${PYTHON:-python3}" --version 2>&1 || true)
+    fail "Python 3.11 is needed, found: ${found:-none}. Install it, or name it: make PYTHON=/path/to/python3.11"
+}
+
+# Debian and Ubuntu cut pip out of Python's venv into a package of its own. Its wheel can be had by
+# any user, without installing the package.
+borrow_pip() {
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    (cd "$scratch" && apt-get download -q python3-pip-whl >/dev/null 2>&1 && dpkg -x ./*.deb .) ||
+        fail "this Python cannot make environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"
+    "$1" -m venv --without-pip "$venv"
+    wheel=$(echo "$scratch"/usr/share/python-wheels/pip-*.whl)
+    "$venv/bin/python" "$wheel/pip" install --quiet --no-index "$wheel"
+}
+
+make_venv() {
+    python=$(find_python)
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv "$venv"
+    else
+        borrow_pip "$python"
+    fi
+}
+
+install_lock() {
+    echo "installing $lock into $venv"
+    case ${TORCH:-} in
+    "") "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock" ;;
+    cpu)
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/../requirements/uv.txt"
+        "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu -r "$lock"
+        ;;
+    *) fail "TORCH=$TORCH is not known; leave it out, or say TORCH=cpu" ;;
+    esac
+}
+
+[ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+install_lock

@@ -1,0 +1,86 @@
+"""What the tests share: the real archive, opened in this process and behind a real TorchServe."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from contract import Contract
+from engine import Engine
+from ports import why_not
+from settings import PORT_KEYS
+
+ROOT = Path(__file__).parent.parent
+IMAGES = Path(__file__).parent / "images"
+DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A TorchServe that a test started: its addresses, its folder, what its start printed."""
+
+    inference: str
+    management: str
+    port: int
+    run: Path
+    printed: str
+
+    @property
+    def predictions(self) -> str:
+        """The address that answers pictures."""
+        return f"{self.inference}/predictions/convnet"
+
+
+def make(*arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a person would; variables go by the environment."""
+    # make hands its own flags and variables to what it runs, these tests among them.
+    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    command = ["make", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def free_port() -> int:
+    """Return the first of five ports that are free, at random: test runs do not meet."""
+    while True:
+        first = random.randrange(20_000, 30_000)  # noqa: S311 no secret
+        if not any(why_not(port) for port in range(first, first + len(PORT_KEYS))):
+            return first
+
+
+@pytest.fixture(scope="session")
+def archive() -> Path:
+    """The archive that `make archive` built."""
+    built = ROOT / "model_store" / "convnet.mar"
+    assert built.exists(), "build it first: make archive"
+    return built
+
+
+@pytest.fixture(scope="session")
+def engine(archive):
+    """The archive, opened in this process."""
+    with Engine(archive) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """The contract that the archive carries."""
+    return Contract.from_file(ROOT / "model" / "model-config.yaml")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A real TorchServe with the archive, one for all tests that do not harm it."""
+    run = tmp_path_factory.mktemp("run")
+    port = free_port()
+    done = make("serve", RUN=str(run), PORT=str(port))
+    assert done.returncode == 0, done.stderr
+    yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", port, run, done.stdout)
+    make("stop", RUN=str(run))

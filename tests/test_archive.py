@@ -1,0 +1,180 @@
+"""The archive is the unit: complete, alone, and built only when something changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from conftest import DIGITS, ROOT, make
+from engine import Engine
+from mar import BadArchive, read_manifest
+
+# Loads an unpacked archive with TorchServe's loader and prints the answer to a picture.
+LOAD_AND_ANSWER = """
+import sys
+from pathlib import Path
+from ts.context import RequestProcessor
+from ts.model_loader import TsModelLoader
+folder, picture = sys.argv[1:]
+service = TsModelLoader().load("convnet", folder, "convnet_handler.py")
+service.context.request_processor = [RequestProcessor({})]
+print(service._entry_point([{"body": Path(picture).read_bytes()}], service.context)[0])
+"""
+
+
+def without(archive, member, target):
+    """Copy an archive, leaving one member out."""
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(target, "w") as part:
+        for info in whole.infolist():
+            if info.filename != member:
+                part.writestr(info, whole.read(info))
+    return target
+
+
+def members(archive):
+    with zipfile.ZipFile(archive) as mar:
+        return set(mar.namelist())
+
+
+def test_archive_runs_without_the_repository(archive, tmp_path):
+    """A module left out of the archive fails here, not in a worker's log."""
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(archive) as mar:
+        mar.extractall(unpacked)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(DIGITS["9"])
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(unpacked)}
+    command = [sys.executable, "-c", LOAD_AND_ANSWER, str(unpacked), str(picture)]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "9"
+
+
+@pytest.mark.parametrize("module", ["images.py", "contract.py", "request_body.py", "convnet.py"])
+def test_missing_module_is_missed(archive, module, tmp_path):
+    """A module left out is not taken from the repository, which these tests can import."""
+    with pytest.raises((ImportError, RuntimeError)):
+        Engine(without(archive, module, tmp_path / "convnet.mar"))
+
+
+def test_two_archives_run_side_by_side(archive, tmp_path):
+    """Archives whose modules have the same names do not meet, and leave nothing behind."""
+    other = tmp_path / "other.mar"
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(other, "w") as changed:
+        for info in mar.infolist():
+            data = mar.read(info)
+            if info.filename == "model-config.yaml":
+                data = data.replace(b'labels: ["0"', b'labels: ["zero"')
+            changed.writestr(info, data)
+    before = set(sys.modules), list(sys.path)
+    with Engine(archive) as one, Engine(other) as two:
+        assert one.predict([DIGITS["0"]])[0].body == "0"
+        assert two.predict([DIGITS["0"]])[0].body == "zero"
+        assert one.predict([DIGITS["0"]])[0].body == "0"
+    assert not {"convnet_handler"} & (set(sys.modules) - before[0])
+    assert sys.path == before[1]
+
+
+def test_labels_that_are_not_the_models_are_refused(archive, tmp_path):
+    """A contract with nine labels for ten outputs stops the load, before any answer is wrong."""
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(tmp_path / "nine.mar", "w") as changed:
+        for info in mar.infolist():
+            data = mar.read(info)
+            if info.filename == "model-config.yaml":
+                data = data.replace(b'"8", "9"]', b'"8"]')
+            changed.writestr(info, data)
+    with pytest.raises(ValueError, match=r"with \(1, 10\) values, but model-config.yaml has 9 labels"):
+        Engine(tmp_path / "nine.mar")
+
+
+@pytest.mark.parametrize(
+    ("make_bad", "sentence"),
+    [
+        (lambda *_: None, "there is no archive"),
+        (lambda path, _: path.write_bytes(b""), "is damaged"),
+        (lambda path, _: path.write_bytes(b"PK\3\4 no zip at all"), "is damaged"),
+        (lambda path, good: path.write_bytes(good.read_bytes()[:50_000]), "is damaged"),
+        (lambda path, good: path.write_bytes(flipped(good.read_bytes())), "is damaged in convnet.pth"),
+        (lambda path, good: without(good, "MAR-INF/MANIFEST.json", path), "it is no model archive"),
+        (lambda path, _: manifest_only(path, "{}"), "names no model and handler"),
+        (lambda path, _: manifest_only(path, "no json"), "is damaged"),
+    ],
+    ids=["missing", "empty", "no-zip", "cut", "flipped", "no-manifest", "empty-manifest", "no-json"],
+)
+def test_bad_archive_is_refused(archive, tmp_path, make_bad, sentence):
+    """Each kind of damage has its sentence, with the remedy."""
+    bad = tmp_path / "bad.mar"
+    make_bad(bad, archive)
+    with pytest.raises(BadArchive, match=sentence) as refused:
+        read_manifest(bad)
+    assert "make archive" in str(refused.value)
+
+
+def flipped(data):
+    """Turn a byte in the middle, which lies in the weights."""
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0xFF]) + data[len(data) // 2 + 1 :]
+
+
+def manifest_only(path, text):
+    with zipfile.ZipFile(path, "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", text)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A function that makes another checkout of the files that git knows, with this environment."""
+
+    def copy(name):
+        target = tmp_path / name
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for file in known.splitlines():
+            if (ROOT / file).is_file():  # git lists what was deleted and not yet committed, too
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, target / file)
+        (target / ".venv").symlink_to(ROOT / ".venv")
+        return target
+
+    return copy
+
+
+def test_nothing_is_rebuilt_that_did_not_change(checkout):
+    """A second `make archive` builds nothing; a touched input, or another VERSION, does."""
+    copy = checkout("copy")
+    mar = copy / "model_store" / "convnet.mar"
+    assert make("archive", cwd=copy).returncode == 0
+    built = mar.stat().st_mtime_ns
+    make("archive", cwd=copy)
+    assert mar.stat().st_mtime_ns == built
+    for name in ("handler/images.py", "model/model-config.yaml", "model/convnet.pth"):
+        (copy / name).touch()
+        make("archive", cwd=copy)
+        assert mar.stat().st_mtime_ns > built, name
+        built = mar.stat().st_mtime_ns
+    make("archive", cwd=copy, VERSION="2.0")
+    assert read_manifest(mar)["model"]["modelVersion"] == "2.0"
+
+
+def test_parallel_builds_do_not_disturb_each_other(archive, checkout, tmp_path):
+    """Eight builds at once, in as many checkouts with one temporary folder, are all complete."""
+    copies = [checkout(f"copy-{n}") for n in range(8)]
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with ThreadPoolExecutor(len(copies)) as pool:
+        builds = list(pool.map(lambda copy: make("archive", cwd=copy, TMPDIR=str(shared)), copies))
+    for copy, build in zip(copies, builds, strict=True):
+        assert build.returncode == 0, build.stderr
+        assert members(copy / "model_store" / "convnet.mar") == members(archive)
+
+
+def test_manifest_says_what_is_inside(archive):
+    """Every file that the manifest names is a member."""
+    with zipfile.ZipFile(archive) as mar:
+        model = json.loads(mar.read("MAR-INF/MANIFEST.json"))["model"]
+    named = {model[key] for key in ("handler", "modelFile", "serializedFile", "configFile")}
+    assert named <= members(archive)

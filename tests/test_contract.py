@@ -1,0 +1,69 @@
+"""model-config.yaml says what the model eats, or is refused with the key and the remedy."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torchvision import transforms
+
+from conftest import ROOT
+from contract import BadContract, Contract
+
+CONFIG = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("input.color", "gray", "input.color is 'gray'; use one of grayscale, rgb"),
+        ("input.size", [28], "input.size is [28]; write [height, width] in pixels"),
+        ("input.size", [28, 0], "input.size is [28, 0]; write [height, width] in pixels"),
+        ("input.mean", None, "input.mean is None; write a list of 1 numbers"),
+        ("input.mean", [0.1, 0.2, 0.3], "input.mean has 3 values, but grayscale has 1 channels"),
+        ("input.std", ["x"], "input.std is ['x']; write a list of 1 numbers"),
+        ("input.std", [0.0], "input.std is [0.0]; each deviation is above 0"),
+        ("input.maen", [0.1], "input.maen is not known; did you mean 'mean'?"),
+        ("input.crop", 224, "input.crop is not known; known are color, size, mean, std"),
+        ("labels", [], "labels is []; list one name an output of the model"),
+        ("labels", [0, 1], "the label 0 is no text; put it in quotes"),
+        ("input", None, "there is no section 'input'; it needs color, size, mean, std"),
+    ],
+)
+def test_wrong_contract_is_refused(path, value, sentence):
+    """Each mistake is named by its key, with what stands there and what to write."""
+    config = copy.deepcopy(CONFIG)
+    *sections, key = path.split(".")
+    place = config[sections[0]] if sections else config
+    place[key] = value
+    with pytest.raises(BadContract) as refused:
+        Contract.from_config(config)
+    assert str(refused.value) == sentence
+
+
+def test_empty_file_is_refused(tmp_path):
+    """An empty YAML file is no contract."""
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(BadContract, match="there is no section 'input'"):
+        Contract.from_file(tmp_path / "empty.yaml")
+
+
+def test_every_grey_level_is_scaled_as_torchvision_does(contract):
+    """All 256 levels have torchvision's value to the bit: both work in float32, in the same order."""
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    reference = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(contract.mean, contract.std)]
+    )
+    assert torch.equal(torch.from_numpy(contract.normalize(levels)), reference(levels))
+
+
+def test_three_channels_are_scaled_each_by_its_own():
+    """An RGB contract gives (N, 3, H, W) with a mean and deviation for each channel."""
+    rgb = {"color": "rgb", "size": [4, 5], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    contract = Contract.from_config({"input": rgb, "labels": ["a", "b"]})
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(rgb["mean"], rgb["std"])])
+    scaled = torch.from_numpy(contract.normalize(np.stack([pixels, pixels])))
+    assert scaled.shape == (2, *contract.shape)
+    assert torch.equal(scaled[1], reference(pixels))

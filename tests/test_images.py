@@ -1,0 +1,172 @@
+"""Pixels are torchvision's where it defines them, and what a person sees where it does not."""
+
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from conftest import DIGITS
+from contract import Contract
+from images import MAX_PIXELS, BadImage, read_pixels
+from mnist import load_test
+from pictures import VARIANTS, bad_pictures, chalk, encoded, enlarged, opened, png_of, sixteen_bits, tinted
+
+# Files on whose pixels torchvision's definition has its say: opaque, upright, 8 bits a channel.
+DEFINED = [
+    "png", "png-250", "png-rgb", "png-rgba", "png-grey-alpha", "png-palette", "png-1-bit", "jpeg",
+    "jpeg-progressive", "jpeg-cmyk", "mpo", "webp", "webp-animated", "bmp", "gif", "gif-animated", "tiff",
+    "tiff-lzw", "tiff-pages",
+]  # fmt: skip
+
+
+def tensor_of(body: bytes, contract: Contract) -> torch.Tensor:
+    return torch.from_numpy(contract.normalize(read_pixels(body, contract)))
+
+
+def torchvisions(body: bytes, contract: Contract) -> torch.Tensor:
+    steps = [
+        transforms.Grayscale(),
+        transforms.Resize((contract.height, contract.width)),
+        transforms.ToTensor(),
+        transforms.Normalize(contract.mean, contract.std),
+    ]
+    return transforms.Compose(steps)(opened(body))
+
+
+@pytest.mark.parametrize("variant", DEFINED)
+@pytest.mark.parametrize("digit", ["2", "8"])
+def test_values_are_torchvisions(variant, digit, contract):
+    """The tensor is the one of Grayscale, Resize, ToTensor and Normalize on the same file."""
+    body = VARIANTS[variant](opened(DIGITS[digit]))
+    torch.testing.assert_close(tensor_of(body, contract), torchvisions(body, contract), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (27, 29), (640, 480), (1000, 30)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_any_size_is_resized_as_torchvision_does(size, mode, contract):
+    """Smaller, larger, narrow and wide pictures of noise have torchvision's values."""
+    shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+    noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    body = encoded(Image.fromarray(noise), "PNG")
+    torch.testing.assert_close(tensor_of(body, contract), torchvisions(body, contract), rtol=0, atol=1e-6)
+
+
+def test_every_test_image_keeps_its_grey_levels(contract):
+    """A picture that has the contract's size and colour reaches the model unchanged, all 10,000 of them."""
+    for image in load_test()[0]:
+        body = encoded(Image.fromarray(image), "BMP")
+        assert np.array_equal(read_pixels(body, contract)[..., 0], image)
+
+
+def test_rgb_contract_keeps_the_colours():
+    """A contract of three channels gets three, resized as torchvision does."""
+    rgb = {"color": "rgb", "size": [20, 30], "mean": [0.5] * 3, "std": [0.5] * 3}
+    contract = Contract.from_config({"input": rgb, "labels": ["a"]})
+    image = tinted(enlarged(opened(DIGITS["3"])))
+    reference = np.asarray(transforms.Resize((20, 30))(image))
+    assert np.array_equal(read_pixels(encoded(image, "PNG"), contract), reference)
+
+
+def test_exif_orientation_is_honoured(contract):
+    """A picture lying on its side that says so is turned upright; JPEG costs it a few grey levels."""
+    image = enlarged(opened(DIGITS["4"]))
+    turned = read_pixels(VARIANTS["jpeg-turned-by-exif"](opened(DIGITS["4"])), contract)
+    upright = read_pixels(encoded(image, "PNG"), contract)
+    assert np.abs(turned.astype(int) - upright).max() < 10
+
+
+def test_broken_exif_spoils_no_picture(contract):
+    """A picture whose EXIF block is nonsense is shown as it lies."""
+    image = opened(DIGITS["4"])
+    body = encoded(image, "JPEG", quality=95, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
+    assert np.abs(read_pixels(body, contract)[..., 0].astype(int) - np.asarray(image)).max() < 40
+
+
+def test_dark_ink_on_nothing_lies_on_white_paper(contract):
+    """Transparency is white where the ink is dark."""
+    ink = opened(DIGITS["5"])
+    dark = Image.merge("LA", [Image.new("L", ink.size, 0), ink])
+    assert np.array_equal(read_pixels(encoded(dark, "PNG"), contract)[..., 0], 255 - np.asarray(ink))
+
+
+def test_white_ink_on_nothing_lies_on_black(contract):
+    """Transparency is black where white ink would vanish on white."""
+    ink = opened(DIGITS["5"])
+    assert np.array_equal(read_pixels(encoded(chalk(ink), "PNG"), contract)[..., 0], np.asarray(ink))
+
+
+def test_wholly_transparent_picture_is_white_paper(contract):
+    """Where there is no ink at all, there is paper."""
+    nothing = encoded(Image.new("RGBA", (50, 50), (255, 0, 0, 0)), "PNG")
+    assert (read_pixels(nothing, contract) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_cut_off(kind, contract):
+    """A 16-bit picture has the grey levels of its 8-bit twin."""
+    image = opened(DIGITS["6"])
+    body = encoded(sixteen_bits(image), kind)
+    assert np.array_equal(read_pixels(body, contract)[..., 0], np.asarray(image))
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_float_pictures_are_scaled(white, contract):
+    """Float levels run to 1 or to 255, as their largest says; what is no number is black."""
+    image = opened(DIGITS["6"])
+    levels = np.asarray(image, dtype=np.float32) * np.float32(white / 255)
+    levels[0, 0] = np.nan
+    body = encoded(Image.fromarray(levels), "TIFF")
+    assert np.array_equal(read_pixels(body, contract)[..., 0], np.asarray(image))
+
+
+@pytest.mark.parametrize("variant", ["gif-animated", "webp-animated", "tiff-pages", "mpo"])
+def test_first_frame_counts(variant, contract):
+    """Of several frames the first is read; the second here is empty."""
+    assert read_pixels(VARIANTS[variant](opened(DIGITS["0"])), contract).max() > 200
+
+
+@pytest.mark.parametrize("name", bad_pictures(DIGITS["2"]))
+def test_bad_picture_is_refused_with_a_reason(name, contract):
+    """What came and what to send stand in the sentence."""
+    body, sentence = bad_pictures(DIGITS["2"])[name]
+    with pytest.raises(BadImage) as refused:
+        read_pixels(body, contract)
+    assert str(refused.value).startswith(sentence)
+    assert "send" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_file_cut_anywhere_is_read_or_refused(kind, contract):
+    """A file that ends anywhere is a BadImage or, where little more than its end is missing, a picture."""
+    body = encoded(opened(DIGITS["7"]).convert("RGB"), kind)
+    refused = 0
+    for cut in range(len(body)):
+        try:
+            assert read_pixels(body[:cut], contract).shape == (28, 28, 1)
+        except BadImage:
+            refused += 1
+    assert refused > len(body) * 0.5
+
+
+def test_bomb_costs_no_memory(contract):
+    """A few kilobytes that claim 3.6 gigapixels are refused by their header."""
+    body = png_of(60_000, 60_000, lines=6_000)
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="too large"):
+        read_pixels(body, contract)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_largest_picture_is_read(contract):
+    """A picture of exactly the cap is answered; one line more is not."""
+    side = 2**13
+    assert side * side == MAX_PIXELS
+    file = io.BytesIO()
+    Image.new("1", (side, side)).save(file, "PNG")
+    assert read_pixels(file.getvalue(), contract).max() == 0

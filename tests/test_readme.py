@@ -1,0 +1,82 @@
+"""The README's commands are run, not believed."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+
+import pytest
+
+from conftest import ROOT, free_port, make
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def first_screen() -> dict[str, list[str]]:
+    """Return the first block's commands, each with the lines that it is said to print."""
+    block = re.search(r"```console\n(.*?)```", README, re.DOTALL)[1]
+    screen: dict[str, list[str]] = {}
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            screen[line.removeprefix("$ ")] = printed = []
+        else:
+            printed.append(line)
+    return screen
+
+
+def test_first_screen_is_true(tmp_path):
+    """Make serve prints what the README says, but for its ports, time and Java; the curl line answers."""
+    port = free_port()
+    serve, curl, test = first_screen()
+    where = {"PORT": str(port), "RUN": str(tmp_path / "run")}
+    try:
+        served = make(*shlex.split(serve)[1:], **where)
+        assert served.returncode == 0, served.stderr
+        asked = curl.replace("8080", str(port))
+        answer = subprocess.run(shlex.split(asked), cwd=ROOT, capture_output=True, text=True, check=True)
+    finally:
+        make("stop", **where)
+
+    def masked(text: str) -> str:
+        text = text.replace(str(port), "8080").replace(str(port + 1), "8081")
+        text = re.sub(r"ready after [\d.]+ s, on Java \d+ of \w+", "ready", text)
+        return re.sub(r"logs  \S+logs/", "logs  run/logs/", text)
+
+    printed = served.stdout[served.stdout.index("serving") :].splitlines()
+    assert [masked(line) for line in printed] == [masked(line) for line in first_screen()[serve]]
+    assert answer.stdout.splitlines() == first_screen()[curl]
+    assert test == "make test"
+
+
+def test_ci_runs_the_command_of_the_readme():
+    """What CI runs is what a person runs."""
+    assert "\nmake test " in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_target_is_described_and_exists():
+    """The README speaks of all targets of the Makefile, and of no others."""
+    targets = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) - {"help"}
+    assert set(re.findall(r"`make (?:[A-Z]+=\S+ )?([a-z]+)", README)) == targets
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_lead_somewhere(link):
+    """What the README links to, and the pictures it shows, are here."""
+    assert (ROOT / link).exists()
+
+
+def test_lock_has_the_versions_of_the_project():
+    """Each package that pyproject.toml pins stands in the locks with that version."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    locks = {"serve": "serve", "train": "dev", "test": "dev", "uv": "uv"}
+    for group, lock in locks.items():
+        locked = (ROOT / "requirements" / f"{lock}.txt").read_text()
+        assert set(groups[group]) <= set(re.findall(r"^\S+", locked, re.MULTILINE))
+
+
+def test_figures_are_the_measured_ones():
+    """The accuracy in README and changelog is the one that training saved."""
+    accuracy = re.search(r'"test_accuracy": ([\d.]+)', (ROOT / "model" / "convnet.json").read_text())[1]
+    assert f"{float(accuracy) * 100:.2f} %" in README
+    assert f"{float(accuracy) * 100:.2f} %" in (ROOT / "CHANGELOG.md").read_text()
