@@ -47,13 +47,34 @@ make_venv() {
     fi
 }
 
+pip_install() {
+    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check -r "$1"
+}
+
+# uv knows where PyTorch keeps its CPU builds. It takes torch and torchvision alone from there; the
+# lock's versions are then met, and pip brings the rest.
+install_cpu_torch() {
+    pip_install "$here/../requirements/uv.txt"
+    # shellcheck disable=SC2046 # two words
+    "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --no-deps --torch-backend cpu \
+        $(grep -oE '^torch(vision)?==[^ ]+' "$lock") ||
+        fail "PyTorch's index of CPU builds could not be reached; without TORCH=cpu all comes from PyPI"
+}
+
+# A person who waits sees the progress; a log is spared it.
+quiet=--quiet
+[ -t 1 ] && quiet=
+
 install_lock() {
-    echo "installing $lock into $venv"
     case ${TORCH:-} in
-    "") "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock" ;;
+    "")
+        echo "installing $lock into $venv (torch with CUDA on x86_64, several GB; TORCH=cpu: without)"
+        pip_install "$lock"
+        ;;
     cpu)
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/../requirements/uv.txt"
-        "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu -r "$lock"
+        echo "installing $lock into $venv, with torch's CPU build"
+        install_cpu_torch
+        pip_install "$lock"
         ;;
     *) fail "TORCH=$TORCH is not known; leave it out, or say TORCH=cpu" ;;
     esac
