@@ -66,13 +66,17 @@ quiet=--quiet
 [ -t 1 ] && quiet=
 
 install_lock() {
-    case ${TORCH:-} in
+    # What was chosen when the environment was made holds for all that is added to it.
+    build=$venv/torch-build
+    [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || true)
+    case $TORCH in
     "")
         echo "installing $lock into $venv (torch with CUDA on x86_64, several GB; TORCH=cpu: without)"
         pip_install "$lock"
         ;;
     cpu)
         echo "installing $lock into $venv, with torch's CPU build"
+        echo cpu >"$build"
         install_cpu_torch
         pip_install "$lock"
         ;;
