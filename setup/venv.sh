@@ -76,8 +76,8 @@ install_lock() {
         ;;
     cpu)
         echo "installing $lock into $venv, with torch's CPU build"
-        echo cpu >"$build"
         install_cpu_torch
+        echo cpu >"$build"
         pip_install "$lock"
         ;;
     *) fail "TORCH=$TORCH is not known; leave it out, or say TORCH=cpu" ;;
