@@ -1,27 +1,43 @@
 # One entry point. Files are targets: what did not change is not made again.
 
+# What goes into the archive. Another classifier is another NAME, with its own of the rest.
 NAME    ?= convnet
 VERSION ?= 1.0
-CONFIG  ?= config.properties
-PORT    ?=
-RUN     ?= run
-IMAGE   ?=
+MODEL   ?= model/convnet.py
+WEIGHTS ?= model/convnet.pth
+CONFIG  ?= model/model-config.yaml
+LABELS  ?=
+FIGURES ?= $(wildcard $(basename $(WEIGHTS)).json)
+GOLDEN  ?= tests/images
+MAR     ?= model_store/$(NAME).mar
+
+# How it is served; MARS may be several archives of one folder.
+MARS       ?= $(MAR)
+PROPERTIES ?= config.properties
+PORT       ?=
+RUN        ?= run
+PUBLIC_KEY ?=
+KEY        ?=
+IMAGE      ?=
+IMAGES     ?=
+OUT        ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
 PY    := PYTHONPATH=model:handler:archive:servers $(BIN)/python
-MAR   := model_store/$(NAME).mar
-SERVE := $(PY) servers/serve.py --run $(RUN) --archive $(MAR)
-# The picture that must be answered rightly before the server counts as ready.
-KNOWN := --picture tests/images/2.png --answer 2
+SERVE := $(PY) servers/serve.py --run $(RUN)
 
 HANDLER := handler/convnet_handler.py
-MODULES := handler/contract.py handler/images.py handler/request_body.py
+MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py))
+EXTRA   := $(MODULES) $(LABELS)
+SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODULES) $(wildcard $(GOLDEN)/*)
+# What `make serve` shows to be tried.
+TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve stop status logs predict verify sign doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -31,8 +47,9 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 
-serve: $(MAR) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080, CONFIG=file)
-	@$(SERVE) start --config $(CONFIG) $(if $(PORT),--port $(PORT)) $(KNOWN)
+serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
+	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
+		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
 stop: | $(VENV)/serve.installed ## Stop TorchServe
 	@$(SERVE) stop
@@ -43,12 +60,20 @@ status: | $(VENV)/serve.installed ## Say whether TorchServe runs and how many wo
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs
 
-predict: $(MAR) ## Answer a picture without a server: make predict IMAGE=tests/images/2.png
-	@$(if $(IMAGE),,$(error say which picture: make predict IMAGE=tests/images/2.png))
-	@$(PY) archive/predict.py $(MAR) "$(IMAGE)"
+predict: $(MAR) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server: make predict IMAGE=file, or IMAGES=folder OUT=answers.csv
+	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
+		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
+	@$(PY) $(if $(IMAGE),archive/predict.py $(MAR) "$(IMAGE)",archive/batch.py $(MAR) "$(IMAGES)" "$(OUT)")
+
+verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
+	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(MAR) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
+
+sign: $(MAR) ## Sign the archive with a private key: make sign KEY=private.pem
+	@$(if $(KEY),,$(error say which key: make sign KEY=private.pem))
+	@$(PY) archive/signature.py $(MAR) --key $(KEY)
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
-	@$(PY) servers/doctor.py --run $(RUN) --config $(CONFIG) $(if $(PORT),--port $(PORT))
+	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py
@@ -70,28 +95,33 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf $(MAR) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(MAR) $(MAR).made .mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
 # Built in a folder of its own, beside its place: the archiver deletes and fills a folder in TMPDIR,
 # and a build that is stopped leaves no half archive.
-$(MAR): model/convnet.py model/convnet.pth model/model-config.yaml $(HANDLER) $(MODULES) $(MAR).made | $(VENV)/serve.installed
-	@scratch=$$(mktemp -d model_store/.build-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
+$(MAR): $(SOURCES) $(wildcard archive/*.py) $(MAR).made | $(VENV)/serve.installed
+	@scratch=$$(mktemp -d $(dir $(MAR)).build-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
 	TMPDIR=$$scratch $(BIN)/torch-model-archiver --model-name $(NAME) --version $(VERSION) \
-		--model-file model/convnet.py --serialized-file model/convnet.pth \
-		--config-file model/model-config.yaml --handler $(HANDLER) \
-		--extra-files $$(echo $(MODULES) | tr ' ' ,) --export-path $$scratch && \
-	mv $$scratch/$(NAME).mar $@
-	@echo "built $@"
+		$(if $(MODEL),--model-file $(MODEL)) --serialized-file $(WEIGHTS) --config-file $(CONFIG) \
+		--handler $(HANDLER) --extra-files $$(echo $(EXTRA) | tr ' ' ,) --export-path $$scratch && \
+	$(PY) archive/seal.py $$scratch/$(NAME).mar $$scratch/sealed.mar --golden $(GOLDEN) \
+		$(if $(FIGURES),--figures $(FIGURES)) --sources $(SOURCES) && \
+	mv $$scratch/sealed.mar $@
 
-# Another VERSION is another archive: this file changes when what it was built with does.
+# Another VERSION is another archive: this file changes when what it is built of does.
 $(MAR).made: FORCE
-	@echo "$(NAME) $(VERSION)" | cmp --silent - $@ || echo "$(NAME) $(VERSION)" >$@
+	@echo "$(NAME) $(VERSION) $(SOURCES)" | cmp --silent - $@ || echo "$(NAME) $(VERSION) $(SOURCES)" >$@
 
 FORCE:
 
-$(VENV)/serve.installed: requirements/serve.txt
+# What a model of your own needs besides stands in requirements/own.txt.
+$(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
+	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
+	@touch $@
+
+$(VENV)/parquet.installed: requirements/parquet.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 

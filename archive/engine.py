@@ -43,14 +43,24 @@ class Engine:
         # Deleted at close, or at the latest when the process ends.
         self._folder = tempfile.TemporaryDirectory(prefix=f"{model['modelName']}-")
         try:
-            folder = Path(self._folder.name).resolve()
+            self.folder = Path(self._folder.name).resolve()
             with zipfile.ZipFile(path) as mar:
-                mar.extractall(folder)
-            with _only(folder):
-                self._service = TsModelLoader().load(model["modelName"], str(folder), model["handler"])
+                mar.extractall(self.folder)
+            with _only(self.folder):
+                self._service = TsModelLoader().load(model["modelName"], str(self.folder), model["handler"])
+        except ImportError as error:
+            self.close()
+            # Where the handler cannot be imported TorchServe goes on to look for one of its own, and
+            # complains that it has none of that name; the first error is the one that helps.
+            raise error.__context__ or error from None
         except BaseException:
             self.close()
             raise
+
+    @property
+    def handler(self) -> Any:
+        """The archive's handler, loaded and initialized."""
+        return self._service._entry_point.__self__  # TorchServe keeps the handler's bound method alone
 
     def predict(self, bodies: Sequence[bytes]) -> list[Answer]:
         """Answer one batch: each of the bodies as if it had come alone by `curl -T`."""
@@ -62,7 +72,7 @@ class Engine:
         """Answer one batch of requests: their fields, and the HTTP headers that came with each."""
         context = self._service.context
         context.request_processor = [RequestProcessor(h) for h in headers or [{} for _ in rows]]
-        bodies = self._service._entry_point(list(rows), context)
+        bodies = self.handler.handle(list(rows), context)
         return [Answer(context.get_response_status(i)[0], body) for i, body in enumerate(bodies)]
 
     def close(self) -> None:

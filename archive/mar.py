@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+GOLDEN_ANSWERS, GOLDEN_FOLDER = "golden.json", "golden"
 
 
 class BadArchive(ValueError):
@@ -33,9 +34,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return _with_model(manifest, path)
 
 
+def known_answer(path: Path) -> tuple[str, bytes, str]:
+    """Return name, bytes and label of the archive's first golden picture. Raises BadArchive."""
+    with zipfile.ZipFile(path) as mar:
+        try:
+            pictures = json.loads(mar.read(GOLDEN_ANSWERS))["pictures"]
+            name, golden = next(iter(pictures.items()))
+            return name, mar.read(f"{GOLDEN_FOLDER}/{name}"), golden["label"]
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            raise BadArchive(f"{path} has no golden answers; build it with: make archive") from error
+
+
 def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
     match manifest:
-        case {"model": {"modelName": str(), "handler": str()}}:
+        case {"model": {"modelName": str(), "modelVersion": str(), "handler": str()}}:
             return dict(manifest)
         case _:
-            raise BadArchive(f"the manifest of {path} names no model and handler; build it: make archive")
+            raise BadArchive(f"the manifest of {path} names no model, version and handler; run: make archive")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,22 @@ import yaml
 
 # The contract's colour modes and Pillow's names for them; a mode's length is its number of channels.
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB"}
-INPUT_KEYS = ("color", "size", "mean", "std")
+INPUT_KEYS = ("color", "size", "resize", "mean", "std")
+# Instead of a list of labels: TorchServe's own file of them, in the archive.
+LABEL_FILE = "index_to_name.json"
+# What TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
+SERVER_KEYS = (
+    "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
+    "deviceType", "deviceIds", "parallelType", "parallelLevel", "torchrun", "maxRetryTimeoutInSec",
+    "clientTimeoutInMills", "jobQueueSize", "useJobTicket", "sequenceMaxIdleMSec", "sequenceTimeoutMSec",
+    "maxSequenceJobQueueSize", "maxNumSequence", "continuousBatching", "sequenceBatching",
+    "asyncCommunication", "useVenv", "pt2",
+)  # fmt: skip
 GREY_LEVELS = 256
 
 
 class BadContract(ValueError):
-    """A model-config.yaml that does not say what the model needs."""
+    """A model-config.yaml that does not say what the model needs; the text names key and remedy."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +39,38 @@ class Contract:
     color: str
     height: int
     width: int
+    resize: int | None  # pixels of the shorter side, before the centre is cropped; None: no crop
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
 
     @classmethod
-    def from_file(cls, path: Path) -> Contract:
-        """Read a model-config.yaml. Raises BadContract with the key and the remedy."""
-        return cls.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    def from_config(cls, config: Any, label_file: Mapping[str, str] | None = None) -> Contract:
+        """Read the parsed YAML, and the archive's index_to_name.json if there is one.
 
-    @classmethod
-    def from_config(cls, config: Any) -> Contract:
-        """Read what TorchServe hands over as `context.model_yaml_config`."""
+        Raises BadContract with the key and the remedy.
+        """
         spec = _section(config, "input")
-        _refuse_unknown_keys(spec)
+        _refuse_unknown_keys(config, ("input", "labels", *SERVER_KEYS), "")
+        _refuse_unknown_keys(spec, INPUT_KEYS, "input.")
         color = spec.get("color")
         if color not in COLOR_MODES:
             raise BadContract(f"input.color is {color!r}; use one of {', '.join(COLOR_MODES)}")
-        channels = len(COLOR_MODES[color])
         height, width = _size(spec)
         return cls(
             color=color,
             height=height,
             width=width,
-            mean=_per_channel(spec, "mean", channels),
-            std=_positive(_per_channel(spec, "std", channels)),
-            labels=_labels(config),
+            resize=_resize(spec, max(height, width)),
+            mean=_per_channel(spec, "mean"),
+            std=_positive(_per_channel(spec, "std")),
+            labels=_labels(config, label_file),
         )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Contract:
+        """Read a model-config.yaml that lists its labels itself. Raises BadContract."""
+        return cls.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
 
     @property
     def mode(self) -> str:
@@ -87,17 +102,17 @@ class Contract:
 
 def _section(config: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping):
-        raise BadContract(f"there is no section {key!r}; it needs {', '.join(INPUT_KEYS)}")
+        raise BadContract(f"there is no section {key!r}; it needs color, size, mean and std")
     section: Mapping[str, Any] = config[key]
     return section
 
 
-def _refuse_unknown_keys(spec: Mapping[str, Any]) -> None:
+def _refuse_unknown_keys(spec: Mapping[str, Any], known: tuple[str, ...], section: str) -> None:
     for key in spec:
-        if key not in INPUT_KEYS:
-            near = difflib.get_close_matches(str(key), INPUT_KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(INPUT_KEYS)}"
-            raise BadContract(f"input.{key} is not known; {hint}")
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise BadContract(f"{section}{key} is not known; {hint}")
 
 
 def _size(spec: Mapping[str, Any]) -> tuple[int, int]:
@@ -108,14 +123,24 @@ def _size(spec: Mapping[str, Any]) -> tuple[int, int]:
             raise BadContract(f"input.size is {other!r}; write [height, width] in pixels")
 
 
-def _per_channel(spec: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:
+def _resize(spec: Mapping[str, Any], least: int) -> int | None:
+    resize = spec.get("resize")
+    if resize is not None and (not isinstance(resize, int) or resize < least):
+        raise BadContract(
+            f"input.resize is {resize!r}; write the pixels of the shorter side before the centre is "
+            f"cut out, at least {least}, or leave it out"
+        )
+    return resize
+
+
+def _per_channel(spec: Mapping[str, Any], key: str) -> tuple[float, ...]:
+    color = spec["color"]
+    channels = len(COLOR_MODES[color])
     values = spec.get(key)
     if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
-        raise BadContract(f"input.{key} is {values!r}; write a list of {channels} numbers")
+        raise BadContract(f"input.{key} is {values!r}; write a list of numbers, {channels} for {color}")
     if len(values) != channels:
-        raise BadContract(
-            f"input.{key} has {len(values)} values, but {spec['color']} has {channels} channels"
-        )
+        raise BadContract(f"input.{key} has {len(values)} numbers; {color} needs {channels}")
     return tuple(float(v) for v in values)
 
 
@@ -125,11 +150,23 @@ def _positive(std: tuple[float, ...]) -> tuple[float, ...]:
     return std
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _labels(config: Mapping[str, Any], label_file: Mapping[str, str] | None) -> tuple[str, ...]:
     labels = config.get("labels")
-    if not isinstance(labels, Sequence) or isinstance(labels, str) or not labels:
-        raise BadContract(f"labels is {labels!r}; list one name an output of the model")
+    if labels == LABEL_FILE:
+        return _labels_of(label_file)
+    if not isinstance(labels, list) or not labels:
+        raise BadContract(f"labels is {labels!r}; list one name an output, or write {LABEL_FILE}")
     for label in labels:
         if not isinstance(label, str):
             raise BadContract(f"the label {label!r} is no text; put it in quotes")
     return tuple(labels)
+
+
+def _labels_of(label_file: Mapping[str, str] | None) -> tuple[str, ...]:
+    if label_file is None:
+        raise BadContract(f"labels is {LABEL_FILE}, but the archive has none; name it: LABELS=path")
+    try:
+        return tuple(label_file[str(index)] for index in range(len(label_file)))
+    except KeyError as error:
+        last = len(label_file) - 1
+        raise BadContract(f"{LABEL_FILE} has no entry {error}; it needs all from 0 to {last}") from None

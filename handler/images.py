@@ -47,8 +47,7 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
             f"a {image.format} picture in {image.mode} cannot be shown in {contract.color} ({error}); "
             "send one in grey or RGB"
         ) from error
-    image = image.resize((contract.width, contract.height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(contract.height, contract.width, len(contract.mode))
+    return np.asarray(_fit(image, contract)).reshape(contract.height, contract.width, len(contract.mode))
 
 
 def decode(body: bytes) -> Image.Image:
@@ -76,6 +75,23 @@ def as_seen(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return _on_paper(image.convert("RGBA"))
     return image
+
+
+def _fit(image: Image.Image, contract: Contract) -> Image.Image:
+    """Bring a picture to the contract's size: squeezed into it, or scaled and cut out of the middle."""
+    if contract.resize is None:
+        return image.resize((contract.width, contract.height), Image.Resampling.BILINEAR)
+    short, long = sorted(image.size)
+    longer = int(contract.resize * long / short)  # as torchvision rounds
+    if longer * contract.resize > MAX_PIXELS:
+        raise _too_large(f"{image.width} x {image.height} pixels, scaled to {contract.resize} x {longer}")
+    portrait = image.width <= image.height
+    image = image.resize(
+        (contract.resize, longer) if portrait else (longer, contract.resize), Image.Resampling.BILINEAR
+    )
+    left = round((image.width - contract.width) / 2)
+    top = round((image.height - contract.height) / 2)
+    return image.crop((left, top, left + contract.width, top + contract.height))
 
 
 def _open(body: bytes) -> Image.Image:

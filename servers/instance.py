@@ -26,6 +26,16 @@ WORKER_THREADS = "1"
 
 
 @dataclass(frozen=True)
+class Served:
+    """An archive that is served: the model's name and version, its file and the file's SHA-256."""
+
+    model: str
+    version: str
+    archive: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Running:
     """A started TorchServe: its Java process, and what it serves where."""
 
@@ -34,9 +44,7 @@ class Running:
     scratch: str    # its TMPDIR: sockets, unpacked models
     inference: str
     management: str
-    model: str
-    archive: str
-    archive_sha256: str
+    served: list[Served]
 
 
 class Instance:
@@ -62,12 +70,13 @@ class Instance:
 
     def _read(self) -> Running | None:
         try:
-            return Running(**json.loads(self._state.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            return Running(**{**state, "served": [Served(**one) for one in state["served"]]})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def start(self, settings: Settings, java: Java, archive: Path, model: str, sha256: str) -> Running:
-        """Start TorchServe with the archive and return at once: it is not ready yet."""
+    def start(self, settings: Settings, java: Java, store: Path, served: list[Served]) -> Running:
+        """Start TorchServe with archives of one folder and return at once: it is not ready yet."""
         self._clear()
         self.logs.mkdir(parents=True)
         config = self.folder / "config.properties"
@@ -78,8 +87,8 @@ class Instance:
         command = [
             *(sys.executable, "-m", "ts.model_server", "--start", "--ncs"),
             *("--ts-config", str(config)),
-            *("--model-store", str(archive.resolve().parent)),
-            *("--models", f"{model}={archive.name}"),
+            *("--model-store", str(store.resolve())),
+            *("--models", *(f"{one.model}={Path(one.archive).name}" for one in served)),
         ]
         environ = worker_environment(os.environ, java, scratch, self.logs)
         with (self.logs / "console.log").open("wb") as console:
@@ -90,7 +99,7 @@ class Instance:
         pid = int((Path(scratch) / ".model_server.pid").read_text(encoding="ascii"))
         state = Running(
             pid, psutil.Process(pid).create_time(), scratch,
-            settings.inference, settings.management, model, str(archive), sha256,
+            settings.inference, settings.management, served,
         )  # fmt: skip
         self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         return state

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
-from instance import Running, process_of
+from instance import Running, Served, process_of
+from mar import known_answer
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -29,31 +29,18 @@ class NotReady(RuntimeError):
     """TorchServe ended, a worker died, or an answer was wrong; the text says which and why."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """A real picture, and the answer that it must get."""
-
-    picture: Path
-    answer: str
-
-
-def workers_of(management: str, model: str) -> tuple[int, int]:
+def workers_of(management: str, served: Served) -> tuple[int, int]:
     """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer."""
     try:
-        [described] = requests.get(f"{management}/models/{model}", timeout=ANSWER).json()
+        url = f"{management}/models/{served.model}/{served.version}"
+        [described] = requests.get(url, timeout=ANSWER).json()
     except (requests.RequestException, ValueError):
         return 0, 1
     return sum(w["status"] == "READY" for w in described["workers"]), int(described["minWorkers"])
 
 
-def ask(inference: str, model: str, body: bytes) -> tuple[int, str]:
-    """Return status and text of the answer to one picture."""
-    reply = requests.put(f"{inference}/predictions/{model}", data=body, timeout=ANSWER)
-    return reply.status_code, reply.text
-
-
-def wait_until_ready(state: Running, logs: Path, known: Known, timeout: float) -> None:
-    """Return when the server of `state` is ready; raise NotReady as soon as it cannot become so."""
+def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
+    """Return when all that `state` serves is ready; raise NotReady as soon as it cannot become so."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if process_of(state) is None:
@@ -62,22 +49,26 @@ def wait_until_ready(state: Running, logs: Path, known: Known, timeout: float) -
             time.sleep(WORDS_LATER)
             words = last_words(logs / "model_log.log")
             raise NotReady(f"a worker died while it loaded the model: {_error_in(words)}\n{words}")
-        ready, wanted = workers_of(state.management, state.model)
-        if ready >= wanted:
-            check_answer(state, known)
+        counts = [workers_of(state.management, one) for one in state.served]
+        if all(ready >= wanted for ready, wanted in counts):
+            for one in state.served:
+                check_answer(state, one)
             return
         time.sleep(POLL)
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
 
 
-def check_answer(state: Running, known: Known) -> None:
-    """Raise NotReady where the known picture does not get its answer."""
+def check_answer(state: Running, served: Served) -> None:
+    """Raise NotReady where the archive's first golden picture does not get its answer."""
+    name, picture, label = known_answer(Path(served.archive))
+    url = f"{state.inference}/predictions/{served.model}/{served.version}"
     try:
-        status, text = ask(state.inference, state.model, known.picture.read_bytes())
+        reply = requests.put(url, data=picture, timeout=ANSWER)
     except requests.RequestException as error:
-        raise NotReady(f"{state.inference} does not answer: {error}") from error
-    if (status, text) != (requests.codes.ok, known.answer):
-        raise NotReady(f"{known.picture} must be answered by {known.answer}, got {status}: {text}")
+        raise NotReady(f"{url} does not answer: {error}") from error
+    if (reply.status_code, reply.text) != (requests.codes.ok, label):
+        got = f"{reply.status_code}: {reply.text}"
+        raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
 def last_words(log: Path) -> str:

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from instance import Instance
+from instance import Instance, Served
 from java import NoJava, find_java
-from mar import BadArchive, read_manifest
+from mar import BadArchive, known_answer, read_manifest
 from ports import PortTaken, check_free
-from readiness import Known, NotReady, tail, wait_until_ready, workers_of
+from readiness import NotReady, tail, wait_until_ready, workers_of
 from settings import BadSettings, Settings
+from signature import BadKey, check_signature
 
 # Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
 READY_TIMEOUT = 120.0
@@ -28,7 +29,7 @@ def main() -> int:
     try:
         with instance.lock():
             return int(arguments.do(instance, arguments))
-    except (BadArchive, BadSettings, NoJava, NotReady, PortTaken) as error:
+    except (BadArchive, BadKey, BadSettings, NoJava, NotReady, PortTaken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -37,25 +38,35 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe and return when it is ready; a second start says that it runs."""
     if instance.running() is not None:
         return status(instance, arguments)
-    model = read_manifest(arguments.archive)["model"]["modelName"]
+    if arguments.public_key is not None:
+        for archive in arguments.archive:
+            check_signature(archive, arguments.public_key)
+    served = [describe(archive) for archive in arguments.archive]
     settings = Settings.from_file(arguments.config, arguments.port)
     java = find_java()
     check_free(settings.ports.values())
     began = time.monotonic()
-    state = instance.start(settings, java, arguments.archive, model, _sha256(arguments.archive))
+    state = instance.start(settings, java, _store(arguments.archive), served)
     try:
-        wait_until_ready(state, instance.logs, Known(arguments.picture, arguments.answer), READY_TIMEOUT)
+        wait_until_ready(state, instance.logs, READY_TIMEOUT)
     except BaseException:  # Ctrl-C too: nothing half-started is left behind
         instance.stop()
         raise
     took = time.monotonic() - began
-    print(f"serving {arguments.archive} on {state.inference}")
+    print(f"serving {_names(served)} on {state.inference}")
     print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}")
-    print(f"  try   curl {state.inference}/predictions/{model} -T {arguments.picture}")
+    print(f"  try   curl {state.inference}/predictions/{served[0].model} -T {arguments.picture}")
     print(f"  list  curl {state.management}/models")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
     print("  stop  make stop")
     return 0
+
+
+def describe(archive: Path) -> Served:
+    """Say what an archive serves. Raises BadArchive where it is no archive that can be held to answers."""
+    model = read_manifest(archive)["model"]
+    known_answer(archive)
+    return Served(model["modelName"], model["modelVersion"], str(archive), _sha256(archive))
 
 
 def stop(instance: Instance, _: argparse.Namespace) -> int:
@@ -64,18 +75,21 @@ def stop(instance: Instance, _: argparse.Namespace) -> int:
     return 0
 
 
-def status(instance: Instance, arguments: argparse.Namespace) -> int:
+def status(instance: Instance, _: argparse.Namespace) -> int:
     """Say what runs here; 1 where nothing does, or not all workers are ready."""
     state = instance.running()
     if state is None:
         print("not running; start it with: make serve")
         return 1
-    ready, wanted = workers_of(state.management, state.model)
-    print(f"{state.archive} is served on {state.inference} by process {state.pid}; to stop it: make stop")
-    print(f"{ready} of {wanted} workers ready")
-    if arguments.archive.exists() and _sha256(arguments.archive) != state.archive_sha256:
-        print(f"{arguments.archive} has changed since; to serve the new one: make stop serve")
-    return int(ready < wanted)
+    print(f"{_names(state.served)} served on {state.inference} by process {state.pid}; to stop it: make stop")
+    unready = 0
+    for one in state.served:
+        ready, wanted = workers_of(state.management, one)
+        unready += ready < wanted
+        print(f"{one.model} {one.version}: {ready} of {wanted} workers ready")
+        if Path(one.archive).exists() and _sha256(Path(one.archive)) != one.sha256:
+            print(f"{one.archive} has changed since; to serve the new one: make stop serve")
+    return int(unready > 0)
 
 
 def logs(instance: Instance, arguments: argparse.Namespace) -> int:
@@ -90,6 +104,18 @@ def logs(instance: Instance, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _names(served: list[Served]) -> str:
+    return ", ".join(one.archive for one in served)
+
+
+def _store(archives: list[Path]) -> Path:
+    """Return the one folder of the archives: TorchServe serves from no more."""
+    folders = {archive.resolve().parent for archive in archives}
+    if len(folders) > 1:
+        raise BadArchive(f"the archives lie in {len(folders)} folders; put them into one, e.g. model_store")
+    return folders.pop()
+
+
 def _sha256(archive: Path) -> str:
     return hashlib.sha256(archive.read_bytes()).hexdigest()
 
@@ -97,14 +123,14 @@ def _sha256(archive: Path) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder of the server's state, logs")
-    parser.add_argument("--archive", type=Path, default=Path("model_store/convnet.mar"))
     commands = parser.add_subparsers(required=True)
     starting = commands.add_parser("start", help=start.__doc__)
     starting.set_defaults(do=start)
     starting.add_argument("--config", type=Path, default=Path("config.properties"))
     starting.add_argument("--port", type=int, help="the first of five ports")
-    starting.add_argument("--picture", type=Path, required=True, help="a picture to be answered before ready")
-    starting.add_argument("--answer", required=True, help="its answer")
+    starting.add_argument("--picture", type=Path, default=Path("image.jpg"), help="what to show to be tried")
+    starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
+    starting.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
     printing = commands.add_parser("logs", help=logs.__doc__)

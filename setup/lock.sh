@@ -22,4 +22,5 @@ compile() {
 # dev holds everything; what serves has the same versions.
 compile dev
 compile serve --constraints requirements/dev.txt
+compile parquet --constraints requirements/dev.txt
 compile uv

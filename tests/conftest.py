@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,3 +85,20 @@ def server(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", port, run, done.stdout)
     make("stop", RUN=str(run))
+
+
+@pytest.fixture(scope="session")
+def checkout_in():
+    """A function that copies the files that git knows into a folder, with this environment."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+
+    def copy_to(target: Path) -> Path:
+        known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for file in known.splitlines():
+            if (ROOT / file).is_file():  # git lists what was deleted and not yet committed, too
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, target / file)
+        (target / ".venv").symlink_to((ROOT / ".venv").resolve())
+        return target
+
+    return copy_to

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import DIGITS, ROOT, make
+from conftest import DIGITS, make
 from engine import Engine
 from mar import BadArchive, read_manifest
 
@@ -101,7 +100,7 @@ def test_labels_that_are_not_the_models_are_refused(archive, tmp_path):
         (lambda path, good: path.write_bytes(good.read_bytes()[:50_000]), "is damaged"),
         (lambda path, good: path.write_bytes(flipped(good.read_bytes())), "is damaged in convnet.pth"),
         (lambda path, good: without(good, "MAR-INF/MANIFEST.json", path), "it is no model archive"),
-        (lambda path, _: manifest_only(path, "{}"), "names no model and handler"),
+        (lambda path, _: manifest_only(path, "{}"), "names no model, version and handler"),
         (lambda path, _: manifest_only(path, "no json"), "is damaged"),
     ],
     ids=["missing", "empty", "no-zip", "cut", "flipped", "no-manifest", "empty-manifest", "no-json"],
@@ -126,21 +125,9 @@ def manifest_only(path, text):
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    """A function that makes another checkout of the files that git knows, with this environment."""
-
-    def copy(name):
-        target = tmp_path / name
-        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-        known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for file in known.splitlines():
-            if (ROOT / file).is_file():  # git lists what was deleted and not yet committed, too
-                (target / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / file, target / file)
-        (target / ".venv").symlink_to(ROOT / ".venv")
-        return target
-
-    return copy
+def checkout(tmp_path, checkout_in):
+    """A function that makes another checkout, with a name."""
+    return lambda name: checkout_in(tmp_path / name)
 
 
 def test_nothing_is_rebuilt_that_did_not_change(checkout):

@@ -1,0 +1,150 @@
+"""Answer a folder of pictures from the archive, on all cores, without a server."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from engine import Engine
+from mar import BadArchive, read_manifest
+from table import BadTable, Row, Table
+
+CHUNK = 64  # pictures that a process reads and answers at once
+AHEAD = 4   # chunks a process that wait their turn: what is in memory at once is bounded by them
+SHOWN = 20  # broken files that are listed; all of them stand in the output
+DIGITS = 12
+INTERRUPTED = 130
+
+_engine: Engine  # of a worker process, opened once
+
+
+def main() -> int:
+    """Answer all pictures and write the table; return 1 where some could not be answered."""
+    arguments = _arguments()
+    try:
+        read_manifest(arguments.archive)
+        images = find_images(arguments.images)
+        archive = hashlib.sha256(arguments.archive.read_bytes()).hexdigest()[:DIGITS]
+        with Table(arguments.out, archive) as table:
+            return answer_all(images, table, arguments.archive, archive)
+    except (BadArchive, BadTable) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except BrokenProcessPool:
+        print("error: a process died; the same command goes on from where it stopped", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 1
+
+
+def answer_all(images: list[str], table: Table, mar: Path, archive: str) -> int:
+    """Answer what the table does not hold yet; return the exit status."""
+    todo = [image for image in images if image not in table.done]
+    broken = []
+    with tqdm(total=len(images), initial=len(images) - len(todo), unit="picture") as bar:
+        for rows in _answered(todo, mar, archive):
+            table.write(rows)
+            bar.update(len(rows))
+            broken += [row for row in rows if row.error]
+    table.finish()
+    print(f"{len(todo) - len(broken):,} answered, {len(broken):,} broken, {len(table.done):,} done before")
+    print(f"wrote {table.out}")
+    for row in broken[:SHOWN]:
+        print(f"  {row.image}: {row.error}", file=sys.stderr)
+    if len(broken) > SHOWN:
+        print(f"  ... and {len(broken) - SHOWN:,} more, in {table.out}", file=sys.stderr)
+    return int(bool(broken))
+
+
+def find_images(pattern: str) -> list[str]:
+    """Return the files of a folder, its subfolders included, or those that match a glob, in order."""
+    folder = Path(pattern)
+    below = folder.rglob("*") if folder.is_dir() else ()
+    # Not Path.glob, which takes no absolute patterns.
+    found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    files = sorted(str(path) for path in found if path.is_file())
+    if not files:
+        raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
+    return files
+
+
+def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]:
+    """Yield the rows chunk by chunk, in order, a few chunks ahead of whoever takes them."""
+    processes = min(os.cpu_count() or 1, -(-len(images) // CHUNK))
+    if not images:
+        return
+    # Not forked: a copied torch may wait for threads that were not copied with it.
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[list[Row]]] = deque()
+    with ProcessPoolExecutor(processes, context, initializer=_open, initargs=(mar,)) as pool:
+        try:
+            for first in range(0, len(images), CHUNK):
+                waiting.append(pool.submit(_answer, images[first : first + CHUNK], archive))
+                if len(waiting) >= processes * AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _open(mar: Path) -> None:
+    """Open the archive in a worker process."""
+    global _engine  # noqa: PLW0603 a process pool hands its workers nothing else to keep
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    _engine = Engine(mar)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process, and its unpacked archive, when the parent was killed and cannot say so."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        _engine.close()
+        os._exit(1)
+
+
+def _answer(images: list[str], archive: str) -> list[Row]:
+    bodies: dict[str, bytes] = {}
+    errors: dict[str, str] = {}
+    for image in images:
+        try:
+            bodies[image] = Path(image).read_bytes()
+        except OSError as error:
+            errors[image] = f"cannot be read: {error.strerror}"
+    answers = dict(zip(bodies, _engine.predict(list(bodies.values())), strict=True)) if bodies else {}
+    return [
+        Row(image, answers[image].body, "", archive)
+        if image in answers and answers[image].ok
+        else Row(image, "", errors.get(image) or answers[image].body, archive)
+        for image in images
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("images", help="a folder, or a glob pattern")
+    parser.add_argument("out", type=Path, help="a .csv, .jsonl or .parquet file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

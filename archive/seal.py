@@ -1,0 +1,156 @@
+"""Finish what torch-model-archiver built: add the archive's proof and history, and fix its bytes."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import logging
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import canonical
+import golden
+from card import model_card
+from contract import BadContract, Contract
+from engine import Engine
+from images import BadImage
+from mar import MANIFEST, BadArchive
+from source import source_of
+
+# The archiver's own format of `createdOn`.
+CREATED_ON = "%d/%m/%Y %H:%M:%S"
+
+
+class NotSealed(RuntimeError):
+    """What the archiver built cannot become an archive; the text says why."""
+
+
+def main() -> int:
+    """Seal one archive and print its name, version, size and digest."""
+    arguments = _arguments()
+    # TorchServe's modules warn at import about every accelerator that is not installed.
+    logging.getLogger("ts").setLevel(logging.ERROR)
+    try:
+        members = seal(arguments)
+    except (BadArchive, BadContract, BadImage, NotSealed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    created = json.loads(members[canonical.PROVENANCE])["created"]
+    with arguments.out.open("wb") as file:
+        canonical.write(members, created, file)
+    report(arguments.out, json.loads(members[MANIFEST])["model"])
+    return 0
+
+
+def seal(arguments: argparse.Namespace) -> dict[str, bytes]:
+    """Return all members of the sealed archive by name."""
+    with zipfile.ZipFile(arguments.raw) as raw:
+        members = {info.filename: raw.read(info) for info in raw.infolist() if not info.is_dir()}
+    manifest = json.loads(members[MANIFEST])
+    _check_contract(members, manifest)
+    source = source_of(arguments.sources)
+    pictures = _golden_pictures(arguments.golden)
+    with _opened(arguments.raw) as engine:
+        members[golden.ANSWERS] = _json({"pictures": golden_answers(engine.handler, pictures)})
+        provenance = _provenance(manifest["model"], source.commit, source.created, arguments.figures)
+        members["model-card.md"] = model_card(provenance, engine.handler.contract, pictures).encode()
+    members |= {f"{golden.FOLDER}/{name}": body for name, body in pictures.items()}
+    members[canonical.PROVENANCE] = _json(provenance)
+    moment = time.gmtime(max(source.created, canonical.EARLIEST))
+    members[MANIFEST] = _json({**manifest, "createdOn": time.strftime(CREATED_ON, moment)})
+    return canonical.with_sums(members)
+
+
+def golden_answers(handler: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
+    """Return label and outputs for each picture, from float64 arithmetic where the model allows it.
+
+    In float64 every processor gives the same digits as far as they are written, so the archive's bytes
+    do not depend on where it was built. Raises NotSealed where float32 is further from it than half of
+    what a worker is allowed.
+    """
+    batch = handler.preprocess([handler.read_pixels(body) for body in pictures.values()])
+    eager = handler.inference(batch).double()
+    exact = eager
+    if isinstance(handler.model, torch.nn.Module) and any(True for _ in handler.model.parameters()):
+        with torch.inference_mode():
+            exact = copy.deepcopy(handler.model).double()(batch.double())
+    difference = (eager - exact).abs().max().item()
+    if not difference <= golden.TOLERANCE / 2:
+        raise NotSealed(
+            f"the model's float32 outputs are {difference:.1e} away from its float64 outputs, more than half "
+            f"of the {golden.TOLERANCE:.0e} that a worker is allowed: its answers cannot be proven"
+        )
+    return {
+        name: {"label": label, "outputs": [round(value, 9) for value in row]}
+        for name, label, row in zip(pictures, handler.postprocess(exact), exact.tolist(), strict=True)
+    }
+
+
+def report(path: Path, model: dict[str, Any]) -> None:
+    """Print what was built."""
+    data = path.read_bytes()
+    print(f"built {model['modelName']} {model['modelVersion']}, {len(data):,} bytes")
+    print(f"  sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+def _opened(raw: Path) -> Engine:
+    try:
+        return Engine(raw)
+    except (BadArchive, BadContract):
+        raise
+    except Exception as error:
+        # The model's own code and weights are loaded here: they may fail in any way.
+        raise NotSealed(f"the model cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _check_contract(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
+    """Raise BadContract here, by the builder's own class: the archive has a class of its own."""
+    config = manifest["model"].get("configFile")
+    if config is None:
+        raise BadContract("the archive has no model-config.yaml; name it: CONFIG=path/to/model-config.yaml")
+    labels = members.get("index_to_name.json")
+    Contract.from_config(yaml.safe_load(members[config]), json.loads(labels) if labels else None)
+
+
+def _golden_pictures(folder: Path) -> dict[str, bytes]:
+    pictures = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+    if not pictures:
+        raise NotSealed(f"{folder} holds no pictures; name a folder with a handful of real ones: GOLDEN=...")
+    return pictures
+
+
+def _provenance(model: dict[str, Any], commit: str, created: int, figures: Path | None) -> dict[str, Any]:
+    return {
+        "name": model["modelName"],
+        "version": model["modelVersion"],
+        "source_commit": commit,
+        "created": created,
+        "torch": torch.__version__.split("+")[0],  # CPU and CUDA builds of one version are alike
+        "figures": json.loads(figures.read_text(encoding="utf-8")) if figures else None,
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("raw", type=Path, help="the .mar as torch-model-archiver built it")
+    parser.add_argument("out", type=Path, help="where the sealed archive goes")
+    parser.add_argument("--golden", type=Path, required=True, help="a folder of pictures")
+    parser.add_argument("--figures", type=Path, help="JSON with the figures of training and evaluation")
+    parser.add_argument("--sources", type=Path, nargs="+", required=True, help="the files that went in")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

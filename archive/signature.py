@@ -1,0 +1,94 @@
+"""Sign an archive, and check a signature: Ed25519 over the file's bytes, in a file beside it.
+
+`openssl pkeyutl -verify -rawin` checks the same signature, should this project be gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from mar import BadArchive
+
+SUFFIX = ".sig"
+HOW_TO_MAKE_KEYS = (
+    "openssl genpkey -algorithm ed25519 -out private.pem && "
+    "openssl pkey -in private.pem -pubout -out public.pem"
+)
+
+
+class BadKey(ValueError):
+    """A key file that is missing or holds no Ed25519 key; the text says how to make one."""
+
+
+def main() -> int:
+    """Sign one archive."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--key", type=Path, required=True, help="an Ed25519 private key, PEM")
+    arguments = parser.parse_args()
+    try:
+        print(f"signed: {sign(arguments.archive, arguments.key)}")
+    except (BadArchive, BadKey) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def sign(archive: Path, key: Path) -> Path:
+    """Write the archive's signature beside it and return where. Raises BadKey, BadArchive."""
+    private = _private(key)
+    signature = archive.with_name(archive.name + SUFFIX)
+    signature.write_bytes(private.sign(_bytes(archive)))
+    return signature
+
+
+def check_signature(archive: Path, public_key: Path) -> None:
+    """Raise BadArchive where the archive has no signature, or not one by this key."""
+    public = _public(public_key)
+    signature = archive.with_name(archive.name + SUFFIX)
+    if not signature.exists():
+        raise BadArchive(f"{archive} has no signature {signature}; sign it: make sign KEY=private.pem")
+    try:
+        public.verify(signature.read_bytes(), _bytes(archive))
+    except InvalidSignature:
+        raise BadArchive(
+            f"the signature {signature} was not made for this {archive} with the key of {public_key}: the "
+            "archive has changed since it was signed, or somebody else signed it"
+        ) from None
+
+
+def _bytes(archive: Path) -> bytes:
+    try:
+        return archive.read_bytes()
+    except OSError as error:
+        raise BadArchive(f"there is no archive {archive}; build it with: make archive") from error
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, TypeError, ValueError) as error:
+        raise BadKey(f"cannot read the private key {path} ({error}); make one: {HOW_TO_MAKE_KEYS}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadKey(f"{path} is no Ed25519 private key; make one: {HOW_TO_MAKE_KEYS}")
+    return key
+
+
+def _public(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadKey(f"cannot read the public key {path} ({error}); make one: {HOW_TO_MAKE_KEYS}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadKey(f"{path} is no Ed25519 public key; make one: {HOW_TO_MAKE_KEYS}")
+    return key
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Where an archive's files come from: the last commit that touched them, and when that was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A commit, with `-dirty` where the files differ from it, and its time in seconds since 1970."""
+
+    commit: str
+    created: int
+
+
+def source_of(files: Sequence[Path]) -> Source:
+    """Ask git for the last commit that touched any of the files; outside of git it is unknown, at time 0.
+
+    SOURCE_DATE_EPOCH, where it is set, gives the time, as reproducible-builds.org defines it.
+    """
+    names = [str(file) for file in files]
+    commit, _, time = _git("log", "-1", "--format=%H %ct", "--", *names).partition(" ")
+    if commit and _git("status", "--porcelain", "--", *names):
+        commit += "-dirty"
+    return Source(commit or UNKNOWN, int(os.environ.get("SOURCE_DATE_EPOCH") or time or 0))
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()

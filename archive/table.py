@@ -1,0 +1,129 @@
+"""The answers of a batch as a file: CSV, JSON lines or Parquet, one row a picture, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+
+
+class BadTable(ValueError):
+    """An output file that cannot be written or gone on with; the text says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one picture: a label, or the error that it met instead."""
+
+    image: str
+    label: str
+    error: str
+    archive: str  # the first digits of the archive's SHA-256; last, so that a torn row shows
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+CSV, JSONL, PARQUET = ".csv", ".jsonl", ".parquet"
+# Names of files are bytes to Linux: what is no UTF-8 is kept as it is.
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+class Table:
+    """An output file that is gone on with where an earlier run stopped."""
+
+    def __init__(self, out: Path, archive: str) -> None:
+        """Open `out`, or the rows of an earlier run with the same archive. Raises BadTable."""
+        if out.suffix not in (CSV, JSONL, PARQUET):
+            raise BadTable(f"OUT={out} ends with none of {CSV}, {JSONL}, {PARQUET}")
+        self.out = out
+        self.done: set[str] = set()
+        # Parquet cannot be appended to: its rows are collected as CSV, and turned into it at the end.
+        self._rows = out.with_name(out.name + ".part.csv") if out.suffix == PARQUET else out
+        self._keep_whole_rows(archive)
+        self._file = self._rows.open("a", **TEXT)  # type: ignore[call-overload]
+        if self._rows.suffix == CSV and not self._file.tell():
+            self._file.write(",".join(COLUMNS) + "\n")
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Append rows, and see them to the operating system."""
+        self._file.write("".join(_line(row, self._rows.suffix) for row in rows))
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Turn the collected rows into Parquet, if that is what was asked for."""
+        self._file.close()
+        if self.out.suffix == PARQUET:
+            _to_parquet(self._rows, self.out)
+            self._rows.unlink()
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _keep_whole_rows(self, archive: str) -> None:
+        """Note which pictures are done, and drop a last row that was torn when its run was killed."""
+        if not self._rows.exists():
+            return
+        whole = self._rows.with_name(self._rows.name + ".whole")
+        with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
+            if self._rows.suffix == CSV:
+                kept.write(",".join(COLUMNS) + "\n")
+            for row in self._read():
+                if row.archive != archive and archive.startswith(row.archive):
+                    continue  # torn
+                if row.archive != archive:
+                    whole.unlink()
+                    raise BadTable(
+                        f"{self._rows} was begun with the archive {row.archive}, this is {archive}; "
+                        "remove it, or name another OUT"
+                    )
+                self.done.add(row.image)
+                kept.write(_line(row, self._rows.suffix))
+        whole.replace(self._rows)
+
+    def _read(self) -> Iterator[Row]:
+        with self._rows.open(**TEXT) as file:  # type: ignore[call-overload]
+            if self._rows.suffix == CSV:
+                for values in csv.reader(file):
+                    if tuple(values) != COLUMNS and len(values) == len(COLUMNS):
+                        yield Row(*values)
+                return
+            for line in file:
+                try:
+                    yield Row(**json.loads(line))
+                except (ValueError, TypeError):
+                    continue  # torn
+
+
+def _line(row: Row, suffix: str) -> str:
+    if suffix == JSONL:
+        return json.dumps(asdict(row)) + "\n"
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(asdict(row).values())
+    return line.getvalue()
+
+
+def _to_parquet(rows: Path, out: Path) -> None:
+    # Only where somebody asks for Parquet: pyarrow is larger than all else here but torch.
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
+
+    types = {name: pa.string() for name in COLUMNS}
+    options = arrow_csv.ConvertOptions(column_types=types)
+    parsing = arrow_csv.ParseOptions(newlines_in_values=True)
+    part = out.with_name(out.name + ".part")
+    with (
+        arrow_csv.open_csv(rows, convert_options=options, parse_options=parsing) as batches,
+        parquet.ParquetWriter(part, batches.schema) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+    part.replace(out)

@@ -1,0 +1,284 @@
+"""Every kind of tampering is found, and named in a sentence of its own."""
+
+import io
+import pickle
+import stat
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+
+import canonical
+from conftest import ROOT, make
+from convnet import ConvNet
+from signature import sign
+from verify import faults
+
+
+class Members(dict):
+    """An archive's members, by name, to be tampered with."""
+
+    def __init__(self, archive):
+        with zipfile.ZipFile(archive) as mar:
+            super().__init__({info.filename: mar.read(info) for info in mar.infolist()})
+
+    def flip(self, name, position=-10):
+        """Turn one bit of a member."""
+        data = bytearray(self[name])
+        data[position] ^= 1
+        self[name] = bytes(data)
+
+    def seal(self):
+        """Record the digests anew, as somebody does who knows how."""
+        del self[canonical.SUMS]
+        self.update(canonical.with_sums(dict(self)))
+
+
+def write(path, members, extra=()):
+    with zipfile.ZipFile(path, "w") as mar:
+        for name, data in members.items():
+            mar.writestr(name, data)
+        for info, data in extra:
+            mar.writestr(info, data)
+    return path
+
+
+def swapped_weights(members):
+    torch.manual_seed(0)
+    file = io.BytesIO()
+    torch.save(ConvNet().state_dict(), file)
+    members["convnet.pth"] = file.getvalue()
+    members.seal()
+
+
+class RunsCode:
+    """Prints when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def hostile_pickle(name):
+    def change(members):
+        members[name] = pickle.dumps(RunsCode())
+        members.seal()
+
+    return change
+
+
+def edited(name, old, new, *, sealed=True):
+    def change(members):
+        assert old in members[name]
+        members[name] = members[name].replace(old, new)
+        if sealed:
+            members.seal()
+
+    return change
+
+
+def dropped(name, *, sealed=True):
+    def change(members):
+        del members[name]
+        if sealed:
+            members.seal()
+
+    return change
+
+
+def added(name, data=b"x"):
+    def change(members):
+        members[name] = data
+
+    return change
+
+
+TAMPERED = {
+    "one-byte-of-weights": (
+        lambda m: m.flip("convnet.pth"),
+        "the member convnet.pth was changed: its SHA-256 is",
+    ),
+    "one-byte-of-handler": (
+        lambda m: m.flip("convnet_handler.py"),
+        "the member convnet_handler.py was changed",
+    ),
+    "one-byte-of-contract": (
+        lambda m: m.flip("model-config.yaml"),
+        "the member model-config.yaml was changed",
+    ),
+    "version-in-manifest": (
+        edited("MAR-INF/MANIFEST.json", b'"1.0"', b'"1.1"', sealed=False),
+        "the member MAR-INF/MANIFEST.json was changed",
+    ),
+    "one-byte-of-golden": (lambda m: m.flip("golden/3.png"), "the member golden/3.png was changed"),
+    "member-missing": (dropped("images.py", sealed=False), "the member images.py is missing"),
+    "member-added": (
+        added("sitecustomize.py"),
+        "the member sitecustomize.py was not there when the archive was",
+    ),
+    "weights-swapped": (
+        swapped_weights,
+        "it does not load: GoldenMismatch: golden picture 0.png: expected 0 [",
+    ),
+    "constant-changed": (edited("model-config.yaml", b"0.1302", b"0.1307"), "GoldenMismatch: golden picture"),
+    "labels-swapped": (
+        edited("model-config.yaml", b'"0", "1"', b'"1", "0"'),
+        "GoldenMismatch: golden picture",
+    ),
+    "code-changed": (
+        edited("images.py", b"BILINEAR", b"NEAREST"),
+        "GoldenMismatch: golden picture 5-large.png: expected 5 [",
+    ),
+    "import-missing": (
+        dropped("images.py"),
+        "it does not load: ModuleNotFoundError: No module named 'images'",
+    ),
+    "handler-missing": (
+        dropped("convnet_handler.py"),
+        "the manifest names convnet_handler.py as its handler, but",
+    ),
+    "weights-missing": (dropped("convnet.pth"), "the manifest names convnet.pth as its serializedFile, but"),
+    "golden-missing": (
+        dropped("golden.json"),
+        "golden.json is missing; build the archive with: make archive",
+    ),
+    "history-missing": (dropped("provenance.json"), "provenance.json is missing; build the archive"),
+    "digests-missing": (
+        dropped(canonical.SUMS, sealed=False),
+        "MAR-INF/SHA256SUMS is missing; build the archive",
+    ),
+    "two-classes": (
+        edited("convnet.py", b"class", b"class A: pass\nclass"),
+        "convnet.py defines 2 classes (A, ",
+    ),
+    "no-python": (edited("convnet.py", b"class", b"klass"), "convnet.py is no Python"),
+    "pickle-as-weights": (
+        hostile_pickle("convnet.pth"),
+        "convnet.pth is not loadable as weights alone, so it",
+    ),
+    "pickle-elsewhere": (
+        hostile_pickle("notes.txt"),
+        "notes.txt is not loadable as weights alone, so it could",
+    ),
+    "path-up": (added("../evil.py"), "the member '../evil.py' leads out of the folder it is unpacked in"),
+    "path-absolute": (added("/etc/evil.py"), "the member '/etc/evil.py' leads out of the folder"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_tampering_is_named(archive, tmp_path, name, capsys):
+    """Each change to the archive has its sentence; no code of a changed archive is run."""
+    change, sentence = TAMPERED[name]
+    members = Members(archive)
+    change(members)
+    found = list(faults(write(tmp_path / "convnet.mar", members)))
+    assert sentence in " | ".join(found)
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_twice_the_same_member_is_named(archive, tmp_path):
+    """Of two members of one name, readers take one or the other."""
+    members = Members(archive)
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice = write(tmp_path / "a.mar", members, [("images.py", members["images.py"])])
+    assert "the member images.py is there 2 times" in list(faults(twice))
+
+
+def test_link_is_named(archive, tmp_path):
+    """A link could lead anywhere."""
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    found = list(faults(write(tmp_path / "a.mar", Members(archive), [(link, "/etc/passwd")])))
+    assert "the member 'link' is a link; an archive holds files alone" in found
+
+
+def test_golden_mismatch_stops_a_worker(archive, tmp_path):
+    """The picture, what was expected and what came stand in the error."""
+    members = Members(archive)
+    swapped_weights(members)
+    [fault] = faults(write(tmp_path / "a.mar", members))
+    assert "expected 0 [-0.00010, " in fault
+    assert "they differ by" in fault
+    assert "allowed is 2e-05" in fault
+
+
+def test_make_verify_says_what_it_is(archive):
+    """A good archive is described: digest, commit, torch, figures, members, golden answers."""
+    done = make("verify", MAR=str(archive))
+    assert done.returncode == 0, done.stderr
+    for word in ("is sound: convnet 1.0", "sha256", "commit", "torch", "test_accuracy 0.99", "11 pictures"):
+        assert word in done.stdout
+
+
+def test_make_verify_fails_for_a_bad_one(archive, tmp_path):
+    """Every fault is a line; the status is not zero."""
+    members = Members(archive)
+    members.flip("convnet.pth")
+    members.flip("images.py")
+    bad = write(tmp_path / "bad.mar", members)
+    done = make("verify", MAR=str(bad))
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert [line.split(" was changed")[0] for line in lines] == [
+        f"error: {bad}: the member {name}" for name in ("convnet.pth", "images.py")
+    ]
+
+
+def test_verify_cannot_import_the_repository(tmp_path):
+    """The process of make verify finds none of the archive's modules but in the archive."""
+    code = (
+        "import importlib.util, verify;"
+        "print([name for name in ('images', 'contract', 'convnet') if importlib.util.find_spec(name)])"
+    )
+    command, environ = [sys.executable, "-c", code], {"PYTHONPATH": str(ROOT / "archive")}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "verify: |" in (ROOT / "Makefile").read_text()
+    assert "@PYTHONPATH=archive $(BIN)/python archive/verify.py" in (ROOT / "Makefile").read_text()
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """A pair of keys, and a public key of somebody else, made by openssl."""
+    for name in ("private", "other"):
+        command = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        public = ["openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}-public.pem"]
+        subprocess.run(public, cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_signature(archive, keys, tmp_path):
+    """Signed by the key: verified and served. Unsigned, signed by another, or changed since: refused."""
+    mar = tmp_path / "convnet.mar"
+    mar.write_bytes(archive.read_bytes())
+    public = keys / "private-public.pem"
+    [unsigned] = faults(mar, public)
+    assert "has no signature" in unsigned
+    sign(mar, keys / "private.pem")
+    assert list(faults(mar, public)) == []
+    [other] = faults(mar, keys / "other-public.pem")
+    assert "was not made for this" in other
+    mar.write_bytes(archive.read_bytes() + b"x")
+    [changed] = faults(mar, public)
+    assert "has changed since it was signed" in changed
+
+
+def test_serve_refuses_a_wrong_signature(archive, keys, tmp_path):
+    """Make serve PUBLIC_KEY= starts nothing that was not signed."""
+    mar = tmp_path / "convnet.mar"
+    mar.write_bytes(archive.read_bytes())
+    done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PUBLIC_KEY=str(keys / "other-public.pem"))
+    assert done.returncode != 0
+    assert "has no signature" in done.stderr
+    assert not (tmp_path / "run" / "server.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", None], ids=["empty", "text", "missing"])
+def test_bad_key_says_how_to_make_one(archive, tmp_path, content):
+    """A file that holds no key is named, with the command that makes one."""
+    if content is not None:
+        (tmp_path / "key.pem").write_bytes(content)
+    [fault] = faults(archive, tmp_path / "key.pem")
+    assert "openssl genpkey -algorithm ed25519" in fault
