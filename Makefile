@@ -1,26 +1,33 @@
 # One entry point. Files are targets: what did not change is not made again.
+# Variables are taken from the command line, not from the environment, where NAME or PORT may be set
+# for other ends.
 
 # What goes into the archive. Another classifier is another NAME, with its own of the rest.
-NAME    ?= convnet
-VERSION ?= 1.0
-MODEL   ?= model/convnet.py
-WEIGHTS ?= model/convnet.pth
-CONFIG  ?= model/model-config.yaml
-LABELS  ?=
-FIGURES ?= $(wildcard $(basename $(WEIGHTS)).json)
-GOLDEN  ?= tests/images
-MAR     ?= model_store/$(NAME).mar
+NAME     = convnet
+VERSION  = 1.0
+MODEL    = model/convnet.py
+WEIGHTS  = model/convnet.pth
+CONFIG   = model/model-config.yaml
+LABELS   =
+GOLDEN   = tests/images
+MAR      = model_store/$(NAME).mar
+FIGURES  = $(wildcard $(basename $(WEIGHTS)).json)
 
 # How it is served; MARS may be several archives of one folder.
-MARS       ?= $(MAR)
-PROPERTIES ?= config.properties
-PORT       ?=
-RUN        ?= run
-PUBLIC_KEY ?=
-KEY        ?=
-IMAGE      ?=
-IMAGES     ?=
-OUT        ?=
+MARS       = $(MAR)
+PROPERTIES = config.properties
+PORT       =
+RUN        = run
+PUBLIC_KEY =
+
+KEY    =
+IMAGE  =
+IMAGES =
+OUT    =
+
+# What an archive was made of is kept in this file: `make serve NAME=x` need not be told again.
+MADE = model_store/.$(notdir $(MAR)).made
+-include $(MADE)
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -32,6 +39,10 @@ HANDLER := handler/convnet_handler.py
 MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py))
 EXTRA   := $(MODULES) $(LABELS)
 SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODULES) $(wildcard $(GOLDEN)/*)
+MADE_NOW := $(strip $(VERSION) $(SOURCES))
+ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
+CHANGED := FORCE
+endif
 # What `make serve` shows to be tried.
 TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
@@ -95,24 +106,23 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf $(MAR) $(MAR).made .mypy_cache .pytest_cache .ruff_cache
+	rm -rf model_store/*.mar model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
 # Built in a folder of its own, beside its place: the archiver deletes and fills a folder in TMPDIR,
 # and a build that is stopped leaves no half archive.
-$(MAR): $(SOURCES) $(wildcard archive/*.py) $(MAR).made | $(VENV)/serve.installed
-	@scratch=$$(mktemp -d $(dir $(MAR)).build-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
+$(MAR): $(SOURCES) $(wildcard archive/*.py) $(CHANGED) | $(VENV)/serve.installed
+	@scratch=$$(mktemp -d $(dir $(MAR)).build-XXXXXX) && \
+	trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
 	TMPDIR=$$scratch $(BIN)/torch-model-archiver --model-name $(NAME) --version $(VERSION) \
 		$(if $(MODEL),--model-file $(MODEL)) --serialized-file $(WEIGHTS) --config-file $(CONFIG) \
 		--handler $(HANDLER) --extra-files $$(echo $(EXTRA) | tr ' ' ,) --export-path $$scratch && \
 	$(PY) archive/seal.py $$scratch/$(NAME).mar $$scratch/sealed.mar --golden $(GOLDEN) \
 		$(if $(FIGURES),--figures $(FIGURES)) --sources $(SOURCES) && \
-	mv $$scratch/sealed.mar $@
-
-# Another VERSION is another archive: this file changes when what it is built of does.
-$(MAR).made: FORCE
-	@echo "$(NAME) $(VERSION) $(SOURCES)" | cmp --silent - $@ || echo "$(NAME) $(VERSION) $(SOURCES)" >$@
+	printf '%s\n' 'VERSION = $(VERSION)' 'MODEL = $(MODEL)' 'WEIGHTS = $(WEIGHTS)' 'CONFIG = $(CONFIG)' \
+		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
+	mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
 FORCE:
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import sysconfig
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,15 +87,24 @@ class Engine:
         self.close()
 
 
+# sys.path and sys.modules belong to all threads.
+_importing = threading.Lock()
+
+
 @contextlib.contextmanager
 def _only(folder: Path) -> Iterator[None]:
-    """Let imports see the folder and what is installed, nothing else; and leave no module behind.
+    """While an archive loads, let imports see it and what is installed, nothing else; leave no module.
 
     Two archives have modules of the same names, and a module left out of an archive must be missed
     even where the repository has it.
     """
+    with _importing:
+        yield from _isolated(folder)
+
+
+def _isolated(folder: Path) -> Iterator[None]:
     installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
-    hidden = {name: module for name, module in sys.modules.items() if not _is_installed(module, installed)}
+    hidden = {name: module for name, module in _loaded() if not _is_installed(module, installed)}
     path = sys.path
     for name in hidden:
         del sys.modules[name]
@@ -103,9 +113,14 @@ def _only(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path = path
-        for name in [n for n, module in sys.modules.items() if _is_below(_file(module), [folder])]:
-            del sys.modules[name]
+        for name, module in _loaded():
+            if _is_below(_file(module), [folder]):
+                del sys.modules[name]
         sys.modules.update(hidden)
+
+
+def _loaded() -> list[tuple[str, ModuleType]]:
+    return list(sys.modules.items())
 
 
 def _is_installed(module: ModuleType, installed: list[Path]) -> bool:

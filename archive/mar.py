@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BadArchive(
             f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
         ) from error
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise BadArchive(f"cannot read {path}: {error.strerror}") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive") from error
     if damaged:
         raise BadArchive(f"{path} is damaged in {damaged}; build it again: rm {path} && make archive")

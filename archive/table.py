@@ -42,8 +42,11 @@ class Table:
         self.done: set[str] = set()
         # Parquet cannot be appended to: its rows are collected as CSV, and turned into it at the end.
         self._rows = out.with_name(out.name + ".part.csv") if out.suffix == PARQUET else out
-        self._keep_whole_rows(archive)
-        self._file = self._rows.open("a", **TEXT)  # type: ignore[call-overload]
+        try:
+            self._keep_whole_rows(archive)
+            self._file = self._rows.open("a", **TEXT)  # type: ignore[call-overload]
+        except OSError as error:
+            raise BadTable(f"OUT={out} cannot be written: {error.strerror}") from error
         if self._rows.suffix == CSV and not self._file.tell():
             self._file.write(",".join(COLUMNS) + "\n")
 

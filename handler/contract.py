@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,7 +118,7 @@ def _refuse_unknown_keys(spec: Mapping[str, Any], known: tuple[str, ...], sectio
 
 def _size(spec: Mapping[str, Any]) -> tuple[int, int]:
     match spec.get("size"):
-        case [int(height), int(width)] if height > 0 and width > 0:
+        case [int(height), int(width)] if height > 1 and width > 1:  # true and false count as 1 and 0
             return height, width
         case other:
             raise BadContract(f"input.size is {other!r}; write [height, width] in pixels")
@@ -137,11 +138,15 @@ def _per_channel(spec: Mapping[str, Any], key: str) -> tuple[float, ...]:
     color = spec["color"]
     channels = len(COLOR_MODES[color])
     values = spec.get(key)
-    if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
         raise BadContract(f"input.{key} is {values!r}; write a list of numbers, {channels} for {color}")
     if len(values) != channels:
         raise BadContract(f"input.{key} has {len(values)} numbers; {color} needs {channels}")
     return tuple(float(v) for v in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _positive(std: tuple[float, ...]) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from contract import BadContract, Contract
 from images import BadImage, read_pixels
 from request_body import picture_of
 from runtimes import SAFETENSORS, as_module, load_safetensors
+
+logger = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 # TorchServe marks what it asks for besides a prediction by these headers of its own.
@@ -40,13 +43,7 @@ class ConvNetHandler(BaseHandler):
         self.model = as_module(self.model)
         self.folder = Path(context.system_properties["model_dir"])
         self.contract = Contract.from_config(context.model_yaml_config, self.mapping)
-        channels, height, width = self.contract.shape
-        outputs = self.inference(self.preprocess([np.zeros((height, width, channels), np.uint8)]))
-        if outputs.shape != (1, len(self.contract.labels)):
-            raise BadContract(
-                f"the model answers one picture with {tuple(outputs.shape)} values, but "
-                f"model-config.yaml has {len(self.contract.labels)} labels"
-            )
+        self._check_fit()
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
         self.description = self._describe()
 
@@ -77,6 +74,22 @@ class ConvNetHandler(BaseHandler):
         """Tell which archive this is: what GET /models/NAME?customized=true answers."""
         return self.description
 
+    def _check_fit(self) -> None:
+        """Raise BadContract where the model takes no picture, or has not as many outputs as labels."""
+        channels, height, width = self.contract.shape
+        try:
+            outputs = self.inference(self.preprocess([np.zeros((height, width, channels), np.uint8)]))
+        except Exception as error:
+            raise BadContract(
+                f"the model does not take pictures in {self.contract.color} of {height} x {width} ({error}); "
+                "correct input.color and input.size"
+            ) from error
+        if outputs.shape != (1, len(self.contract.labels)):
+            raise BadContract(
+                f"the model answers one picture with {tuple(outputs.shape)} values, but "
+                f"model-config.yaml has {len(self.contract.labels)} labels"
+            )
+
     def _describe(self) -> dict[str, Any]:
         provenance = self.folder / canonical.PROVENANCE
         return {
@@ -105,6 +118,10 @@ class ConvNetHandler(BaseHandler):
         except BadImage as refusal:
             context.set_response_status(400, "Bad Request", index)
             return str(refusal)
+        except Exception:  # a fault of ours must not cost the others of the batch their answers
+            logger.exception("request %d of the batch failed", index)
+            context.set_response_status(500, "Internal Server Error", index)
+            return "this picture met a fault of the server; its log has the details"
 
 
 def _http_headers(mixed: dict[str, Any]) -> dict[str, str]:

@@ -20,14 +20,21 @@ from contract import Contract
 # JPEG includes MPO, what many phones write as .jpg: one JPEG after another in a file.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
-# Enough for a 64-megapixel phone camera (9248 x 6936), and at 4 bytes a pixel below 256 MiB a copy.
-# It is held against the header, before a pixel is decoded: a bomb costs no more than its header.
+# Enough for a 64-megapixel phone camera (9248 x 6936). Held against the header, before a pixel is
+# decoded: a bomb costs no more than its header. What passes takes up to 850 MB (RGBA) while it is read.
 MAX_PIXELS = 2**26
+# A long strip takes Pillow far more time and memory than a square of as many pixels: a row each.
+MAX_SIDE = 2**15
+# A progressive JPEG is drawn over and over: ten scans are usual, thousands keep a worker busy for ever.
+MAX_SCANS = 100
+SCAN_MARKER = b"\xff\xda"
 
-GREYS_16_BIT = 65535.0
 WHITE, BLACK = 255, 0
-HALF_BRIGHT = 127.5
+# What white may be in a picture of float or 32-bit levels; the first that its largest level fits.
+WHITES = (1.0, 255.0, 65535.0)
+FITS = 1.01
 INK_SAMPLE = (64, 64)  # pixels in which a transparent picture's ink is weighed, whatever its size
+DARK_INK = 0.01  # the share of dark in the ink from which a picture shows on white paper
 
 
 class BadImage(ValueError):
@@ -39,32 +46,30 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
 
     Raises BadImage where the bytes are no picture, are cut short or hold too many pixels.
     """
-    image = decode(body)
-    try:
-        image = as_seen(image).convert(contract.mode)
-    except ValueError as error:
-        raise BadImage(
-            f"a {image.format} picture in {image.mode} cannot be shown in {contract.color} ({error}); "
-            "send one in grey or RGB"
-        ) from error
-    return np.asarray(_fit(image, contract)).reshape(contract.height, contract.width, len(contract.mode))
-
-
-def decode(body: bytes) -> Image.Image:
-    """Open the bytes of a picture file and decode its first frame. Raises BadImage."""
     if not body:
         raise BadImage(f"the request has no content; {SEND}")
     image = _open(body)
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(f"{image.width} x {image.height} pixels")
+    _refuse_costly(image, body)
     try:
         image.load()
-    except Exception as error:  # what a decoder raises on bad data, of any type, is the data's fault
+        image = _fit(as_seen(image).convert(contract.mode), contract)
+    except BadImage:
+        raise
+    except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
-            f"the {image.format} picture of {image.width} x {image.height} pixels is truncated or "
-            f"damaged in its {len(body)} bytes ({error}); send the whole file"
+            f"the {image.format} picture of {image.width} x {image.height} pixels in {len(body)} bytes is "
+            f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file"
         ) from error
-    return image
+    return np.asarray(image).reshape(contract.height, contract.width, len(contract.mode))
+
+
+def _refuse_costly(image: Image.Image, body: bytes) -> None:
+    """Raise BadImage where decoding would cost more than a picture is worth."""
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise _too_large(f"{image.width} x {image.height} pixels")
+    # Within a JPEG's compressed data 0xff is always followed by 0: these two bytes are a scan's start.
+    if image.format in ("JPEG", "MPO") and (scans := body.count(SCAN_MARKER)) > MAX_SCANS:
+        raise BadImage(f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}")
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -106,7 +111,9 @@ def _open(body: bytes) -> Image.Image:
 
 
 def _too_large(size: str) -> BadImage:
-    return BadImage(f"the picture is too large ({size}); send at most {MAX_PIXELS:,} pixels")
+    return BadImage(
+        f"the picture is too large ({size}); send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side"
+    )
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -116,28 +123,32 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit and float grey levels to 0..255; Pillow's own conversion cuts them off at 255."""
+    """Scale 16-bit, 32-bit and float grey levels to 0..255; Pillow's own conversion cuts them off there."""
     levels = np.array(image, dtype=np.float32)
-    white = GREYS_16_BIT
-    if image.mode == "F":
-        np.nan_to_num(levels, copy=False)
-        white = 1.0 if levels.max(initial=0.0) <= 1 else 255.0
+    white = WHITES[-1] if image.mode.startswith("I;16") else _white_of(levels)
+    np.nan_to_num(levels, copy=False, posinf=white, neginf=0)
     levels.clip(0, white, out=levels)
     levels *= WHITE / white
     np.rint(levels, out=levels)
     return Image.fromarray(levels.astype(np.uint8))
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
-    """Hold an RGBA picture against white paper, or against black where its ink is white.
+def _white_of(levels: np.ndarray) -> float:
+    """Tell which level is white: 1, 255 or 65535, whichever the largest fits, else the largest itself."""
+    largest = float(levels.max(initial=0.0, where=np.isfinite(levels)))
+    return next((white for white in WHITES if largest <= white * FITS), largest)
 
-    The ink's mean brightness, weighted by its opacity, decides: what would vanish on white paper is
-    held against black, as chalk is read on a board.
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    """Hold an RGBA picture against white paper; against black where it would vanish on white.
+
+    That is so where hardly any of what can be seen, weighted by its opacity, is darker than mid-grey:
+    chalk, which is read on a board.
     """
     sample = image.resize(INK_SAMPLE, Image.Resampling.BOX)
-    grey = np.asarray(sample.convert("L"), dtype=np.float32)
+    dark = np.asarray(sample.convert("L")) <= WHITE // 2
     alpha = np.asarray(sample.getchannel("A"), dtype=np.float32)
-    white_ink = float((grey * alpha).sum()) > HALF_BRIGHT * float(alpha.sum())
-    paper = Image.new("RGB", image.size, (BLACK,) * 3 if white_ink else (WHITE,) * 3)
+    chalk = alpha.any() and float(alpha[dark].sum()) < DARK_INK * float(alpha.sum())
+    paper = Image.new("RGB", image.size, (BLACK,) * 3 if chalk else (WHITE,) * 3)
     paper.paste(image, mask=image.getchannel("A"))
     return paper

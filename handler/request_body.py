@@ -16,6 +16,8 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
 
     Raises BadImage where there is none, where it is no bytes, or where there are several.
     """
+    if len(row) > 1:
+        raise BadImage(f"the form has the fields {', '.join(sorted(row))}; send one picture a request")
     if RAW_BODY in row:
         return _as_bytes(row[RAW_BODY])
     if (content_type or "").lower().startswith(FORM):
@@ -24,8 +26,6 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
             f"the picture came as {FORM}, which cannot hold one; send it with curl -T FILE, or with "
             "the header Content-Type: application/octet-stream"
         )
-    if len(row) > 1:
-        raise BadImage(f"the form has the fields {', '.join(sorted(row))}; send one picture a request")
     return _as_bytes(next(iter(row.values()), b""))
 
 

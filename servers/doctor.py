@@ -14,7 +14,7 @@ from pathlib import Path
 from instance import Instance
 from java import NoJava, find_java
 from ports import why_not
-from settings import Settings
+from settings import PORT_KEYS, BadSettings, Settings
 
 PYTHON = (3, 11)
 LEAST_DISK_GB = 8  # the environment with torch's CUDA build takes 6
@@ -56,7 +56,12 @@ def _ports(arguments: argparse.Namespace) -> Iterator[Finding]:
     if (state := Instance(arguments.run).running()) is not None:
         yield Finding(ok=True, name="port", text=f"TorchServe of this checkout runs on {state.inference}")
         return
-    for key, port in Settings.from_file(arguments.config, arguments.port).ports.items():
+    try:
+        settings = Settings.from_file(arguments.config, arguments.port)
+    except BadSettings as error:
+        yield Finding(ok=False, name="port", text=str(error))
+        return
+    for key, port in zip(PORT_KEYS, settings.ports, strict=True):
         problem = why_not(port)
         yield Finding(problem is None, "port", f"{problem or f'{port} is free'} ({key})")
 

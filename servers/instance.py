@@ -25,6 +25,10 @@ STOP_GRACE = 20.0
 WORKER_THREADS = "1"
 
 
+class NotStarted(RuntimeError):
+    """TorchServe's process ended at once; the text is what it said."""
+
+
 @dataclass(frozen=True)
 class Served:
     """An archive that is served: the model's name and version, its file and the file's SHA-256."""
@@ -57,7 +61,7 @@ class Instance:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second start or stop in the same folder waiting until this one is done."""
+        """Keep a second start in the same folder waiting until this one is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -68,16 +72,13 @@ class Instance:
         state = self._read()
         return state if state is not None and process_of(state) is not None else None
 
-    def _read(self) -> Running | None:
-        try:
-            state = json.loads(self._state.read_text(encoding="utf-8"))
-            return Running(**{**state, "served": [Served(**one) for one in state["served"]]})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
     def start(self, settings: Settings, java: Java, store: Path, served: list[Served]) -> Running:
-        """Start TorchServe with archives of one folder and return at once: it is not ready yet."""
-        self._clear()
+        """Start TorchServe with archives of one folder and return at once: it is not ready yet.
+
+        Raises NotStarted where its process ends at once.
+        """
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self._forget()
         self.logs.mkdir(parents=True)
         config = self.folder / "config.properties"
         config.write_text(settings.text, encoding="utf-8")
@@ -91,42 +92,53 @@ class Instance:
             *("--models", *(f"{one.model}={Path(one.archive).name}" for one in served)),
         ]
         environ = worker_environment(os.environ, java, scratch, self.logs)
+        try:
+            pid, created = self._launch(command, environ, Path(scratch))
+        except (OSError, ValueError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            console = (self.logs / "console.log").read_text(encoding="utf-8", errors="replace")
+            raise NotStarted(f"TorchServe ended at once:\n{console.strip() or error}") from error
+        state = Running(pid, created, scratch, settings.inference, settings.management, served)
+        self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        return state
+
+    def stop(self) -> bool:
+        """End TorchServe and its workers; return whether there was one."""
+        state = self.running()
+        if state is not None:
+            server = psutil.Process(state.pid)
+            family = [*server.children(recursive=True), server]
+            server.terminate()
+            _, alive = psutil.wait_procs(family, timeout=STOP_GRACE)
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(alive)
+        self._forget()
+        return state is not None
+
+    def _launch(self, command: list[str], environ: dict[str, str], scratch: Path) -> tuple[int, float]:
+        """Run TorchServe's launcher, which starts Java and ends; return Java's pid and start time."""
         with (self.logs / "console.log").open("wb") as console:
             subprocess.run(
                 command, cwd=self.folder, env=environ, check=True, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        pid = int((Path(scratch) / ".model_server.pid").read_text(encoding="ascii"))
-        state = Running(
-            pid, psutil.Process(pid).create_time(), scratch,
-            settings.inference, settings.management, served,
-        )  # fmt: skip
-        self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-        return state
+        pid = int((scratch / ".model_server.pid").read_text(encoding="ascii"))
+        return pid, psutil.Process(pid).create_time()
 
-    def _clear(self) -> None:
-        """Remove what an earlier server left, had it not the time to end as it should."""
-        shutil.rmtree(self.logs, ignore_errors=True)
+    def _forget(self) -> None:
+        """Remove what is left of a server that has ended, by itself or not."""
         if (left := self._read()) is not None:
             shutil.rmtree(left.scratch, ignore_errors=True)
         self._state.unlink(missing_ok=True)
 
-    def stop(self) -> bool:
-        """End TorchServe and its workers; return whether there was one."""
-        state = self.running()
-        if state is None:
-            return False
-        server = psutil.Process(state.pid)
-        family = [*server.children(recursive=True), server]
-        server.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_GRACE)
-        for process in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(alive)
-        shutil.rmtree(state.scratch, ignore_errors=True)
-        self._state.unlink(missing_ok=True)
-        return True
+    def _read(self) -> Running | None:
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            return Running(**{**state, "served": [Served(**one) for one in state["served"]]})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
 
 def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:

@@ -30,12 +30,20 @@ class NotReady(RuntimeError):
 
 
 def workers_of(management: str, served: Served) -> tuple[int, int]:
-    """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer."""
+    """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer.
+
+    Raises NotReady where the question is refused, as with tokens.
+    """
+    url = f"{management}/models/{served.model}/{served.version}"
     try:
-        url = f"{management}/models/{served.model}/{served.version}"
-        [described] = requests.get(url, timeout=ANSWER).json()
-    except (requests.RequestException, ValueError):
+        reply = requests.get(url, timeout=ANSWER)
+    except requests.RequestException:
         return 0, 1
+    if reply.status_code == requests.codes.not_found:  # not registered yet
+        return 0, 1
+    if not reply.ok:
+        raise NotReady(f"{url} answers {reply.status_code}: {reply.text.strip()}")
+    [described] = reply.json()
     return sum(w["status"] == "READY" for w in described["workers"]), int(described["minWorkers"])
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from instance import Instance, Served
+from instance import Instance, NotStarted, Running, Served
 from java import NoJava, find_java
 from mar import BadArchive, known_answer, read_manifest
 from ports import PortTaken, check_free
@@ -25,33 +25,32 @@ LOG = "ts_log.log"
 def main() -> int:
     """Do what the first argument says; return the exit status."""
     arguments = _arguments()
-    instance = Instance(arguments.run)
     try:
-        with instance.lock():
-            return int(arguments.do(instance, arguments))
-    except (BadArchive, BadKey, BadSettings, NoJava, NotReady, PortTaken) as error:
+        return int(arguments.do(Instance(arguments.run), arguments))
+    except (BadArchive, BadKey, BadSettings, NoJava, NotReady, NotStarted, PortTaken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def start(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe and return when it is ready; a second start says that it runs."""
-    if instance.running() is not None:
-        return status(instance, arguments)
-    if arguments.public_key is not None:
-        for archive in arguments.archive:
-            check_signature(archive, arguments.public_key)
-    served = [describe(archive) for archive in arguments.archive]
-    settings = Settings.from_file(arguments.config, arguments.port)
-    java = find_java()
-    check_free(settings.ports.values())
-    began = time.monotonic()
-    state = instance.start(settings, java, _store(arguments.archive), served)
-    try:
-        wait_until_ready(state, instance.logs, READY_TIMEOUT)
-    except BaseException:  # Ctrl-C too: nothing half-started is left behind
-        instance.stop()
-        raise
+    with instance.lock():
+        settings = Settings.from_file(arguments.config, arguments.port)
+        if (running := instance.running()) is not None:
+            return _already(running, settings, instance, arguments)
+        if arguments.public_key is not None:
+            for archive in arguments.archive:
+                check_signature(archive, arguments.public_key)
+        served = [describe(archive) for archive in arguments.archive]
+        java = find_java()
+        check_free(settings.ports)
+        began = time.monotonic()
+        try:
+            state = instance.start(settings, java, _store(arguments.archive), served)
+            wait_until_ready(state, instance.logs, READY_TIMEOUT)
+        except BaseException:  # Ctrl-C too: nothing half-started is left behind
+            instance.stop()
+            raise
     took = time.monotonic() - began
     print(f"serving {_names(served)} on {state.inference}")
     print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}")
@@ -60,6 +59,16 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
     print("  stop  make stop")
     return 0
+
+
+def _already(running: Running, settings: Settings, instance: Instance, arguments: argparse.Namespace) -> int:
+    """Say what runs; 1 where that is not what was asked for."""
+    unready = status(instance, arguments)
+    asked = [str(archive) for archive in arguments.archive]
+    if running.inference != settings.inference or [one.archive for one in running.served] != asked:
+        print(f"not started: {', '.join(asked)} on {settings.inference}; first: make stop", file=sys.stderr)
+        return 1
+    return unready
 
 
 def describe(archive: Path) -> Served:
@@ -76,7 +85,7 @@ def stop(instance: Instance, _: argparse.Namespace) -> int:
 
 
 def status(instance: Instance, _: argparse.Namespace) -> int:
-    """Say what runs here; 1 where nothing does, or not all workers are ready."""
+    """Say what runs here; 1 where nothing does, a worker is not ready or the archive has changed."""
     state = instance.running()
     if state is None:
         print("not running; start it with: make serve")
@@ -89,6 +98,7 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
         print(f"{one.model} {one.version}: {ready} of {wanted} workers ready")
         if Path(one.archive).exists() and _sha256(Path(one.archive)) != one.sha256:
             print(f"{one.archive} has changed since; to serve the new one: make stop serve")
+            unready += 1
     return int(unready > 0)
 
 

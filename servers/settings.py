@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # TorchServe's keys that hold a port, in the order in which PORT counts them up.
 PORT_KEYS = (
@@ -15,7 +15,7 @@ PORT_KEYS = (
     "grpc_management_port",
 )
 HIGHEST_PORT = 65535
-LOOPBACK = "127.0.0.1"
+ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
 
 class BadSettings(ValueError):
@@ -24,10 +24,10 @@ class BadSettings(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The text of a properties file, and the port behind each of PORT_KEYS."""
+    """The lines of a properties file, and the values of those that hold a port."""
 
-    text: str
-    ports: dict[str, int]
+    lines: tuple[str, ...]
+    values: dict[str, str]
 
     @classmethod
     def from_file(cls, path: Path, first_port: int | None = None) -> Settings:
@@ -36,35 +36,72 @@ class Settings:
         Raises BadSettings where the file or a port is missing.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise BadSettings(f"cannot read {path}: {error.strerror}") from error
-        settings = cls(text, {key: _port(text, key, path) for key in PORT_KEYS})
+        pairs = dict(_pair(line) for line in lines if _pair(line)[0] in PORT_KEYS)
+        for key in PORT_KEYS:
+            if key not in pairs:
+                raise BadSettings(f"{path} sets no {key}; write it with its port, as in config.properties")
+            if _port(pairs[key]) is None:
+                raise BadSettings(f"{path} sets {key}={pairs[key]}: no port from 1 to {HIGHEST_PORT}")
+        settings = cls(tuple(lines), pairs)
         return settings if first_port is None else settings.moved_to(first_port)
+
+    @property
+    def ports(self) -> list[int]:
+        """The five ports, in the order of PORT_KEYS."""
+        return [port for key in PORT_KEYS if (port := _port(self.values[key])) is not None]
 
     @property
     def inference(self) -> str:
         """Where predictions are answered."""
-        return f"http://{LOOPBACK}:{self.ports['inference_address']}"
+        return self._address("inference_address")
 
     @property
     def management(self) -> str:
         """Where models and their workers are listed."""
-        return f"http://{LOOPBACK}:{self.ports['management_address']}"
+        return self._address("management_address")
+
+    @property
+    def text(self) -> str:
+        """The file, with the values as they are now."""
+        changed = [self._line(line) for line in self.lines]
+        return "\n".join(changed) + "\n"
 
     def moved_to(self, first_port: int) -> Settings:
         """Return the same settings on the five ports from first_port on. Raises BadSettings."""
         if not 0 < first_port <= HIGHEST_PORT - len(PORT_KEYS) + 1:
             raise BadSettings(f"there are no {len(PORT_KEYS)} ports from {first_port} on; try PORT=9080")
-        ports = {key: first_port + offset for offset, key in enumerate(PORT_KEYS)}
-        text = self.text
-        for key, port in ports.items():
-            text = re.sub(rf"^({key}\s*=.*?)\d+\s*$", rf"\g<1>{port}", text, flags=re.MULTILINE)
-        return Settings(text, ports)
+        values = {key: _moved(self.values[key], first_port + i) for i, key in enumerate(PORT_KEYS)}
+        return Settings(self.lines, values)
+
+    def _line(self, line: str) -> str:
+        key, _ = _pair(line)
+        return f"{key}={self.values[key]}" if key in self.values else line
+
+    def _address(self, key: str) -> str:
+        parts = urlsplit(self.values[key])
+        host = LOOPBACK if parts.hostname == ANY_ADDRESS else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port}"
 
 
-def _port(text: str, key: str, path: Path) -> int:
-    found = re.search(rf"^{key}\s*=.*?(\d+)\s*$", text, flags=re.MULTILINE)
-    if found is None:
-        raise BadSettings(f"{path} sets no {key}; write it with its port, as in config.properties")
-    return int(found[1])
+def _pair(line: str) -> tuple[str, str]:
+    key, _, value = line.partition("=")
+    return key.strip(), value.strip()
+
+
+def _port(value: str) -> int | None:
+    """Return the port in a number or an address; None where there is none that exists."""
+    try:
+        port = int(value) if value.isdigit() else urlsplit(value).port
+    except ValueError:
+        return None
+    return port if port and port <= HIGHEST_PORT else None
+
+
+def _moved(value: str, port: int) -> str:
+    if value.isdigit():
+        return str(port)
+    parts = urlsplit(value)
+    return parts._replace(netloc=f"{parts.hostname}:{port}").geturl()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from settings import PORT_KEYS
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
+MAKE_VARIABLES = set(re.findall(r"^([A-Z_]+) *=", (ROOT / "Makefile").read_text(), re.MULTILINE))
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
 
 
@@ -37,11 +39,13 @@ class Served:
         return f"{self.inference}/predictions/convnet"
 
 
-def make(*arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run make as a person would; variables go by the environment."""
+def make(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a person would: its own variables by the command line, others by the environment."""
+    own = [f"{key}={value}" for key, value in variables.items() if key in MAKE_VARIABLES]
+    environ = {key: value for key, value in variables.items() if key not in MAKE_VARIABLES}
     # make hands its own flags and variables to what it runs, these tests among them.
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-    command = ["make", *arguments]
+    command = ["make", *arguments, *own]
     return subprocess.run(
         command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=300, check=False
     )

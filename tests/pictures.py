@@ -106,6 +106,19 @@ def png_of(width: int, height: int, lines: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+def without_palette(good: bytes) -> bytes:
+    """Return a PNG that says its pixels are colours of a palette, and has none."""
+    header = good[12:25] + b"\x03" + good[26:29]
+    return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
+
+
+def drawn_again_and_again(image: Image.Image, times: int) -> bytes:
+    """Return a progressive JPEG whose last scan stands in it many times."""
+    body = encoded(image, "JPEG", progressive=True)
+    scan = body[body.rindex(b"\xff\xda") : -2]
+    return body[:-2] + scan * times + body[-2:]
+
+
 def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
     """Return files that are refused, each with the start of its sentence; good is a PNG."""
     image = enlarged(opened(good)).convert("RGB")
@@ -120,13 +133,16 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
         "eps": (encoded(image, "EPS"), "cannot read"),
         "signature-alone": (good[:8], "cannot read 8 bytes starting"),
         "truncated-header": (good[:30], "cannot read 30 bytes starting b'\\x89PNG'"),
-        "truncated-png": (good[: len(good) // 2], "the PNG picture of 28 x 28 pixels is truncated"),
-        "truncated-jpeg": (jpeg[: len(jpeg) // 2], "the JPEG picture of 250 x 250 pixels is truncated"),
+        "truncated-png": (good[: len(good) // 2], "the PNG picture of 28 x 28 pixels in"),
+        "truncated-jpeg": (jpeg[: len(jpeg) // 2], "the JPEG picture of 250 x 250 pixels in"),
         "truncated-webp": (encoded(image, "WEBP")[:500], "cannot read 500 bytes starting b'RIFF'"),
-        "truncated-bmp": (encoded(image, "BMP")[:5000], "the BMP picture of 250 x 250 pixels is truncated"),
-        "truncated-gif": (encoded(image, "GIF")[:2000], "the GIF picture of 250 x 250 pixels is truncated"),
-        "truncated-tiff": (encoded(image, "TIFF")[:5000], ""),
-        "flipped-byte": (bytes(flipped), "the PNG picture of 28 x 28 pixels is truncated or damaged"),
+        "truncated-bmp": (encoded(image, "BMP")[:5000], "the BMP picture of 250 x 250 pixels in"),
+        "truncated-gif": (encoded(image, "GIF")[:2000], "the GIF picture of 250 x 250 pixels in"),
+        "truncated-tiff": (encoded(image, "TIFF")[:5000], "the TIFF picture of 250 x 250 pixels in"),
+        "palette-missing": (without_palette(good), "the PNG picture of 28 x 28 pixels in"),
+        "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG picture is drawn in 10"),
+        "long-strip": (png_of(2**16, 2, lines=2), "the picture is too large (65536 x 2 pixels)"),
+        "flipped-byte": (bytes(flipped), "the PNG picture of 28 x 28 pixels in"),
         "above-the-cap": (
             png_of(2**13 + 1, 2**13, lines=1),
             "the picture is too large (8193 x 8192 pixels); send at most 67,108,864 pixels",

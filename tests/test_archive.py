@@ -67,8 +67,9 @@ def test_two_archives_run_side_by_side(archive, tmp_path):
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(other, "w") as changed:
         for info in mar.infolist():
             data = mar.read(info)
-            if info.filename == "model-config.yaml":
+            if info.filename in ("model-config.yaml", "golden.json"):
                 data = data.replace(b'labels: ["0"', b'labels: ["zero"')
+                data = data.replace(b'"label": "0"', b'"label": "zero"')
             changed.writestr(info, data)
     before = set(sys.modules), list(sys.path)
     with Engine(archive) as one, Engine(other) as two:
@@ -113,6 +114,31 @@ def test_bad_archive_is_refused(archive, tmp_path, make_bad, sentence):
         read_manifest(bad)
     assert "make archive" in str(refused.value)
 
+
+def test_any_flipped_bit_is_read_or_refused(archive, tmp_path):
+    """Damage anywhere in a compressed archive is a BadArchive, or in a place that does not matter."""
+    packed = tmp_path / "packed.mar"
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in ("MAR-INF/MANIFEST.json", "images.py", "golden.json"):
+            small.writestr(name, mar.read(name))
+    data, refused = packed.read_bytes(), 0
+    for position in range(0, len(data), 7):
+        packed.write_bytes(data[:position] + bytes([data[position] ^ 8]) + data[position + 1 :])
+        try:
+            read_manifest(packed)
+        except BadArchive:
+            refused += 1
+    assert refused > len(data) / 7 * 0.9
+
+
+def test_model_that_does_not_fit_its_contract_is_refused(archive, tmp_path):
+    """A contract of another size stops the load, and names the key."""
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(tmp_path / "a.mar", "w") as changed:
+        for info in mar.infolist():
+            data = mar.read(info).replace(b"size: [28, 28]", b"size: [32, 32]")
+            changed.writestr(info, data)
+    with pytest.raises(ValueError, match=r"does not take pictures in grayscale of 32 x 32 .* input.size"):
+        Engine(tmp_path / "a.mar")
 
 def flipped(data):
     """Turn a byte in the middle, which lies in the weights."""

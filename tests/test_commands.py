@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import torch
 from conftest import DIGITS, ROOT, free_port, make
 
 TIMEOUT = 30
+SOURCE_ROOTS = ":".join(str(ROOT / name) for name in ("model", "handler", "archive", "servers"))
 
 
 @pytest.fixture
@@ -44,9 +47,8 @@ def errors(done):
 
 def serve(*extra: str, **environ: str):
     """Run servers/serve.py as the Makefile does, with another archive or picture."""
-    roots = ":".join(str(ROOT / name) for name in ("model", "handler", "archive", "servers"))
     command = [sys.executable, str(ROOT / "servers" / "serve.py"), *extra]
-    env = os.environ | {"PYTHONPATH": roots} | environ
+    env = os.environ | {"PYTHONPATH": SOURCE_ROOTS} | environ
     return subprocess.run(
         command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False
     )
@@ -79,6 +81,7 @@ def test_life_of_a_server(run):
     assert "MODEL_LOG" in make("logs", RUN=run).stdout
     assert "TorchServe of this checkout runs" in make("doctor", RUN=run).stdout
     family = [p for p in psutil.process_iter() if _has_open(p, run)]
+    assert len(family) > 2  # Java and its workers
     assert make("stop", RUN=run).stdout == "stopped\n"
     psutil.wait_procs(family, timeout=5)
     assert not [p for p in family if p.is_running()]
@@ -238,11 +241,45 @@ def test_killed_server_is_not_running(run):
     assert not scratch.exists()
 
 
-def test_caller_pythonpath_does_not_shadow_the_archive(run, tmp_path):
+def test_caller_pythonpath_does_not_shadow_the_archive(archive, run, tmp_path):
     """Modules of the same names on the caller's PYTHONPATH are not the ones that serve."""
     (tmp_path / "images.py").write_text("raise RuntimeError('the wrong module')\n")
-    done = make("serve", RUN=run, PORT=str(free_port()), PYTHONPATH=str(tmp_path))
+    done = start(run, archive, PYTHONPATH=f"{SOURCE_ROOTS}:{tmp_path}")
     assert done.returncode == 0, done.stderr
+
+
+def test_other_port_while_running_is_refused(run):
+    """A server that runs elsewhere than was asked for is no success."""
+    port = free_port()
+    assert make("serve", RUN=run, PORT=str(port)).returncode == 0
+    done = make("serve", RUN=run, PORT=str(port + 7))
+    assert done.returncode != 0
+    assert f"not started: model_store/convnet.mar on http://127.0.0.1:{port + 7}" in done.stderr
+
+
+def test_java_that_ends_at_once_says_why(run, tmp_path):
+    """A JVM option that does not exist: its own words, one error, nothing left behind."""
+    before = set(Path(tempfile.gettempdir()).glob("torchserve-*"))
+    config = tmp_path / "mine.properties"
+    config.write_text((ROOT / "config.properties").read_text() + "vmargs=-XX:+Nonsense\n")
+    done = make("serve", RUN=run, PROPERTIES=str(config), PORT=str(free_port()))
+    assert done.returncode != 0
+    assert "error: TorchServe ended" in done.stderr
+    assert "Unrecognized VM option" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(Path(tempfile.gettempdir()).glob("torchserve-*")) <= before
+
+
+def test_logs_can_be_read_while_it_starts(run):
+    """Make logs and make status do not wait for a start that is under way."""
+    command = ["make", "serve", f"RUN={run}", f"PORT={free_port()}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as starting:
+        while not (Path(run) / "logs" / "ts_log.log").exists():
+            time.sleep(0.05)
+        make("logs", RUN=run)
+        assert starting.poll() is None
+        make("stop", RUN=run)
+        assert starting.wait(TIMEOUT) != 0
 
 
 @pytest.mark.parametrize("digit", ["0", "9"])

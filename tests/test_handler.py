@@ -33,6 +33,21 @@ def test_bad_pictures_fail_alone(engine):
         assert (good.status, good.body) == (OK, "3")
 
 
+def test_fault_of_ours_costs_one_answer(engine, monkeypatch):
+    """Where our own code fails on one picture, that one gets 500, and the others their digits."""
+    read = engine.handler.read_pixels
+
+    def failing(body):
+        if body == b"poison":
+            raise AssertionError("a fault")
+        return read(body)
+
+    monkeypatch.setattr(engine.handler, "read_pixels", failing)
+    good, failed, other = engine.predict([GOOD, b"poison", DIGITS["8"]])
+    assert (good.body, failed.status, other.body) == ("3", 500, "8")
+    assert "fault of the server" in failed.body
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
 def test_batches_of_any_size(engine, count):
     """Each request of a batch gets its own answer."""
@@ -59,9 +74,10 @@ def test_text_body_is_read_as_its_bytes(engine):
         ({}, {}, "the request has no content"),
         ({"body": {"instances": []}}, {}, "the request holds JSON (dict), no picture"),
         ({"a": GOOD, "b": GOOD}, {}, "the form has the fields a, b; send one picture a request"),
+        ({"body": GOOD, "b": GOOD}, {}, "the form has the fields b, body; send one picture a request"),
         ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the picture came as application/x-www"),
     ],
-    ids=["nothing", "json", "two-fields", "urlencoded"],
+    ids=["nothing", "json", "two-fields", "field-named-body", "urlencoded"],
 )
 def test_request_without_a_picture_is_refused(engine, row, headers, sentence):
     """A request that holds no picture, or several, gets 400; its neighbour is answered."""

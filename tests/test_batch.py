@@ -1,0 +1,154 @@
+"""A folder of pictures is answered on all cores, past broken files, and gone on with after a stop."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from conftest import DIGITS, ROOT, make
+from mnist import load_test
+
+MANY = 6000
+TIMEOUT = 120
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten digits, one of them in a subfolder, and three files that are broken."""
+    images = tmp_path / "images"
+    (images / "more, and more").mkdir(parents=True)
+    for digit, body in DIGITS.items():
+        (images / ("more, and more" if digit == "9" else "") / f"{digit}.png").write_bytes(body)
+    (images / "broken.png").write_bytes(b"hello")
+    (images / "empty.png").touch()
+    (images / "dangling.png").symlink_to("/nowhere")
+    return images
+
+
+def rows_of(out):
+    match out.suffix:
+        case ".csv":
+            with out.open(newline="") as file:
+                return list(csv.DictReader(file))
+        case ".jsonl":
+            return [json.loads(line) for line in out.read_text().splitlines()]
+        case ".parquet":
+            return parquet.read_table(out).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_folder_is_answered(folder, tmp_path, suffix):
+    """Every picture has its row, in order; broken files have their reasons, and are listed."""
+    out = tmp_path / f"answers{suffix}"
+    done = make("predict", IMAGES=str(folder), OUT=str(out))
+    assert done.returncode != 0
+    rows = {row["image"].removeprefix(f"{folder}/"): row for row in rows_of(out)}
+    assert list(rows) == sorted(rows)
+    for name, row in rows.items():
+        if name in ("broken.png", "empty.png"):
+            assert row["label"] == ""
+            assert row["error"] in done.stderr
+        else:
+            assert row["label"] == name[-5]
+    assert "10 answered, 2 broken, 0 done before" in done.stdout
+    assert rows["empty.png"]["error"].startswith("the request has no content")
+
+
+def test_pattern_chooses(folder, tmp_path):
+    """A glob takes what it matches, subfolders by **."""
+    out = tmp_path / "answers.csv"
+    done = make("predict", IMAGES=f"{folder}/**/[789].png", OUT=str(out))
+    assert done.returncode == 0, done.stderr
+    assert [row["label"] for row in rows_of(out)] == ["7", "8", "9"]
+
+
+def test_done_pictures_are_not_done_again(folder, tmp_path):
+    """A second run answers what is new, and keeps what is there."""
+    out = tmp_path / "answers.csv"
+    make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out))
+    done = make("predict", IMAGES=f"{folder}/[0-8].png", OUT=str(out))
+    assert "4 answered, 0 broken, 5 done before" in done.stdout
+    assert [row["label"] for row in rows_of(out)] == list("012345678")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_torn_row_is_done_again(folder, tmp_path, suffix):
+    """Wherever a killed run tore its last row, the next one writes it whole."""
+    out = tmp_path / f"answers{suffix}"
+    make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out))
+    whole = out.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    for cut in (1, 3, 10, last - 2):
+        out.write_bytes(whole[:-cut])
+        assert make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out)).returncode == 0
+        assert out.read_bytes() == whole, cut
+
+
+def test_rows_of_another_archive_are_not_mixed(folder, tmp_path):
+    """An output that was begun with another archive is refused and left as it is."""
+    out = tmp_path / "answers.csv"
+    out.write_text("image,label,error,archive\na.png,1,,0123456789ab\n")
+    done = make("predict", IMAGES=str(folder), OUT=str(out))
+    assert "was begun with the archive 0123456789ab" in done.stderr
+    assert out.read_text().endswith("a.png,1,,0123456789ab\n")
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "sentence"),
+    [
+        ("/nowhere", "a.csv", "IMAGES=/nowhere names no file; give a folder, or a pattern in quotes"),
+        ("tests/images", "a.txt", "ends with none of .csv, .jsonl, .parquet"),
+        ("tests/images", "none/a.csv", "cannot be written"),
+    ],
+)
+def test_bad_call_is_refused(tmp_path, images, out, sentence):
+    """What came and what to give stand in the sentence."""
+    done = make("predict", IMAGES=images, OUT=str(tmp_path / out))
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Thousands of real digits, as PNG files."""
+    folder = tmp_path_factory.mktemp("many")
+    for index, image in enumerate(load_test()[0][:MANY]):
+        Image.fromarray(image).save(folder / f"{index:05d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_stopped_run_is_gone_on_with(many, archive, tmp_path, how):
+    """Stopped in the middle by Ctrl-C or kill -9: no process stays, and the next run ends as one alone."""
+    out = tmp_path / "answers.csv"
+    command = [sys.executable, str(ROOT / "archive" / "batch.py"), str(archive), str(many), str(out)]
+    # As a terminal does it: Ctrl-C goes to every process of the group.
+    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not (out.exists() and out.stat().st_size > 10_000):
+        time.sleep(0.02)
+        assert running.poll() is None
+    family = psutil.Process(running.pid).children(recursive=True)
+    if how == signal.SIGINT:
+        os.killpg(running.pid, how)
+    else:
+        running.kill()
+    assert running.wait(TIMEOUT) in (130, -signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    stopped_at = len(rows_of(out))
+    assert 0 < stopped_at < MANY
+    assert make("predict", IMAGES=str(many), OUT=str(out)).returncode == 0
+    labels = [row["label"] for row in rows_of(out)]
+    truth = [str(label) for label in load_test()[1][:MANY]]
+    assert len(labels) == MANY
+    assert sum(a == b for a, b in zip(labels, truth, strict=True)) > MANY * 0.99
+    assert [row["image"] for row in rows_of(out)] == sorted(str(path) for path in many.iterdir())

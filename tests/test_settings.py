@@ -1,0 +1,62 @@
+"""A properties file keeps all it says, whichever ports it is moved to."""
+
+import pytest
+
+from conftest import ROOT
+from settings import PORT_KEYS, BadSettings, Settings
+
+CONFIG = (ROOT / "config.properties").read_text()
+
+
+def test_ports_are_those_of_the_file():
+    """The five ports, and the addresses made of them."""
+    settings = Settings.from_file(ROOT / "config.properties")
+    assert settings.ports == [8080, 8081, 8082, 7070, 7071]
+    assert settings.inference == "http://127.0.0.1:8080"
+    assert settings.text == CONFIG
+
+
+def test_moved_ports_change_nothing_else():
+    """PORT counts the five ports up, and leaves every other line alone."""
+    moved = Settings.from_file(ROOT / "config.properties", 9080).text.splitlines()
+    changed = [new for old, new in zip(CONFIG.splitlines(), moved, strict=True) if old != new]
+    assert changed == [
+        "inference_address=http://127.0.0.1:9080",
+        "management_address=http://127.0.0.1:9081",
+        "metrics_address=http://127.0.0.1:9082",
+        "grpc_inference_port=9083",
+        "grpc_management_port=9084",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("inference_address=https://127.0.0.1:8443", "https://127.0.0.1:8443"),
+        ("inference_address = http://0.0.0.0:8080/", "http://127.0.0.1:8080"),
+    ],
+)
+def test_addresses_are_read_as_they_are_written(tmp_path, line, address):
+    """Scheme, spaces and a slash at the end; all addresses of the machine are asked on loopback."""
+    file = tmp_path / "a.properties"
+    file.write_text(CONFIG.replace("inference_address=http://127.0.0.1:8080", line))
+    assert Settings.from_file(file).inference == address
+    assert Settings.from_file(file, 9080).ports[0] == 9080
+
+
+@pytest.mark.parametrize("value", ["http://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1:x", "0"])
+def test_address_without_a_port_is_refused(tmp_path, value):
+    """The sentence quotes the line."""
+    file = tmp_path / "a.properties"
+    file.write_text(CONFIG.replace("http://127.0.0.1:8080", value))
+    with pytest.raises(BadSettings, match=f"inference_address={value}: no port"):
+        Settings.from_file(file)
+
+
+@pytest.mark.parametrize("key", PORT_KEYS)
+def test_missing_port_is_named(tmp_path, key):
+    """Each of the five has to be there: TorchServe would open its own default in its place."""
+    file = tmp_path / "a.properties"
+    file.write_text("\n".join(line for line in CONFIG.splitlines() if not line.startswith(key)))
+    with pytest.raises(BadSettings, match=f"sets no {key}"):
+        Settings.from_file(file)
