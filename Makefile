@@ -39,7 +39,9 @@ HANDLER := handler/convnet_handler.py
 MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py))
 EXTRA   := $(MODULES) $(LABELS)
 SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODULES) $(wildcard $(GOLDEN)/*)
-MADE_NOW := $(strip $(VERSION) $(SOURCES))
+# The archive names the commit of its files, and whether they differ from it.
+COMMIT  := $(shell git log -1 --format=%h -- $(SOURCES) 2>&1; git status --porcelain -- $(SOURCES) 2>&1 | wc -l)
+MADE_NOW := $(strip $(VERSION) $(COMMIT) $(SOURCES))
 ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
 CHANGED := FORCE
 endif
