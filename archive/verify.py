@@ -21,9 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+import yaml
 
 from engine import Engine
-from mar import GOLDEN_ANSWERS, BadArchive, read_manifest
+from mar import GOLDEN_ANSWERS, MANIFEST, BadArchive, read_manifest
 from signature import BadKey, check_signature
 
 SUMS = "MAR-INF/SHA256SUMS"
@@ -76,12 +77,14 @@ def describe(archive: Path) -> None:
         provenance = json.loads(mar.read(PROVENANCE))
         golden = json.loads(mar.read(GOLDEN_ANSWERS))["pictures"]
         count = len(mar.namelist())
+        config = yaml.safe_load(mar.read(json.loads(mar.read(MANIFEST))["model"]["configFile"]))
     figures = provenance["figures"] or {}
     print(f"{archive} is sound: {provenance['name']} {provenance['version']}")
     print(f"  sha256    {hashlib.sha256(archive.read_bytes()).hexdigest()}")
     print(f"  source    commit {provenance['source_commit']}, built with torch {provenance['torch']}")
     numbers = [f"{key} {value}" for key, value in figures.items() if not isinstance(value, list)]
     print(f"  figures   {', '.join(numbers) or 'none'}")
+    print(f"  takes     {', '.join(f'{key} {value}' for key, value in config['input'].items())}")
     print(f"  members   {count}, each as recorded")
     print(f"  golden    {len(golden)} pictures answered as recorded")
 

@@ -193,6 +193,9 @@ def test_corrupt_archive_is_named(run, tmp_path):
     assert errors(done)[0].startswith(f"error: {bad} is damaged")
 
 
+OTHER_MEAN = (ROOT / "model" / "model-config.yaml").read_bytes().replace(b"0.1302", b"0.1402")
+
+
 def other_weights():
     """Return the state_dict of a model with another output."""
     file = io.BytesIO()
@@ -208,8 +211,12 @@ def other_weights():
         (("convnet.pth", other_weights()), "RuntimeError: Error(s) in loading state_dict for ConvNet"),
         (("convnet.py", b"class Other:\n    pass\n"), "AttributeError: 'Other' object has no attribute"),
         (("convnet_handler.py", b"this is no Python\n"), "SyntaxError: invalid syntax"),
+        (("model-config.yaml", OTHER_MEAN), "golden.GoldenMismatch: golden picture 0.png: expected 0 [-0.0"),
     ],
-    ids=["module-missing", "weights-broken", "weights-of-another", "class-broken", "handler-broken"],
+    ids=[
+        "module-missing", "weights-broken", "weights-of-another", "class-broken", "handler-broken",
+        "constant-changed",
+    ],  # fmt: skip
 )
 def test_worker_that_dies_says_why(archive, run, tmp_path, change, error):
     """The worker's own traceback is printed at once, and nothing is left running."""

@@ -272,6 +272,10 @@ def test_serve_refuses_a_wrong_signature(archive, keys, tmp_path):
     done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PUBLIC_KEY=str(keys / "other-public.pem"))
     assert done.returncode != 0
     assert "has no signature" in done.stderr
+    sign(mar, keys / "private.pem")
+    done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PUBLIC_KEY=str(keys / "other-public.pem"))
+    assert done.returncode != 0
+    assert "was not made for this" in done.stderr
     assert not (tmp_path / "run" / "server.json").exists()
 
 
