@@ -216,7 +216,7 @@ def other_weights():
     ids=[
         "module-missing", "weights-broken", "weights-of-another", "class-broken", "handler-broken",
         "constant-changed",
-    ],  # fmt: skip
+    ],
 )
 def test_worker_that_dies_says_why(archive, run, tmp_path, change, error):
     """The worker's own traceback is printed at once, and nothing is left running."""
