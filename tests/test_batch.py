@@ -132,7 +132,9 @@ def test_stopped_run_is_gone_on_with(many, archive, tmp_path, how):
     out = tmp_path / "answers.csv"
     command = [sys.executable, str(ROOT / "archive" / "batch.py"), str(archive), str(many), str(out)]
     # As a terminal does it: Ctrl-C goes to every process of the group.
-    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr:
+        running = subprocess.Popen(command, start_new_session=True, stderr=stderr)
     while not (out.exists() and out.stat().st_size > 10_000):
         time.sleep(0.02)
         assert running.poll() is None
@@ -144,6 +146,7 @@ def test_stopped_run_is_gone_on_with(many, archive, tmp_path, how):
     assert running.wait(TIMEOUT) in (130, -signal.SIGKILL)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
+    assert "Traceback" not in said.read_text()
     stopped_at = len(rows_of(out))
     assert 0 < stopped_at < MANY
     assert make("predict", IMAGES=str(many), OUT=str(out)).returncode == 0
