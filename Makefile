@@ -24,6 +24,8 @@ KEY    =
 IMAGE  =
 IMAGES =
 OUT    =
+# By the environment, so that a file's name may hold quotes and spaces.
+export IMAGE IMAGES OUT
 
 # What an archive was made of is kept in this file: `make serve NAME=x` need not be told again.
 MADE = model_store/.$(notdir $(MAR)).made
@@ -36,11 +38,15 @@ PY    := PYTHONPATH=model:handler:archive:servers $(BIN)/python
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
 HANDLER := handler/convnet_handler.py
-MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py))
+MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py)) archive/canonical.py
+ifneq ($(shell find "$(GOLDEN)" -name '* *' 2>/dev/null),)
+$(error GOLDEN=$(GOLDEN) holds file names with spaces, which make cannot handle; rename them)
+endif
 EXTRA   := $(MODULES) $(LABELS)
 SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODULES) $(wildcard $(GOLDEN)/*)
 # The archive names the commit of its files, and whether they differ from it.
-COMMIT  := $(shell git log -1 --format=%h -- $(SOURCES) 2>&1; git status --porcelain -- $(SOURCES) 2>&1 | wc -l)
+COMMIT  := $(shell git log -1 --format=%h -- $(SOURCES) 2>/dev/null; \
+	git status --porcelain -- $(SOURCES) 2>/dev/null | wc -l)
 MADE_NOW := $(strip $(VERSION) $(COMMIT) $(SOURCES))
 ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
 CHANGED := FORCE
@@ -76,7 +82,7 @@ logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 predict: $(MAR) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server: make predict IMAGE=file, or IMAGES=folder OUT=answers.csv
 	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
 		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
-	@$(PY) $(if $(IMAGE),archive/predict.py $(MAR) "$(IMAGE)",archive/batch.py $(MAR) "$(IMAGES)" "$(OUT)")
+	@$(PY) $(if $(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT")
 
 verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
 	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(MAR) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
@@ -108,7 +114,7 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf model_store/*.mar model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
@@ -124,7 +130,7 @@ $(MAR): $(SOURCES) $(wildcard archive/*.py) $(CHANGED) | $(VENV)/serve.installed
 		$(if $(FIGURES),--figures $(FIGURES)) --sources $(SOURCES) && \
 	printf '%s\n' 'VERSION = $(VERSION)' 'MODEL = $(MODEL)' 'WEIGHTS = $(WEIGHTS)' 'CONFIG = $(CONFIG)' \
 		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
-	mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
+	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
 FORCE:
 

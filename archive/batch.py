@@ -21,11 +21,12 @@ import torch
 from tqdm import tqdm
 
 from engine import Engine
-from mar import BadArchive, read_manifest
+from mar import BadArchive
 from table import BadTable, Row, Table
 
 CHUNK = 64  # pictures that a process reads and answers at once
 AHEAD = 4   # chunks a process that wait their turn: what is in memory at once is bounded by them
+MAX_BYTES = 2**25  # of one file: as large as what TorchServe takes here; it bounds the memory, too
 SHOWN = 20  # broken files that are listed; all of them stand in the output
 DIGITS = 12
 INTERRUPTED = 130
@@ -36,14 +37,18 @@ _engine: Engine  # of a worker process, opened once
 def main() -> int:
     """Answer all pictures and write the table; return 1 where some could not be answered."""
     arguments = _arguments()
+    _quiet()
     try:
-        read_manifest(arguments.archive)
-        images = find_images(arguments.images)
+        with Engine(arguments.archive):  # an archive that does not load is said so once, here
+            pass
+        images = find_images(arguments.images, arguments.out)
         archive = hashlib.sha256(arguments.archive.read_bytes()).hexdigest()[:DIGITS]
         with Table(arguments.out, archive) as table:
             return answer_all(images, table, arguments.archive, archive)
     except (BadArchive, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {arguments.out} cannot be written: {error.strerror}", file=sys.stderr)
     except BrokenProcessPool:
         print("error: a process died; the same command goes on from where it stopped", file=sys.stderr)
     except KeyboardInterrupt:
@@ -71,13 +76,16 @@ def answer_all(images: list[str], table: Table, mar: Path, archive: str) -> int:
     return int(bool(broken))
 
 
-def find_images(pattern: str) -> list[str]:
+def find_images(pattern: str, out: Path) -> list[str]:
     """Return the files of a folder, its subfolders included, or those that match a glob, in order."""
     folder = Path(pattern)
     below = folder.rglob("*") if folder.is_dir() else ()
     # Not Path.glob, which takes no absolute patterns.
     found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    files = sorted(str(path) for path in found if path.is_file())
+    written = out.resolve()  # the answers may lie among the pictures, with what belongs to them
+    files = sorted(
+        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(str(written))}
+    )
     if not files:
         raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
     return files
@@ -108,9 +116,14 @@ def _open(mar: Path) -> None:
     global _engine  # noqa: PLW0603 a process pool hands its workers nothing else to keep
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
+    _quiet()
     _engine = Engine(mar)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _quiet() -> None:
+    """Spare people TorchServe's warnings about every accelerator that is not installed."""
+    logging.disable(logging.WARNING)
 
 
 def _end_with_parent() -> None:
@@ -126,7 +139,11 @@ def _answer(images: list[str], archive: str) -> list[Row]:
     errors: dict[str, str] = {}
     for image in images:
         try:
-            bodies[image] = Path(image).read_bytes()
+            size = Path(image).stat().st_size
+            if size > MAX_BYTES:
+                errors[image] = f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read"
+            else:
+                bodies[image] = Path(image).read_bytes()
         except OSError as error:
             errors[image] = f"cannot be read: {error.strerror}"
     answers = dict(zip(bodies, _engine.predict(list(bodies.values())), strict=True)) if bodies else {}

@@ -17,7 +17,7 @@ from typing import Any
 from ts.context import RequestProcessor
 from ts.model_loader import TsModelLoader
 
-from mar import read_manifest
+from mar import BadArchive, read_manifest
 
 OK = 200
 
@@ -39,21 +39,22 @@ class Engine:
     """An opened archive. Close it, or use it in a `with`: its files lie in a folder of their own."""
 
     def __init__(self, path: Path) -> None:
-        """Unpack and load the archive; BadArchive, and whatever its handler raises, comes through."""
+        """Unpack and load the archive. Raises BadArchive, with what its own code raised."""
         model = read_manifest(path)["model"]
         # Deleted at close, or at the latest when the process ends.
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{model['modelName']}-")
+        self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
             self.folder = Path(self._folder.name).resolve()
             with zipfile.ZipFile(path) as mar:
                 mar.extractall(self.folder)
             with _only(self.folder):
                 self._service = TsModelLoader().load(model["modelName"], str(self.folder), model["handler"])
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 the archive's own code runs here
             self.close()
             # Where the handler cannot be imported TorchServe goes on to look for one of its own, and
             # complains that it has none of that name; the first error is the one that helps.
-            raise error.__context__ or error from None
+            first = error.__context__ if isinstance(error, ImportError) and error.__context__ else error
+            raise BadArchive(f"{path} does not load: {type(first).__name__}: {first}") from first
         except BaseException:
             self.close()
             raise

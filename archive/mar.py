@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import lzma
+import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+# TorchServe makes addresses, and this project folders, of names and versions.
+NAME = re.compile(r"\w[\w.-]*")
 GOLDEN_ANSWERS, GOLDEN_FOLDER = "golden.json", "golden"
 
 
@@ -29,8 +33,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
         ) from error
     except OSError as error:
-        raise BadArchive(f"cannot read {path}: {error.strerror}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
+        raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, RuntimeError) as error:
         raise BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive") from error
     if damaged:
         raise BadArchive(f"{path} is damaged in {damaged}; build it again: rm {path} && make archive")
@@ -50,7 +54,10 @@ def known_answer(path: Path) -> tuple[str, bytes, str]:
 
 def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
     match manifest:
-        case {"model": {"modelName": str(), "modelVersion": str(), "handler": str()}}:
+        case {"model": {"modelName": str(name), "modelVersion": str(version), "handler": str()}}:
+            for value in (name, version):
+                if not NAME.fullmatch(value):
+                    raise BadArchive(f"the manifest of {path} says {value!r}; use letters, digits, - _ .")
             return dict(manifest)
         case _:
             raise BadArchive(f"the manifest of {path} names no model, version and handler; run: make archive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import hashlib
 import json
@@ -19,11 +20,10 @@ import yaml
 import canonical
 import golden
 from card import model_card
-from contract import BadContract, Contract
+from contract import LABEL_FILE, BadContract, Contract
 from engine import Engine
-from images import BadImage
 from mar import MANIFEST, BadArchive
-from source import source_of
+from source import BadSource, source_of
 
 # The archiver's own format of `createdOn`.
 CREATED_ON = "%d/%m/%Y %H:%M:%S"
@@ -40,7 +40,7 @@ def main() -> int:
     logging.getLogger("ts").setLevel(logging.ERROR)
     try:
         members = seal(arguments)
-    except (BadArchive, BadContract, BadImage, NotSealed) as error:
+    except (BadArchive, BadContract, BadSource, NotSealed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     created = json.loads(members[canonical.PROVENANCE])["created"]
@@ -58,7 +58,7 @@ def seal(arguments: argparse.Namespace) -> dict[str, bytes]:
     _check_contract(members, manifest)
     source = source_of(arguments.sources)
     pictures = _golden_pictures(arguments.golden)
-    with _opened(arguments.raw) as engine:
+    with Engine(arguments.raw) as engine:
         members[golden.ANSWERS] = _json({"pictures": golden_answers(engine.handler, pictures)})
         provenance = _provenance(manifest["model"], source.commit, source.created, arguments.figures)
         members["model-card.md"] = model_card(provenance, engine.handler.contract, pictures).encode()
@@ -76,11 +76,12 @@ def golden_answers(handler: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
     do not depend on where it was built. Raises NotSealed where float32 is further from it than half of
     what a worker is allowed.
     """
-    batch = handler.preprocess([handler.read_pixels(body) for body in pictures.values()])
+    batch = handler.preprocess([_pixels(handler, name, body) for name, body in pictures.items()])
     eager = handler.inference(batch).double()
     exact = eager
     if isinstance(handler.model, torch.nn.Module) and any(True for _ in handler.model.parameters()):
-        with torch.inference_mode():
+        # A model that makes float32 tensors of its own cannot be run so; its float32 outputs have to do.
+        with torch.inference_mode(), contextlib.suppress(RuntimeError):
             exact = copy.deepcopy(handler.model).double()(batch.double())
     difference = (eager - exact).abs().max().item()
     if not difference <= golden.TOLERANCE / 2:
@@ -94,6 +95,13 @@ def golden_answers(handler: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
     }
 
 
+def _pixels(handler: Any, name: str, body: bytes) -> Any:
+    try:
+        return handler.read_pixels(body)
+    except ValueError as error:  # the archive's own BadImage
+        raise NotSealed(f"the golden picture {name} cannot be read: {error}") from error
+
+
 def report(path: Path, model: dict[str, Any]) -> None:
     """Print what was built."""
     data = path.read_bytes()
@@ -101,27 +109,23 @@ def report(path: Path, model: dict[str, Any]) -> None:
     print(f"  sha256 {hashlib.sha256(data).hexdigest()}")
 
 
-def _opened(raw: Path) -> Engine:
-    try:
-        return Engine(raw)
-    except (BadArchive, BadContract):
-        raise
-    except Exception as error:
-        # The model's own code and weights are loaded here: they may fail in any way.
-        raise NotSealed(f"the model cannot be loaded: {type(error).__name__}: {error}") from error
-
-
 def _check_contract(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
     """Raise BadContract here, by the builder's own class: the archive has a class of its own."""
     config = manifest["model"].get("configFile")
     if config is None:
         raise BadContract("the archive has no model-config.yaml; name it: CONFIG=path/to/model-config.yaml")
-    labels = members.get("index_to_name.json")
-    Contract.from_config(yaml.safe_load(members[config]), json.loads(labels) if labels else None)
+    labels = members.get(LABEL_FILE)
+    try:
+        parsed = yaml.safe_load(members[config])
+        label_file = json.loads(labels) if labels else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadContract(f"{config} or {LABEL_FILE} cannot be read: {error}") from error
+    Contract.from_config(parsed, label_file)
 
 
 def _golden_pictures(folder: Path) -> dict[str, bytes]:
-    pictures = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+    files = [file for file in sorted(folder.glob("[!.]*")) if file.is_file()] if folder.is_dir() else []
+    pictures = {file.name: file.read_bytes() for file in files}
     if not pictures:
         raise NotSealed(f"{folder} holds no pictures; name a folder with a handful of real ones: GOLDEN=...")
     return pictures
@@ -134,8 +138,18 @@ def _provenance(model: dict[str, Any], commit: str, created: int, figures: Path 
         "source_commit": commit,
         "created": created,
         "torch": torch.__version__.split("+")[0],  # CPU and CUDA builds of one version are alike
-        "figures": json.loads(figures.read_text(encoding="utf-8")) if figures else None,
+        "figures": _read_figures(figures) if figures else None,
     }
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotSealed(f"the figures in {path} cannot be read: {error}") from error
+    if not isinstance(figures, dict):
+        raise NotSealed(f"the figures in {path} are no JSON object; write names and values, or say FIGURES=")
+    return figures
 
 
 def _json(value: Any) -> bytes:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
@@ -56,6 +56,8 @@ def check_signature(archive: Path, public_key: Path) -> None:
         raise BadArchive(f"{archive} has no signature {signature}; sign it: make sign KEY=private.pem")
     try:
         public.verify(signature.read_bytes(), _bytes(archive))
+    except OSError as error:
+        raise BadArchive(f"cannot read the signature {signature}: {error.strerror}") from error
     except InvalidSignature:
         raise BadArchive(
             f"the signature {signature} was not made for this {archive} with the key of {public_key}: the "
@@ -73,7 +75,7 @@ def _bytes(archive: Path) -> bytes:
 def _private(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise BadKey(f"cannot read the private key {path} ({error}); make one: {HOW_TO_MAKE_KEYS}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise BadKey(f"{path} is no Ed25519 private key; make one: {HOW_TO_MAKE_KEYS}")
@@ -83,7 +85,7 @@ def _private(path: Path) -> Ed25519PrivateKey:
 def _public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise BadKey(f"cannot read the public key {path} ({error}); make one: {HOW_TO_MAKE_KEYS}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise BadKey(f"{path} is no Ed25519 public key; make one: {HOW_TO_MAKE_KEYS}")

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNKNOWN = "unknown"
+EPOCH = "SOURCE_DATE_EPOCH"
+LATEST = 4354819198  # zip knows no time after 2107
+
+
+class BadSource(ValueError):
+    """A time that an archive cannot have."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,18 @@ def source_of(files: Sequence[Path]) -> Source:
     """
     names = [str(file) for file in files]
     commit, _, time = _git("log", "-1", "--format=%H %ct", "--", *names).partition(" ")
-    if commit and _git("status", "--porcelain", "--", *names):
+    known = _git("ls-files", "--error-unmatch", "--", *names)
+    if commit and (not known or _git("status", "--porcelain", "--", *names)):
         commit += "-dirty"
-    return Source(commit or UNKNOWN, int(os.environ.get("SOURCE_DATE_EPOCH") or time or 0))
+    return Source(commit or UNKNOWN, _epoch() if os.environ.get(EPOCH) else int(time or 0))
+
+
+def _epoch() -> int:
+    """Return SOURCE_DATE_EPOCH. Raises BadSource where it is no time that a zip file knows."""
+    value = os.environ[EPOCH]
+    if not value.isdigit() or int(value) > LATEST:
+        raise BadSource(f"{EPOCH} is {value!r}; it is a time in seconds since 1970, at most {LATEST}")
+    return int(value)
 
 
 def _git(*arguments: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TextIO
 
 
 class BadTable(ValueError):
@@ -71,45 +72,73 @@ class Table:
         self._file.close()
 
     def _keep_whole_rows(self, archive: str) -> None:
-        """Note which pictures are done, and drop a last row that was torn when its run was killed."""
+        """Note which pictures are answered; drop the broken ones, to be tried again, and a torn last row."""
+        if self.out.suffix == PARQUET and self.out.exists():
+            raise BadTable(f"{self.out} is there and complete; remove it, or name another OUT")
         if not self._rows.exists():
             return
         whole = self._rows.with_name(self._rows.name + ".whole")
-        with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
-            if self._rows.suffix == CSV:
-                kept.write(",".join(COLUMNS) + "\n")
-            for row in self._read():
-                if row.archive != archive and archive.startswith(row.archive):
-                    continue  # torn
-                if row.archive != archive:
-                    whole.unlink()
+        try:
+            with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
+                if self._rows.suffix == CSV:
+                    kept.write(",".join(COLUMNS) + "\n")
+                for row in self._read(archive):
+                    if not row.error:
+                        self.done.add(row.image)
+                        kept.write(_line(row, self._rows.suffix))
+            whole.replace(self._rows)
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def _read(self, archive: str) -> Iterator[Row]:
+        """Yield the rows of an earlier run with this archive. Raises BadTable for any others.
+
+        Only the last row may be torn, when its run was killed: it is passed over.
+        """
+        torn = False
+        with self._rows.open(**TEXT) as file:  # type: ignore[call-overload]
+            for values in _records(file, self._rows.suffix):
+                if torn:
+                    raise BadTable(f"{self._rows} is not a file of answers; name another OUT")
+                torn = not _is_row(values) or (values[-1] != archive and archive.startswith(values[-1]))
+                if torn:
+                    continue
+                if values[-1] != archive:
                     raise BadTable(
-                        f"{self._rows} was begun with the archive {row.archive}, this is {archive}; "
+                        f"{self._rows} was begun with the archive {values[-1]}, this is {archive}; "
                         "remove it, or name another OUT"
                     )
-                self.done.add(row.image)
-                kept.write(_line(row, self._rows.suffix))
-        whole.replace(self._rows)
+                yield Row(*values)
 
-    def _read(self) -> Iterator[Row]:
-        with self._rows.open(**TEXT) as file:  # type: ignore[call-overload]
-            if self._rows.suffix == CSV:
-                for values in csv.reader(file):
-                    if tuple(values) != COLUMNS and len(values) == len(COLUMNS):
-                        yield Row(*values)
-                return
-            for line in file:
-                try:
-                    yield Row(**json.loads(line))
-                except (ValueError, TypeError):
-                    continue  # torn
+
+def _records(file: TextIO, suffix: str) -> Iterator[list[Any]]:
+    """Yield the values of each record, of whatever kind they are."""
+    if suffix == JSONL:
+        for line in file:
+            try:
+                yield list(json.loads(line).values())
+            except (ValueError, AttributeError):
+                yield []
+        return
+    rows = csv.reader(file)
+    header = next(rows, None)
+    if header is not None and header != list(COLUMNS) and not ",".join(COLUMNS).startswith(",".join(header)):
+        raise BadTable(f"{file.name} is not a file of answers; name another OUT")
+    yield from rows
+
+
+def _is_row(values: list[Any]) -> bool:
+    return len(values) == len(COLUMNS) and all(isinstance(value, str) for value in values)
 
 
 def _line(row: Row, suffix: str) -> str:
     if suffix == JSONL:
         return json.dumps(asdict(row)) + "\n"
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(asdict(row).values())
+    # A bare carriage return in a file's name is not quoted by itself.
+    quoting = csv.QUOTE_ALL if "\r" in row.image else csv.QUOTE_MINIMAL
+    writer = csv.writer(line, lineterminator="\n", quoting=quoting)  # type: ignore[arg-type]
+    writer.writerow(asdict(row).values())
     return line.getvalue()
 
 

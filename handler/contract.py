@@ -55,7 +55,7 @@ class Contract:
         _refuse_unknown_keys(config, ("input", "labels", *SERVER_KEYS), "")
         _refuse_unknown_keys(spec, INPUT_KEYS, "input.")
         color = spec.get("color")
-        if color not in COLOR_MODES:
+        if not isinstance(color, str) or color not in COLOR_MODES:
             raise BadContract(f"input.color is {color!r}; use one of {', '.join(COLOR_MODES)}")
         height, width = _size(spec)
         return cls(
@@ -169,7 +169,9 @@ def _labels(config: Mapping[str, Any], label_file: Mapping[str, str] | None) -> 
 
 def _labels_of(label_file: Mapping[str, str] | None) -> tuple[str, ...]:
     if label_file is None:
-        raise BadContract(f"labels is {LABEL_FILE}, but the archive has none; name it: LABELS=path")
+        raise BadContract(f"labels is {LABEL_FILE}, but the archive has no such file; name it: LABELS=path")
+    if not isinstance(label_file, Mapping):
+        raise BadContract(f'{LABEL_FILE} is no JSON object; write {{"0": "first label", ...}}')
     try:
         return tuple(label_file[str(index)] for index in range(len(label_file)))
     except KeyError as error:

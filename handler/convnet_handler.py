@@ -56,7 +56,8 @@ class ConvNetHandler(BaseHandler):
 
     def outputs(self, bodies: list[bytes]) -> torch.Tensor:
         """Return the model's outputs (N, labels) for picture files. Raises BadImage."""
-        return torch.as_tensor(self.inference(self.preprocess([self.read_pixels(body) for body in bodies])))
+        batch = self.preprocess([self.read_pixels(body) for body in bodies])
+        return torch.as_tensor(self.inference(batch)).cpu()
 
     def read_pixels(self, body: bytes) -> np.ndarray:
         """Return a picture file's pixels as the contract wants them. Raises BadImage."""

@@ -33,4 +33,4 @@ class OnnxModule(torch.nn.Module):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the session's first output for a float32 batch (N, C, H, W)."""
-        return torch.from_numpy(self.session.run(None, {self.input: batch.numpy()})[0])
+        return torch.from_numpy(self.session.run(None, {self.input: batch.cpu().numpy()})[0])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import psutil
 import pytest
@@ -90,6 +91,84 @@ def test_torn_row_is_done_again(folder, tmp_path, suffix):
         out.write_bytes(whole[:-cut])
         assert make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out)).returncode == 0
         assert out.read_bytes() == whole, cut
+
+
+def test_broken_pictures_are_tried_again(folder, tmp_path):
+    """A second run is no success while a picture is broken, and answers it once it is mended."""
+    out = tmp_path / "answers.csv"
+    assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
+    assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
+    for name in ("broken.png", "empty.png"):
+        (folder / name).write_bytes(DIGITS["4"])
+    done = make("predict", IMAGES=str(folder), OUT=str(out))
+    assert done.returncode == 0
+    assert "2 answered, 0 broken, 10 done before" in done.stdout
+    assert len(rows_of(out)) == 12
+    assert not [row for row in rows_of(out) if row["error"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "id,truth\n1,cat\n2,dog\n"),
+        ("a.csv", "one\ntwo\nthree\n"),
+        ("a.jsonl", '{"id": 1}\n{"id": 2}\n'),
+    ],
+)
+def test_file_of_somebody_else_is_left_alone(folder, tmp_path, name, text):
+    """An OUT that holds something else is refused, and keeps it."""
+    out = tmp_path / name
+    out.write_text(text)
+    done = make("predict", IMAGES=str(folder), OUT=str(out))
+    assert "is not a file of answers; name another OUT" in done.stderr
+    assert out.read_text() == text
+    assert [file for file in tmp_path.iterdir() if file != folder] == [out]
+
+
+def test_odd_names_keep_their_rows(tmp_path):
+    """Quotes, commas, line breaks and bytes that are no UTF-8 in a name: one row each, once."""
+    images = tmp_path / "images"
+    images.mkdir()
+    names = [b"a,b.png", b'a"b.png', b"a\nb.png", b"Icon\r", b"a\xff.png", b" a .png", "\u00e9.png".encode()]
+    for name in names:
+        (images / os.fsdecode(name)).write_bytes(DIGITS["7"])
+    for out in (tmp_path / "a.csv", tmp_path / "a.jsonl"):
+        for count in ("7 answered, 0 broken, 0 done", "0 answered, 0 broken, 7 done"):
+            done = make("predict", IMAGES=str(images), OUT=str(out))
+            assert count in done.stdout, done.stderr
+    with (tmp_path / "a.csv").open(newline="", errors="surrogateescape") as file:
+        assert {os.fsencode(row["image"].split("/")[-1]) for row in csv.DictReader(file)} == set(names)
+
+
+def test_answers_among_the_pictures_are_no_picture(folder):
+    """OUT may lie in the folder of the pictures; twice the same picture in a pattern counts once."""
+    out = folder / "answers.csv"
+    for count in ("1 answered, 0 broken, 0 done", "0 answered, 0 broken, 1 done"):
+        done = make("predict", IMAGES=f"{folder}/**/**/[7a]*", OUT=str(out))
+        assert count in done.stdout, done.stderr
+
+
+def test_huge_file_is_not_read(tmp_path):
+    """A file above the server's own limit costs no memory."""
+    (tmp_path / "images").mkdir()
+    with (tmp_path / "images" / "film.mp4").open("wb") as file:
+        file.truncate(10 * 2**30)
+    done = make("predict", IMAGES=str(tmp_path / "images"), OUT=str(tmp_path / "a.csv"))
+    assert "the file has 10,737,418,240 bytes; at most 33,554,432 are read" in done.stderr
+
+
+def test_archive_that_does_not_load_says_why(archive, folder, tmp_path):
+    """What is wrong with the archive is said once, as a sentence."""
+    bad = tmp_path / "bad.mar"
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(bad, "w") as changed:
+        for info in mar.infolist():
+            changed.writestr(info, mar.read(info).replace(b"mean: [0.1302]", b"mean: [0.2302]"))
+    answers = tmp_path / "a.csv"
+    for program in (["batch.py", str(bad), str(folder), str(answers)], ["predict.py", str(bad), "x"]):
+        command = [sys.executable, str(ROOT / "archive" / program[0]), *program[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {bad} does not load: GoldenMismatch: golden picture 0.png")
 
 
 def test_rows_of_another_archive_are_not_mixed(folder, tmp_path):

@@ -251,7 +251,7 @@ def test_killed_server_is_not_running(run):
 def test_caller_pythonpath_does_not_shadow_the_archive(archive, run, tmp_path):
     """Modules of the same names on the caller's PYTHONPATH are not the ones that serve."""
     (tmp_path / "images.py").write_text("raise RuntimeError('the wrong module')\n")
-    done = start(run, archive, PYTHONPATH=f"{SOURCE_ROOTS}:{tmp_path}")
+    done = start(run, archive, PYTHONPATH=f"{tmp_path}:{SOURCE_ROOTS}")
     assert done.returncode == 0, done.stderr
 
 

@@ -214,7 +214,7 @@ def test_models_and_versions_serve_side_by_side(own, tmp_path):
         ({"input.mean": [0.1, 0.2, 0.3]}, "input.mean has 3 numbers; grayscale needs 1"),
         ({"labels": ["a", "b"]}, "answers one picture with (1, 3) values, but model-config.yaml has 2"),
         ({"batchsize": 4}, "batchsize is not known; did you mean 'batchSize'?"),
-        ({"labels": "index_to_name.json"}, "the archive has none; name it: LABELS="),
+        ({"labels": "index_to_name.json"}, "the archive has no such file; name it: LABELS="),
     ],
     ids=["no-mean", "three-means", "two-labels", "unknown-key", "no-label-file"],
 )

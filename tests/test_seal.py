@@ -47,7 +47,7 @@ def sha256(path):
 
 
 def test_two_builds_are_one_file(origin, tmp_path):
-    """Another folder, another time zone, language, umask and hash seed: the same SHA-256, as printed."""
+    """Another folder, another time zone, language and hash seed: the same SHA-256, as printed."""
     one, printed = build(origin, tmp_path / "one")
     elsewhere = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     two, _ = build(origin, tmp_path / "a" / "deeper" / "path", **elsewhere)
@@ -137,9 +137,59 @@ def test_model_that_cannot_be_proven_is_refused(tmp_path, checkout_in):
 
 
 def test_engine_cleans_up(archive):
-    """The unpacked files are gone when the engine is closed, also where loading failed."""
+    """The unpacked files are gone when the engine is closed, and no module of theirs is left."""
     with Engine(archive) as opened:
         folder = opened.folder
         assert folder.exists()
     assert not folder.exists()
     assert sys.modules.get("convnet_handler") is None
+
+
+def built(copy, **variables):
+    """Build in a checkout; return what was printed as an error."""
+    done = make("archive", cwd=copy, **variables)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_bad_inputs_are_named(tmp_path, checkout_in):
+    """Each file that cannot go into an archive is named, with what to do."""
+    copy = checkout_in(tmp_path / "copy")
+    (copy / "golden").mkdir()
+    assert "holds no pictures" in built(copy, GOLDEN="golden")
+    (copy / "golden" / "a.png").write_bytes(b"hello")
+    assert "the golden picture a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
+    (copy / "golden" / "a b.png").write_bytes(b"")
+    assert "file names with spaces" in built(copy, GOLDEN="golden")
+    (copy / "bad.yaml").write_text("input: [")
+    assert "bad.yaml or index_to_name.json cannot be read" in built(copy, CONFIG="bad.yaml")
+    (copy / "bad.json").write_text("[1]")
+    assert "are no JSON object" in built(copy, FIGURES="bad.json")
+    assert "SOURCE_DATE_EPOCH is 'soon'" in built(copy, SOURCE_DATE_EPOCH="soon")
+
+
+def test_dotfiles_are_no_golden_pictures(tmp_path, checkout_in):
+    """What a file manager leaves in a folder is passed over."""
+    copy = checkout_in(tmp_path / "copy")
+    (copy / "tests" / "images" / ".DS_Store").write_bytes(b"x")
+    assert make("archive", cwd=copy).returncode == 0
+
+
+def test_weights_that_git_does_not_know_are_no_clean_commit(tmp_path, origin):
+    """Ignored files went into the archive, so the commit alone does not describe it."""
+    mar, _ = build(origin, tmp_path / "one")
+    ignored = tmp_path / "one" / "model" / "mnist" / "train"
+    ignored.mkdir()
+    (ignored / "own.pth").write_bytes((ROOT / "model" / "convnet.pth").read_bytes())
+    assert make("archive", cwd=tmp_path / "one", WEIGHTS="model/mnist/train/own.pth").returncode == 0
+    assert provenance(mar)["source_commit"].endswith("-dirty")
+
+
+def test_model_with_float32_tensors_of_its_own_is_archived(tmp_path, checkout_in):
+    """Where float64 cannot be computed, the float32 outputs are recorded."""
+    copy = checkout_in(tmp_path / "copy")
+    model = copy / "model" / "convnet.py"
+    model.write_text(model.read_text().replace("dim=1)\n", "dim=1) @ torch.eye(10)\n"))
+    assert make("archive", cwd=copy).returncode == 0
+    assert make("verify", cwd=copy).returncode == 0

@@ -1,6 +1,7 @@
 """Every kind of tampering is found, and named in a sentence of its own."""
 
 import io
+import json
 import pickle
 import stat
 import subprocess
@@ -37,12 +38,24 @@ class Members(dict):
 
 
 def write(path, members, extra=()):
+    """Write the archive as the builder does; with something besides, as any zip."""
+    if not extra:
+        with path.open("wb") as file:
+            canonical.write(members, created_of(members), file)
+        return path
     with zipfile.ZipFile(path, "w") as mar:
         for name, data in members.items():
             mar.writestr(name, data)
         for info, data in extra:
             mar.writestr(info, data)
     return path
+
+
+def created_of(members):
+    try:
+        return json.loads(members["provenance.json"])["created"]
+    except (KeyError, ValueError, TypeError):
+        return 0
 
 
 def swapped_weights(members):
@@ -94,7 +107,49 @@ def added(name, data=b"x"):
     return change
 
 
+def set_to(name, data):
+    def change(members):
+        members[name] = data
+        members.seal()
+
+    return change
+
+
+def appended(name, code):
+    def change(members):
+        members[name] += code
+        members.seal()
+
+    return change
+
+
+def digests_emptied(members):
+    members["images.py"] += b"\nprint('code was run')\n"
+    members[canonical.SUMS] = b""
+
+
+def changed_and_not_recorded(members):
+    members["images.py"] += b"\nprint('code was run')\n"
+
+
+UNFORMED = "does not say what it has to; build the archive with: make archive"
 TAMPERED = {
+    "code-added": (changed_and_not_recorded, "the member images.py was changed"),
+    "digests-emptied": (digests_emptied, "the member images.py was not there when the archive was built"),
+    "digests-are-no-list": (added(canonical.SUMS, b"none"), "MAR-INF/SHA256SUMS is no list of digests"),
+    "exit": (appended("images.py", b"\nimport sys; sys.exit(0)\n"), "it ended the process that loaded it"),
+    "hard-exit": (appended("images.py", b"\nimport os; os._exit(0)\n"), "it ended the process that"),
+    "golden-is-a-list": (set_to("golden.json", b"[]"), f"golden.json {UNFORMED}"),
+    "golden-is-no-json": (set_to("golden.json", b"{"), f"golden.json {UNFORMED}"),
+    "golden-is-empty": (set_to("golden.json", b'{"pictures": {}}'), f"golden.json {UNFORMED}"),
+    "history-is-short": (set_to("provenance.json", b'{"created": 0}'), f"provenance.json {UNFORMED}"),
+    "history-is-no-json": (set_to("provenance.json", b"\xff\xfe\x00"), f"provenance.json {UNFORMED}"),
+    "deep-python": (appended("convnet.py", b"\nx=" + b"-" * 100_000 + b"1"), "convnet.py is no Python"),
+    "another-name": (set_to("./images.py", b""), "the member './images.py' is another name for 'images.py'"),
+    "name-that-leads-out": (
+        edited("MAR-INF/MANIFEST.json", b'"convnet"', b'"../../x"'),
+        "says '../../x'; use letters, digits",
+    ),
     "one-byte-of-weights": (
         lambda m: m.flip("convnet.pth"),
         "the member convnet.pth was changed: its SHA-256 is",
@@ -119,7 +174,7 @@ TAMPERED = {
     ),
     "weights-swapped": (
         swapped_weights,
-        "it does not load: GoldenMismatch: golden picture 0.png: expected 0 [",
+        "does not load: GoldenMismatch: golden picture 0.png: expected 0 [",
     ),
     "constant-changed": (edited("model-config.yaml", b"0.1302", b"0.1307"), "GoldenMismatch: golden picture"),
     "labels-swapped": (
@@ -132,7 +187,7 @@ TAMPERED = {
     ),
     "import-missing": (
         dropped("images.py"),
-        "it does not load: ModuleNotFoundError: No module named 'images'",
+        "does not load: ModuleNotFoundError: No module named 'images'",
     ),
     "handler-missing": (
         dropped("convnet_handler.py"),
@@ -167,14 +222,14 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_tampering_is_named(archive, tmp_path, name, capsys):
-    """Each change to the archive has its sentence; no code of a changed archive is run."""
+def test_tampering_is_named(archive, tmp_path, name, capfd):
+    """Each change has its sentence; no code is run that was not recorded, and no pickle."""
     change, sentence = TAMPERED[name]
     members = Members(archive)
     change(members)
     found = list(faults(write(tmp_path / "convnet.mar", members)))
     assert sentence in " | ".join(found)
-    assert "code was run" not in capsys.readouterr().out
+    assert "code was run" not in capfd.readouterr().out
 
 
 def test_twice_the_same_member_is_named(archive, tmp_path):
@@ -191,6 +246,40 @@ def test_link_is_named(archive, tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     found = list(faults(write(tmp_path / "a.mar", Members(archive), [(link, "/etc/passwd")])))
     assert "the member 'link' is a link; an archive holds files alone" in found
+
+
+def test_hidden_member_is_found(archive, tmp_path):
+    """A member that only readers of a stream find, as Java's is, leaves its bytes in the file."""
+    hidden = tmp_path / "hidden.mar"
+    with zipfile.ZipFile(archive) as mar:
+        data, start = archive.read_bytes(), mar.start_dir
+    evil = io.BytesIO()
+    with zipfile.ZipFile(evil, "w") as other:
+        other.writestr("images.py", "print('code was run')")
+    with zipfile.ZipFile(evil) as other:
+        local = evil.getvalue()[: other.start_dir]
+    # The directory moves down by what is put before it; its end says where it is.
+    end = data.rindex(b"PK\x05\x06")
+    moved = data[end : end + 16] + (start + len(local)).to_bytes(4, "little") + data[end + 20 :]
+    hidden.write_bytes(data[:start] + local + data[start:end] + moved)
+    [fault] = faults(hidden)
+    assert fault.startswith("the file is not what its members make")
+
+
+def test_bytes_before_the_archive_are_found(archive, tmp_path):
+    """Python reads a zip that begins anywhere."""
+    (tmp_path / "a.mar").write_bytes(b"#!/bin/sh\n" + archive.read_bytes())
+    [fault] = faults(tmp_path / "a.mar")
+    assert fault.startswith("the file is not what its members make")
+
+
+def test_compressed_archive_is_refused_before_it_is_unpacked(archive, tmp_path):
+    """What compresses may be a bomb; a sealed archive compresses nothing."""
+    with zipfile.ZipFile(tmp_path / "a.mar", "w", zipfile.ZIP_DEFLATED) as mar:
+        for name, data in Members(archive).items():
+            mar.writestr(name, data)
+    [fault] = faults(tmp_path / "a.mar")
+    assert "was packed again, or never sealed" in fault
 
 
 def test_golden_mismatch_stops_a_worker(archive, tmp_path):
@@ -226,7 +315,7 @@ def test_make_verify_fails_for_a_bad_one(archive, tmp_path):
 
 
 def test_verify_cannot_import_the_repository(tmp_path):
-    """The process of make verify finds none of the archive's modules but in the archive."""
+    """The process of make verify finds the archive's model and handler in the archive alone."""
     code = (
         "import importlib.util, verify;"
         "print([name for name in ('images', 'contract', 'convnet') if importlib.util.find_spec(name)])"
