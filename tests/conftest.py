@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from settings import PORT_KEYS
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
 MAKE_VARIABLES = set(re.findall(r"^([A-Z_]+) *=", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# A test run in the background is started without Ctrl-C, and would hand that on to all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
 
 
