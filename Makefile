@@ -10,6 +10,7 @@ WEIGHTS  = model/convnet.pth
 CONFIG   = model/model-config.yaml
 LABELS   =
 GOLDEN   = tests/images
+RUNTIME  = eager
 MAR      = model_store/$(NAME).mar
 FIGURES  = $(wildcard $(basename $(WEIGHTS)).json)
 
@@ -19,6 +20,7 @@ PROPERTIES = config.properties
 PORT       =
 RUN        = run
 PUBLIC_KEY =
+
 
 KEY    =
 IMAGE  =
@@ -34,9 +36,12 @@ MADE = model_store/.$(notdir $(MAR)).made
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
-PY    := PYTHONPATH=model:handler:archive:servers $(BIN)/python
+PY    := PYTHONPATH=model:handler:archive:servers:exports $(BIN)/python
+# TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
+EXPORT := PYTHONHASHSEED=0 $(PY)
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
+EXPORTERS := $(wildcard exports/*.py)
 HANDLER := handler/convnet_handler.py
 MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py)) archive/canonical.py
 ifneq ($(shell find "$(GOLDEN)" -name '* *' 2>/dev/null),)
@@ -47,7 +52,7 @@ SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODUL
 # The archive names the commit of its files, and whether they differ from it.
 COMMIT  := $(shell git log -1 --format=%h -- $(SOURCES) 2>/dev/null; \
 	git status --porcelain -- $(SOURCES) 2>/dev/null | wc -l)
-MADE_NOW := $(strip $(VERSION) $(COMMIT) $(SOURCES))
+MADE_NOW := $(strip $(VERSION) $(RUNTIME) $(COMMIT) $(SOURCES))
 ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
 CHANGED := FORCE
 endif
@@ -56,11 +61,11 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict verify sign doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve stop status logs predict verify sign torchscript aoti onnx doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-10s %s\n' "$$target" "$$text"; done
+		printf '  make %-11s %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torch's small CPU build)
 
@@ -91,6 +96,12 @@ sign: $(MAR) ## Sign the archive with a private key: make sign KEY=private.pem
 	@$(if $(KEY),,$(error say which key: make sign KEY=private.pem))
 	@$(PY) archive/signature.py $(MAR) --key $(KEY)
 
+torchscript: exported/$(NAME).scripted.pt exported/$(NAME).traced.pt ## Export to TorchScript, scripted and traced
+
+aoti: exported/$(NAME).pt2 ## Compile for this processor by torch.export and AOTInductor (needs g++)
+
+onnx: exported/$(NAME).onnx ## Export to ONNX
+
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
@@ -114,32 +125,43 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* exported \
+		.mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
 # Built in a folder of its own, beside its place: the archiver deletes and fills a folder in TMPDIR,
 # and a build that is stopped leaves no half archive.
-$(MAR): $(SOURCES) $(wildcard archive/*.py) $(CHANGED) | $(VENV)/serve.installed
+$(MAR): $(SOURCES) $(wildcard archive/*.py) $(if $(filter-out eager,$(RUNTIME)),$(EXPORTERS)) $(CHANGED) | \
+		$(VENV)/serve.installed $(if $(filter onnx,$(RUNTIME)),$(VENV)/onnx.installed)
 	@scratch=$$(mktemp -d $(dir $(MAR)).build-XXXXXX) && \
 	trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
 	TMPDIR=$$scratch $(BIN)/torch-model-archiver --model-name $(NAME) --version $(VERSION) \
 		$(if $(MODEL),--model-file $(MODEL)) --serialized-file $(WEIGHTS) --config-file $(CONFIG) \
 		--handler $(HANDLER) --extra-files $$(echo $(EXTRA) | tr ' ' ,) --export-path $$scratch && \
-	$(PY) archive/seal.py $$scratch/$(NAME).mar $$scratch/sealed.mar --golden $(GOLDEN) \
+	$(EXPORT) archive/seal.py $$scratch/$(NAME).mar $$scratch/sealed.mar --golden $(GOLDEN) --runtime $(RUNTIME) \
 		$(if $(FIGURES),--figures $(FIGURES)) --sources $(SOURCES) && \
 	printf '%s\n' 'VERSION = $(VERSION)' 'MODEL = $(MODEL)' 'WEIGHTS = $(WEIGHTS)' 'CONFIG = $(CONFIG)' \
-		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
+		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'RUNTIME = $(RUNTIME)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
 	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
 FORCE:
+
+exported/$(NAME).scripted.pt exported/$(NAME).traced.pt: exported/$(NAME).%.pt: $(MAR) $(EXPORTERS)
+	@$(EXPORT) exports/to_torchscript.py $* $(MAR) $@
+
+exported/$(NAME).pt2: $(MAR) $(EXPORTERS)
+	@$(EXPORT) exports/to_aoti.py $(MAR) $@
+
+exported/$(NAME).onnx: $(MAR) $(EXPORTERS) | $(VENV)/onnx.installed
+	@$(EXPORT) exports/to_onnx.py $(MAR) $@
 
 # What a model of your own needs besides stands in requirements/own.txt.
 $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed: requirements/parquet.txt | $(VENV)/serve.installed
+$(VENV)/parquet.installed $(VENV)/onnx.installed: $(VENV)/%.installed: requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 

@@ -40,7 +40,7 @@ class Engine:
 
     def __init__(self, path: Path) -> None:
         """Unpack and load the archive. Raises BadArchive, with what its own code raised."""
-        model = read_manifest(path)["model"]
+        self.manifest = model = read_manifest(path)["model"]
         # Deleted at close, or at the latest when the process ends.
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:

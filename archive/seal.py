@@ -22,8 +22,10 @@ import golden
 from card import model_card
 from contract import LABEL_FILE, BadContract, Contract
 from engine import Engine
+from export import NotExported, eager_of
 from mar import MANIFEST, BadArchive
-from source import BadSource, source_of
+from runtime_member import EAGER, runtime_member
+from source import BadSource, Source, source_of
 
 # The archiver's own format of `createdOn`.
 CREATED_ON = "%d/%m/%Y %H:%M:%S"
@@ -40,12 +42,12 @@ def main() -> int:
     logging.getLogger("ts").setLevel(logging.ERROR)
     try:
         members = seal(arguments)
-    except (BadArchive, BadContract, BadSource, NotSealed) as error:
+        _write(arguments.out, members)
+        if arguments.runtime != EAGER:
+            _prove(arguments.out)
+    except (BadArchive, BadContract, BadSource, NotExported, NotSealed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    created = json.loads(members[canonical.PROVENANCE])["created"]
-    with arguments.out.open("wb") as file:
-        canonical.write(members, created, file)
     report(arguments.out, json.loads(members[MANIFEST])["model"])
     return 0
 
@@ -60,13 +62,28 @@ def seal(arguments: argparse.Namespace) -> dict[str, bytes]:
     pictures = _golden_pictures(arguments.golden)
     with Engine(arguments.raw) as engine:
         members[golden.ANSWERS] = _json({"pictures": golden_answers(engine.handler, pictures)})
-        provenance = _provenance(manifest["model"], source.commit, source.created, arguments.figures)
+        members |= runtime_member(
+            arguments.runtime, lambda: eager_of(engine, arguments.raw), engine.handler.contract
+        )
+        provenance = _provenance(manifest["model"], source, arguments)
         members["model-card.md"] = model_card(provenance, engine.handler.contract, pictures).encode()
     members |= {f"{golden.FOLDER}/{name}": body for name, body in pictures.items()}
     members[canonical.PROVENANCE] = _json(provenance)
     moment = time.gmtime(max(source.created, canonical.EARLIEST))
     members[MANIFEST] = _json({**manifest, "createdOn": time.strftime(CREATED_ON, moment)})
     return canonical.with_sums(members)
+
+
+def _write(path: Path, members: dict[str, bytes]) -> None:
+    created = json.loads(members[canonical.PROVENANCE])["created"]
+    with path.open("wb") as file:
+        canonical.write(members, created, file)
+
+
+def _prove(path: Path) -> None:
+    """Hold the exported model to what the eager one answered. Raises BadArchive."""
+    with Engine(path):
+        pass
 
 
 def golden_answers(handler: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
@@ -131,14 +148,15 @@ def _golden_pictures(folder: Path) -> dict[str, bytes]:
     return pictures
 
 
-def _provenance(model: dict[str, Any], commit: str, created: int, figures: Path | None) -> dict[str, Any]:
+def _provenance(model: dict[str, Any], source: Source, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "name": model["modelName"],
         "version": model["modelVersion"],
-        "source_commit": commit,
-        "created": created,
+        "source_commit": source.commit,
+        "created": source.created,
+        "runtime": arguments.runtime,
         "torch": torch.__version__.split("+")[0],  # CPU and CUDA builds of one version are alike
-        "figures": _read_figures(figures) if figures else None,
+        "figures": _read_figures(arguments.figures) if arguments.figures else None,
     }
 
 
@@ -162,6 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="where the sealed archive goes")
     parser.add_argument("--golden", type=Path, required=True, help="a folder of pictures")
     parser.add_argument("--figures", type=Path, help="JSON with the figures of training and evaluation")
+    parser.add_argument("--runtime", default=EAGER, help="what answers: eager, torchscript, onnx or aoti")
     parser.add_argument("--sources", type=Path, nargs="+", required=True, help="the files that went in")
     return parser.parse_args()
 

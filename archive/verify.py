@@ -33,10 +33,13 @@ from mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, BadArchive, read_manifest
 from signature import BadKey, check_signature
 from source import LATEST
 
+TOLD = ("name", "version", "source_commit", "runtime", "torch")  # by provenance.json
 DIGEST_LINE = re.compile(r"[0-9a-f]{64}  .+")
 # Files that torch or pickle would be asked to load, by name; and how such files begin, whatever their name.
 PICKLE_NAMES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# The members that hold an exported model; handler/runtimes.py loads them.
+TORCHSCRIPT, COMPILED = "runtime.pt", "runtime.pt2"
 ZIP_START = b"PK\x03\x04"
 
 
@@ -92,6 +95,7 @@ def describe(archive: Path) -> None:
     print(f"{archive} is sound: {provenance['name']} {provenance['version']}")
     print(f"  sha256    {hashlib.sha256(archive.read_bytes()).hexdigest()}")
     print(f"  source    commit {provenance['source_commit']}, built with torch {provenance['torch']}")
+    print(f"  runtime   {provenance['runtime']}")
     print(f"  figures   {', '.join(numbers) or 'none'}")
     print(f"  takes     {', '.join(f'{key} {value}' for key, value in config['input'].items())}")
     print(f"  members   {len(opened.members)}, each as recorded")
@@ -124,7 +128,7 @@ def _records(opened: Opened) -> Iterator[str]:
             isinstance(value["created"], int)
             and 0 <= value["created"] <= LATEST
             and isinstance(value["figures"], dict | None)
-            and all(isinstance(value[key], str) for key in ("name", "version", "source_commit", "torch"))
+            and all(isinstance(value[key], str) for key in TOLD)
         ),
         GOLDEN_ANSWERS: lambda value: (
             len(value["pictures"]) > 0
@@ -203,8 +207,10 @@ def _pickles(opened: Opened) -> Iterator[str]:
     for name, data in opened.members.items():
         if not (name.lower().endswith(PICKLE_NAMES) or data.startswith((*PICKLE_STARTS, ZIP_START))):
             continue
-        if name == opened.model.get("serializedFile") and _is_torchscript(data):
+        if name in (opened.model.get("serializedFile"), TORCHSCRIPT) and _is_torchscript(data):
             continue  # TorchScript is a language of its own: it computes, and reaches nothing else
+        if name == COMPILED:
+            continue  # machine code, known by its digest as the archive's Python is; it holds no pickle
         try:
             torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 what a hostile pickle makes the loader raise is not foreseeable

@@ -16,7 +16,7 @@ import golden
 from contract import BadContract, Contract
 from images import BadImage, read_pixels
 from request_body import picture_of
-from runtimes import SAFETENSORS, as_module, load_safetensors
+from runtimes import SAFETENSORS, as_module, load_exported, load_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ DESCRIBE, EXPLAIN, ASKED = "describe", "explain", "True"
 class ConvNetHandler(BaseHandler):
     """Image bytes in, one label out per request; a bad picture fails its own request alone."""
 
-    model: Any
+    model: Any  # what answers
+    eager: Any  # the class with its weights, or whatever else the manifest names: the reference
     contract: Contract
     folder: Path
     description: dict[str, Any]
@@ -40,8 +41,9 @@ class ConvNetHandler(BaseHandler):
         not answer as it did when the archive was built: such a worker does not become READY.
         """
         super().initialize(context)
-        self.model = as_module(self.model)
         self.folder = Path(context.system_properties["model_dir"])
+        self.eager = as_module(self.model)
+        self.model = load_exported(self.folder) or self.eager
         self.contract = Contract.from_config(context.model_yaml_config, self.mapping)
         self._check_fit()
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)

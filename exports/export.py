@@ -1,0 +1,96 @@
+"""What all exports share: an archive's model goes into a file, which is held to the golden answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import golden
+from engine import Engine
+from mar import BadArchive
+
+# Under this name the contract lies in each exported file: whoever runs it needs nothing else.
+CONTRACT = "contract"
+BATCH = 2  # of the example; an exporter takes a batch of 1 for a constant
+
+Module = torch.nn.Module
+Exporter = Callable[[Module, Any], bytes]
+
+
+class NotExported(RuntimeError):
+    """A model that cannot be exported here; the text says why and the remedy."""
+
+
+def eager_of(engine: Engine, archive: Path) -> Module:
+    """Return the archive's model as the class it was written in. Raises NotExported."""
+    model = engine.handler.eager
+    if type(model).__module__ != Path(str(engine.manifest.get("modelFile", ""))).stem:
+        raise NotExported(f"{archive} has no class to export; build it from one: MODEL=file.py")
+    exported: Module = model
+    return exported
+
+
+def contract_json(contract: Any) -> str:
+    """Return an archive's contract as JSON: color, size, resize, mean, std, labels."""
+    return json.dumps({
+        "color": contract.color,
+        "size": [contract.height, contract.width],
+        "resize": contract.resize,
+        "mean": contract.mean,
+        "std": contract.std,
+        "labels": contract.labels,
+    })  # fmt: skip
+
+
+def example_of(contract: Any) -> torch.Tensor:
+    """Return a batch for the exporters to follow through the model, float32 (2, C, H, W)."""
+    return torch.zeros(BATCH, *contract.shape)
+
+
+def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Module]) -> None:
+    """Write the model of an archive to a file, and load it again to hold it to the golden answers.
+
+    Raises BadArchive, NotExported, and GoldenMismatch where the file does not answer as the archive.
+    """
+    with Engine(archive) as engine:
+        handler = engine.handler
+        data = write(eager_of(engine, archive), handler.contract)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        half = out.with_name(f".{out.name}")
+        half.write_bytes(data)
+        try:
+            model = load(half)
+            pictures = golden.read(engine.folder)
+            golden.check(pictures, lambda bodies: _outputs(handler, model, bodies), handler.contract.labels)
+            half.replace(out)
+        finally:
+            half.unlink(missing_ok=True)
+    print(f"wrote {out}, {len(data):,} bytes: {len(pictures)} golden pictures answered as by {archive}")
+
+
+def run(description: str, write: Exporter, load: Callable[[Path], Module]) -> int:
+    """Export as the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("out", type=Path, help="the file to write")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)  # TorchServe's, about every accelerator that is not installed
+    try:
+        export(arguments.archive, arguments.out, write, load)
+    except (BadArchive, NotExported, golden.GoldenMismatch) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _outputs(handler: Any, model: Module, bodies: list[bytes]) -> torch.Tensor:
+    with torch.inference_mode():
+        outputs: torch.Tensor = model(handler.preprocess([handler.read_pixels(body) for body in bodies]))
+    return outputs

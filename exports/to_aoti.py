@@ -1,0 +1,40 @@
+"""Compile an archive's model by torch.export and AOTInductor, TorchScript's successors, to a .pt2 file.
+
+It is machine code for the processor that it was compiled on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export import CONTRACT, Module, NotExported, contract_json, example_of, run
+from runtimes import PROCESSOR, load_compiled, processor_features
+
+
+def to_aoti(model: Module, contract: Any) -> bytes:
+    """Return the .pt2 package of a model, for a batch of any size. Raises NotExported without a g++."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise NotExported(f"there is no {compiler} to compile with (Debian, Ubuntu: apt-get install g++)")
+    metadata = {CONTRACT: contract_json(contract), PROCESSOR: json.dumps(processor_features())}
+    program = torch.export.export(
+        model, (example_of(contract),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "model.pt2"
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(package), inductor_configs={"aot_inductor.metadata": metadata}
+        )
+        return package.read_bytes()
+
+
+if __name__ == "__main__":
+    sys.exit(run("Compile an archive's model by AOTInductor.", to_aoti, load_compiled))
