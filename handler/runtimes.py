@@ -15,6 +15,10 @@ SAFETENSORS = ".safetensors"
 PROCESSOR = "processor"  # the entry of a compiled model's metadata that names what it was compiled for
 
 
+class NotInstalled(RuntimeError):
+    """A model that needs a package which is not here."""
+
+
 class WrongProcessor(RuntimeError):
     """A model compiled for a processor that can do what this one cannot."""
 
@@ -75,10 +79,17 @@ def load_torchscript(path: Path) -> torch.nn.Module:
 
 
 def load_onnx(path: Path) -> torch.nn.Module:
-    """Return the model of an ONNX file, run by ONNX Runtime on as many threads as torch would."""
-    # Only where an archive has such a model: the import alone costs every worker time and memory.
-    import onnxruntime
+    """Return the model of an ONNX file, run by ONNX Runtime on as many threads as torch would.
 
+    Raises NotInstalled.
+    """
+    try:
+        # Only where an archive has such a model: the import alone costs every worker time and memory.
+        import onnxruntime
+    except ImportError as error:
+        raise NotInstalled(
+            "it answers by ONNX Runtime, which is not installed here; add onnxruntime to requirements/own.txt"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
