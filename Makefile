@@ -36,7 +36,7 @@ MADE = model_store/.$(notdir $(MAR)).made
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
-PY    := PYTHONPATH=model:handler:archive:servers:exports $(BIN)/python
+PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
 SERVE := $(PY) servers/serve.py --run $(RUN)
@@ -101,6 +101,12 @@ torchscript: exported/$(NAME).scripted.pt exported/$(NAME).traced.pt ## Export t
 aoti: exported/$(NAME).pt2 ## Compile for this processor by torch.export and AOTInductor (needs g++)
 
 onnx: exported/$(NAME).onnx ## Export to ONNX
+
+parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
+	@$(PY) bench/parity.py $(MAR) exported
+
+interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
+	@$(PY) bench/interpreter_lock.py $(MAR) exported
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
