@@ -69,8 +69,9 @@ def exported_roads(archive: Path, exported: Path) -> list[Road]:
         ("ONNX Runtime", "onnx", Path(f"{stem}.onnx")),
     ]
     graph = Path(f"{stem}.pb")
+    runner = (sys.executable, str(ROAD))
     return [
-        *(Road(road, file, _python(sys.executable, str(ROAD), kind, str(file))) for road, kind, file in by_torch),
+        *(Road(name, file, _python(*runner, kind, str(file))) for name, kind, file in by_torch),
         Road("TensorFlow", graph, _python(str(TENSORFLOW), "exports/run_tensorflow.py", str(graph))),
         Road("C++, TorchScript", scripted, _cpp(exported / "classify", scripted)),
         Road("C++, AOTInductor", compiled, _cpp(exported / "classify", compiled)),
