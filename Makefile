@@ -56,7 +56,7 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict verify sign doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve flask stop status logs predict verify sign doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -69,6 +69,10 @@ archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/
 serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+
+flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+	@$(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
+		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
 stop: | $(VENV)/serve.installed ## Stop TorchServe
 	@$(SERVE) stop
@@ -139,7 +143,7 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed: requirements/parquet.txt | $(VENV)/serve.installed
+$(VENV)/parquet.installed $(VENV)/flask.installed: $(VENV)/%.installed: requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 

@@ -23,4 +23,5 @@ compile() {
 compile dev
 compile serve --constraints requirements/dev.txt
 compile parquet --constraints requirements/dev.txt
+compile flask --constraints requirements/dev.txt
 compile uv
