@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import psutil
 import pytest
@@ -61,14 +62,31 @@ def test_wrong_method_is_405(flask_server, path, method):
 def test_body_above_the_limit_is_refused(server, flask_server, path):
     """What TorchServe refuses as too large gets the same status, here with a sentence."""
     limit = body_limit(ROOT / "config.properties")
-    for size, sentence in ((limit, None), (limit + 1, f"the request has more than {limit:,} bytes")):
+    for size, too_large in ((limit, False), (limit + 1, True), (2 * limit, True)):
         asked = Asked(bytes(size), path=path)
         ours = ask(flask_server.url, asked)
         if path != "/test":
             assert ours.status_code == ask(server.inference, asked).status_code
-        assert (ours.status_code == 413) == (sentence is not None)
-        assert ours.text.startswith(sentence or "")
+        assert (ours.status_code == 413) == too_large
+        assert ours.text.startswith(f"the request has more than {limit:,} bytes") == too_large
     assert ask(flask_server.url, Asked()).text == "3"
+
+
+@pytest.mark.parametrize(("path", "method"), [("/nothing", "POST"), (PREDICTIONS, "PATCH")])
+def test_answer_arrives_though_the_body_was_not_wanted(flask_server, path, method):
+    """A client that still sends a large body sees why it is refused, and no closed connection."""
+    connection = HTTPConnection(flask_server.url.removeprefix("http://"), timeout=TIMEOUT)
+    connection.request(method, path, body=bytes(2**26))  # unlike requests, this one gives up at a closed one
+    reply = connection.getresponse()
+    assert json.loads(reply.read())["code"] == reply.status >= 404
+    connection.close()
+
+
+def test_address_is_taken_as_it_came(server, flask_server):
+    """Two slashes are not one: nobody is sent elsewhere."""
+    for url in (server.inference, flask_server.url):
+        reply = requests.post(f"{url}/predictions//1.0", data=GOOD, timeout=TIMEOUT, allow_redirects=False)
+        assert reply.status_code == 404
 
 
 def test_limit_is_that_of_the_settings(archive, tmp_path):
@@ -156,7 +174,7 @@ def test_bad_metadata_is_refused(flask_server, tensor, name):
 def bad_data(tensor):
     """Return contents of `data` that are refused, each with its sentence."""
     nan, endless, huge = (tensor.copy() for _ in range(3))
-    nan[0, 0, 0], endless[0, 3, 3:5], huge[0, 0, 0] = float("nan"), float("inf"), 3e38
+    nan[0, 0, 0], endless[0, 3, 3:5], huge[:] = float("nan"), float("inf"), 3e38
     return {
         "twelve-bytes": (bytes(12), "a float32 picture of [1, 28, 28] is 3136 bytes, got 12"),
         "empty": (b"", "a float32 picture of [1, 28, 28] is 3136 bytes, got 0"),
