@@ -61,11 +61,12 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict verify sign torchscript aoti onnx doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx parity \
+	interpreter-lock doctor train evaluate test lint types lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-11s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  make %-16s %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torch's small CPU build)
 
@@ -74,6 +75,10 @@ archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/
 serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+
+flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+	@$(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
+		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
 stop: | $(VENV)/serve.installed ## Stop TorchServe
 	@$(SERVE) stop
@@ -167,7 +172,8 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed $(VENV)/onnx.installed: $(VENV)/%.installed: requirements/%.txt | $(VENV)/serve.installed
+$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV)/%.installed: \
+		requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import sys
 import sysconfig
 import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import torch
 from ts.context import RequestProcessor
 from ts.model_loader import TsModelLoader
 
@@ -28,6 +32,15 @@ class Answer:
 
     status: int
     body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        """The body as TorchServe writes it: bytes and text as they are, all else as JSON."""
+        if isinstance(self.body, bytes | bytearray):
+            return bytes(self.body)
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body, indent=2)
+        return text.encode("utf-8")
 
     @property
     def ok(self) -> bool:
@@ -71,11 +84,22 @@ class Engine:
     def answer(
         self, rows: Sequence[dict[str, Any]], headers: Sequence[dict[str, Any]] | None = None
     ) -> list[Answer]:
-        """Answer one batch of requests: their fields, and the HTTP headers that came with each."""
-        context = self._service.context
+        """Answer one batch of requests: their fields, and the HTTP headers that came with each.
+
+        Several threads may do so at once.
+        """
+        # The handler writes the statuses into the context: a shared one would mix up two threads' answers.
+        context = copy.copy(self._service.context)
         context.request_processor = [RequestProcessor(h) for h in headers or [{} for _ in rows]]
         bodies = self.handler.handle(list(rows), context)
-        return [Answer(context.get_response_status(i)[0], body) for i, body in enumerate(bodies)]
+        return [
+            Answer(context.get_response_status(i)[0], body, context.get_response_headers(i))
+            for i, body in enumerate(bodies)
+        ]
+
+    def outputs(self, batch: np.ndarray) -> torch.Tensor:
+        """Return the model's outputs (N, labels) for a float32 batch (N, C, H, W) preprocessed elsewhere."""
+        return torch.as_tensor(self.handler.inference(torch.from_numpy(batch))).cpu()
 
     def close(self) -> None:
         """Delete the unpacked files."""

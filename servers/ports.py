@@ -22,17 +22,17 @@ def check_free(ports: Iterable[int]) -> None:
             raise PortTaken(f"{problem}; serve on other ports: make serve PORT=9080")
 
 
-def why_not(port: int) -> str | None:
-    """Say why no server can listen on this port of the loopback address; None where one can."""
+def why_not(port: int, host: str = LOOPBACK) -> str | None:
+    """Say why no server can listen on this port of an address; None where one can."""
     with socket.socket() as probe:
         # As servers do: a port in TIME_WAIT is free, one with a listener is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return f"port {port} is taken by {holder(port)}"
-            return f"port {port} cannot be opened ({error.strerror})"
+            return f"port {port} of {host} cannot be opened ({error.strerror})"
     return None
 
 

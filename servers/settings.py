@@ -15,6 +15,7 @@ PORT_KEYS = (
     "grpc_management_port",
 )
 HIGHEST_PORT = 65535
+BODY_LIMIT = "max_request_size"
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
 
@@ -84,6 +85,18 @@ class Settings:
         parts = urlsplit(self.values[key])
         host = LOOPBACK if parts.hostname == ANY_ADDRESS else parts.hostname
         return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def body_limit(path: Path) -> int:
+    """Return the bytes that a request may have, as the properties file says. Raises BadSettings."""
+    try:
+        values = dict(_pair(line) for line in path.read_text(encoding="utf-8").splitlines())
+    except OSError as error:
+        raise BadSettings(f"cannot read {path}: {error.strerror}") from error
+    limit = values.get(BODY_LIMIT, "")
+    if not limit.isdigit():
+        raise BadSettings(f"{path} sets {BODY_LIMIT} to {limit!r}; write the bytes that a request may have")
+    return int(limit)
 
 
 def _pair(line: str) -> tuple[str, str]:

@@ -24,4 +24,5 @@ compile dev
 compile serve --constraints requirements/dev.txt
 compile parquet --constraints requirements/dev.txt
 compile onnx --constraints requirements/dev.txt
+compile flask --constraints requirements/dev.txt
 compile uv

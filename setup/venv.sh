@@ -66,6 +66,11 @@ quiet=--quiet
 [ -t 1 ] && quiet=
 
 install_lock() {
+    if ! grep -qE '^torch(vision)?==' "$lock"; then
+        echo "installing $lock into $venv"
+        pip_install "$lock"
+        return
+    fi
     # What was chosen when the environment was made holds for all that is added to it.
     build=$venv/torch-build
     [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || true)

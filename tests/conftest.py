@@ -95,6 +95,15 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def flask_server(archive):
+    """A real Flask server with the archive, one for all tests that do not harm it."""
+    from flask_process import flask_of  # it needs this module
+
+    with flask_of(archive) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def checkout_in():
     """A function that copies the files that git knows into a folder, with this environment."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

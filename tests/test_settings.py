@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import ROOT
-from settings import PORT_KEYS, BadSettings, Settings
+from settings import PORT_KEYS, BadSettings, Settings, body_limit
 
 CONFIG = (ROOT / "config.properties").read_text()
 
@@ -60,3 +60,23 @@ def test_missing_port_is_named(tmp_path, key):
     file.write_text("\n".join(line for line in CONFIG.splitlines() if not line.startswith(key)))
     with pytest.raises(BadSettings, match=f"sets no {key}"):
         Settings.from_file(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("", "''"), ("max_request_size=many\n", "'many'"), ("max_request_size=-1\n", "'-1'")],
+    ids=["missing", "word", "negative"],
+)
+def test_body_limit_that_is_none_is_refused(tmp_path, text, shown):
+    """A file that does not say how large a request may be is named with what to write."""
+    file = tmp_path / "mine.properties"
+    file.write_text(text)
+    with pytest.raises(BadSettings, match=f"sets max_request_size to {shown}; write the bytes"):
+        body_limit(file)
+    with pytest.raises(BadSettings, match="cannot read"):
+        body_limit(tmp_path / "none")
+
+
+def test_body_limit_is_that_of_the_file():
+    """Read from the settings that TorchServe gets: one limit for all."""
+    assert f"\nmax_request_size={body_limit(ROOT / 'config.properties')}\n" in CONFIG

@@ -1,0 +1,106 @@
+"""Run a WSGI application by gunicorn, in the foreground: each worker loads it after the fork."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from mar import BadArchive
+from readiness import NotReady
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 no file of a guessable name is made there
+SETTINGS = {
+    "workers": 2,
+    # They take in what clients send, slow ones too, and so do not compute more at once.
+    "worker_class": "gthread",
+    "threads": 8,
+    # Seconds in which a worker must have loaded, and must show that it lives, before it is replaced.
+    "timeout": 120,
+    # Seconds for answers under way at a stop: docker kills after 10.
+    "graceful_timeout": 8,
+    # Its own is to write "Handling signal: term" and the like; faults and killed workers remain.
+    "loglevel": "warning",
+    # It would open a socket in the home folder, to be steered by.
+    "control_socket_disable": True,
+}
+
+
+class NotServed(RuntimeError):
+    """The server ended because a worker could not load or answered wrongly; the text says why."""
+
+
+class Server(BaseApplication):
+    """One gunicorn, and the folder in which its workers unpack and leave word of a fault."""
+
+    def __init__(self, address: str, load: Callable[[], Any], prove: Callable[[], None]) -> None:
+        """Take what each worker loads, and what one of them calls when it has: it raises NotReady."""
+        self._address, self._load, self._prove = address, load, prove
+        self._main = os.getpid()
+        self._folder = Path(tempfile.mkdtemp(prefix="flask-"))
+        super().__init__()
+
+    def serve(self) -> None:
+        """Return when SIGTERM or Ctrl-C has ended the server. Raises NotServed where a worker ended it."""
+        try:
+            self.run()
+        except SystemExit as end:  # the workers end by it, too
+            if os.getpid() == self._main:
+                self._raise_fault()
+            if end.code:
+                raise
+        finally:
+            if os.getpid() == self._main:  # a worker that was killed could not clean up after itself
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def load_config(self) -> None:
+        """Tell gunicorn its settings."""
+        settings = SETTINGS | {"bind": self._address, "post_worker_init": self._loaded}
+        if os.access(SHARED_MEMORY, os.W_OK):  # the workers' signs of life need no disk
+            settings["worker_tmp_dir"] = SHARED_MEMORY
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Return the application, in a worker; where its archive is bad the whole server ends."""
+        tempfile.tempdir = str(self._folder)
+        try:
+            return self._load()
+        except BadArchive as error:
+            self._give_up(error)
+            sys.exit(0)
+
+    def _loaded(self, _: Any) -> None:
+        """Let the first worker that has loaded prove that requests are answered, while it answers them."""
+        with contextlib.suppress(FileExistsError):
+            (self._folder / "loaded").touch(exist_ok=False)
+            threading.Thread(target=self._try, daemon=True).start()
+
+    def _try(self) -> None:
+        try:
+            self._prove()
+        except NotReady as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Leave word of the first fault, and have the main process end all."""
+        with contextlib.suppress(FileExistsError), self._fault.open("x", encoding="utf-8") as file:
+            file.write(str(error))
+        os.kill(self._main, signal.SIGTERM)
+
+    def _raise_fault(self) -> None:
+        if self._fault.exists():
+            raise NotServed(self._fault.read_text(encoding="utf-8")) from None
+
+    @property
+    def _fault(self) -> Path:
+        return self._folder / "fault"

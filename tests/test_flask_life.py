@@ -1,0 +1,141 @@
+"""How Flask's server starts, fails to start and stops: a line each, and nothing left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+
+import psutil
+import pytest
+import requests
+
+from conftest import IMAGES, ROOT, free_port
+from flask_process import flask_of, refused
+
+TIMEOUT = 60
+# TorchServe imports onnxruntime where it is installed, as for these tests, and that keeps its notes there.
+ONNXRUNTIMES = {".ses", ".cache"}
+
+
+def test_start_prints_what_can_be_pasted(archive):
+    """Address, a curl line and how to stop stand there once a picture was answered."""
+    with flask_of(archive, "--picture", "tests/images/2.png") as running:
+        first, ready, line, stop = running.printed
+        assert first == f"serving {archive} on {running.url} by Flask\n"
+        assert ready.startswith("  ready after ")
+        assert stop == "  stop  Ctrl-C\n"
+        _, *curl = line.split()
+        done = subprocess.run(curl, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == "2"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_stop_is_clean(archive, tmp_path, name):
+    """It ends with 0; its processes, its temporary files and its port are gone, the home was not touched."""
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    with flask_of(archive, HOME=str(home), TMPDIR=str(scratch)) as running:
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        assert any(scratch.rglob("convnet_handler.py"))  # the archive is unpacked there
+        assert running.stop(getattr(signal, name)) == 0
+        psutil.wait_procs(family, timeout=5)
+        assert not any(process.is_running() for process in family)
+        assert {file.name for folder in (scratch, home) for file in folder.iterdir()} <= ONNXRUNTIMES
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{running.url}/ping", timeout=TIMEOUT)
+
+
+def test_killed_worker_is_replaced(archive):
+    """A worker that dies costs no more than its request: another one answers."""
+    with flask_of(archive) as running:
+        main = psutil.Process(running.process.pid)
+        old = main.children()
+        for worker in old:
+            worker.kill()
+        psutil.wait_procs(old, timeout=5)
+        url = f"{running.url}/predictions/convnet"
+        picture = (IMAGES / "7.png").read_bytes()
+        assert requests.put(url, data=picture, timeout=TIMEOUT).text == "7"
+        assert not {worker.pid for worker in main.children()} & {worker.pid for worker in old}
+
+
+def test_make_flask_serves_until_ctrl_c(tmp_path):
+    """The command of the README, in the foreground; Ctrl-C reaches make and all it started."""
+    port = free_port()
+    command = ["make", "flask", f"PORT={port}"]
+    environ = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    with (tmp_path / "printed").open("w+") as printed:
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=printed, text=True,
+            start_new_session=True,
+        ) as running:  # fmt: skip
+            lines = iter(running.stdout.readline, "")
+            assert any(line == "  stop  Ctrl-C\n" for line in lines)
+            assert requests.get(f"http://127.0.0.1:{port}/ping", timeout=TIMEOUT).ok
+            os.killpg(running.pid, signal.SIGINT)
+        printed.seek(0)
+        assert "Traceback" not in printed.read()
+
+
+def test_taken_port_names_its_holder(archive):
+    """The sentence says which port, which process, and what to do."""
+    port = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        line = refused(archive, "--port", str(port))
+    assert line.startswith(f"error: port {port} is taken by process {os.getpid()} (")
+    assert line.endswith("serve on another port: make flask PORT=9890")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--port", "70000"], "there is no port 70000; try PORT=9890"),
+        (["--host", "192.0.2.1"], "port 8890 of 192.0.2.1 cannot be opened (Cannot assign"),
+        (["--config", "/none"], "cannot read /none: No such file or directory"),
+        (["--public-key", "/none"], "cannot read"),
+    ],
+    ids=["port", "host", "config", "key"],
+)
+def test_impossible_settings_are_named(archive, options, sentence):
+    """What no server could be started with is one sentence."""
+    assert refused(archive, *options).startswith(f"error: {sentence}")
+
+
+def test_missing_and_corrupt_archives_are_named(archive, tmp_path):
+    """Nothing starts without an archive, or with one that is damaged."""
+    missing, bad = tmp_path / "none.mar", tmp_path / "convnet.mar"
+    assert refused(missing) == f"error: there is no archive {missing}; build it with: make archive"
+    bad.write_bytes(archive.read_bytes()[:10_000])
+    assert refused(bad).startswith(f"error: {bad} is damaged (File is not a zip file); build it again")
+
+
+def test_archive_that_does_not_load_ends_the_server(archive, tmp_path):
+    """A changed constant shows in both workers; the server ends by one sentence, without a traceback."""
+    bad = tmp_path / "convnet.mar"
+    with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(bad, "w") as changed:
+        for info in mar.infolist():
+            data = mar.read(info)
+            if info.filename == "model-config.yaml":
+                data = data.replace(b"std: [0.", b"std: [1.")
+            changed.writestr(info, data)
+    line = refused(bad, "--port", str(free_port()))
+    assert line.startswith(f"error: {bad} does not load: GoldenMismatch: golden picture 0.png: expected 0")
+
+
+def test_workers_compute_in_one_thread(archive):
+    """Two processes with two arithmetic threads each would fight over two cores."""
+    program = (
+        "import sys, flask_app, pathlib; flask_app.load(pathlib.Path(sys.argv[1]), 1);"
+        "import torch; print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(archive)],
+        cwd=ROOT / "servers", capture_output=True, text=True, check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.stdout == "1\n"
