@@ -56,7 +56,7 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict verify sign doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve stop status logs predict verify sign doctor cpp train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -94,6 +94,8 @@ sign: $(MAR) ## Sign the archive with a private key: make sign KEY=private.pem
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
+cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
+
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py
 
@@ -114,7 +116,7 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf exported model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
@@ -133,6 +135,11 @@ $(MAR): $(SOURCES) $(wildcard archive/*.py) $(CHANGED) | $(VENV)/serve.installed
 	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
 FORCE:
+
+# The environment's torch is what it is linked with.
+exported/classify: $(wildcard exports/cpp/*) $(VENV)/serve.installed
+	@mkdir -p $(@D)
+	@exports/cpp/build.sh $(BIN)/python $@
 
 # What a model of your own needs besides stands in requirements/own.txt.
 $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
