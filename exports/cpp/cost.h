@@ -18,6 +18,7 @@ constexpr int MAX_SCANS = 100;
 }
 
 inline void refuse_large(std::int64_t width, std::int64_t height) {
+    if (width < 1 || height < 1) throw BadPicture("the picture has no pixels; send a whole PNG, JPEG, BMP or GIF file");
     if (std::max(width, height) > MAX_SIDE || width * height > MAX_PIXELS)
         refuse_as_too_large(std::to_string(width) + " x " + std::to_string(height) + " pixels");
 }

@@ -112,6 +112,20 @@ void refuse_many_scans(const Bytes& file) {
                          std::to_string(MAX_SCANS));
 }
 
+// A Huffman table has at most 256 codes; stb_image writes past its own where a file says more.
+void refuse_broken_tables(std::string_view data) {
+    constexpr std::size_t HEADER = 17, LENGTHS = 16, CODES = 256;
+    while (data.size() >= HEADER) {
+        std::size_t codes = 0;
+        for (std::size_t i = 1; i <= LENGTHS; ++i) codes += static_cast<unsigned char>(data[i]);
+        if (codes > CODES) throw BadPicture("the JPEG picture is damaged (a table is too long); send the whole file");
+        data.remove_prefix(std::min(data.size(), HEADER + codes));
+    }
+}
+
+// Markers without a segment: what stands for a byte 0xff in the pixels, and what divides these.
+bool stands_alone(int marker) { return marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8); }
+
 Metadata metadata_of_jpeg(const Bytes& file) {
     constexpr std::string_view EXIF("Exif\0\0", 6), XMP("http://ns.adobe.com/xap/1.0/\0", 29);
     refuse_many_scans(file);
@@ -119,11 +133,13 @@ Metadata metadata_of_jpeg(const Bytes& file) {
     int exif = 0, xmp = 0, components = 0;
     bool adobe = false;
     for (std::size_t at = 2; at + 4 <= file.size();) {
-        if (file[at] != 0xff || file[at + 1] == 0xff) { ++at; continue; }  // filling between segments
         const int marker = file[at + 1];
-        if (marker == 0xda) break;  // the pixels start
+        if (file[at] != 0xff || marker == 0xff) { ++at; continue; }  // pixels, or filling
+        if (stands_alone(marker)) { at += 2; continue; }
+        if (marker == 0xd9) break;  // the end; what follows is another picture
         const std::size_t size = big_endian(file, at + 2, 2);
         const auto data = size < 2 ? std::string_view() : text_of(file, at + 4, size - 2);
+        if (marker == 0xc4) refuse_broken_tables(data);
         if (marker == 0xe1 && starts(data, EXIF) && !exif) exif = orientation_of_exif(data.substr(EXIF.size()));
         if (marker == 0xe1 && starts(data, XMP)) xmp = orientation_of_xmp(data);
         if (marker == 0xee && starts(data, "Adobe")) adobe = true;
@@ -138,12 +154,13 @@ Metadata metadata_of_jpeg(const Bytes& file) {
 
 // --- BMP and GIF -------------------------------------------------------------------------------------
 
+// stb_image misreads the palettes of the oldest headers, and rounds 16-bit colours in its own way.
 Metadata metadata_of_bmp(const Bytes& file) {
-    constexpr std::size_t BITS = 28, COMPRESSION = 30, OLD_HEADER = 12;
+    constexpr std::size_t HEADER_SIZE = 14, BITS = 28, COMPRESSION = 30, OLDEST = 12;
     if (file.size() < COMPRESSION + 4) refuse_unknown(file);
-    const bool old = little_endian(file, 14, 4) == OLD_HEADER;
-    const auto bits = little_endian(file, old ? 24 : BITS, 2);
-    const auto compression = old ? 0 : little_endian(file, COMPRESSION, 4);
+    if (little_endian(file, HEADER_SIZE, 4) <= OLDEST)
+        throw BadPicture("the BMP picture has a header of the oldest kind; save it anew, or send a PNG");
+    const auto bits = little_endian(file, BITS, 2), compression = little_endian(file, COMPRESSION, 4);
     if (compression != 0 || bits == 16)
         throw BadPicture("the BMP picture has " + std::to_string(bits) + " bits a pixel in compression " +
                          std::to_string(compression) + "; send it uncompressed with 1, 4, 8, 24 or 32");
