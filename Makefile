@@ -61,7 +61,7 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx parity \
+.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx cpp parity \
 	interpreter-lock doctor train evaluate test lint types lock clean
 
 help: ## List the targets
@@ -116,6 +116,8 @@ interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
+cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
+
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py
 
@@ -166,6 +168,11 @@ exported/$(NAME).pt2: $(MAR) $(EXPORTERS)
 
 exported/$(NAME).onnx: $(MAR) $(EXPORTERS) | $(VENV)/onnx.installed
 	@$(EXPORT) exports/to_onnx.py $(MAR) $@
+
+# The environment's torch is what it is linked with.
+exported/classify: $(wildcard exports/cpp/*) $(VENV)/serve.installed
+	@mkdir -p $(@D)
+	@exports/cpp/build.sh $(BIN)/python $@
 
 # What a model of your own needs besides stands in requirements/own.txt.
 $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)

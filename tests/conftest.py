@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from contract import Contract
+from cpp_program import Program
 from engine import Engine
 from ports import why_not
 from settings import PORT_KEYS
@@ -118,3 +119,23 @@ def checkout_in():
         return target
 
     return copy_to
+
+
+@pytest.fixture(scope="session")
+def _compiled():
+    done = make("cpp")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def program(_compiled, tmp_path):
+    """What `make cpp` compiled."""
+    return Program(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Path:
+    """The exported ConvNet."""
+    done = make("exported/convnet.scripted.pt")
+    assert done.returncode == 0, done.stderr
+    return ROOT / "exported" / "convnet.scripted.pt"

@@ -1,0 +1,81 @@
+#include "contract.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "color.h"
+#include "cost.h"
+#include "resample.h"
+
+namespace {
+
+constexpr int GREY_LEVELS = 256;
+
+int channels_of(const std::string& color) {
+    if (color == "grayscale") return 1;
+    if (color == "rgb") return 3;
+    throw BadModel("its contract's color is '" + color + "'; use grayscale or rgb");
+}
+
+// As torchvision: ToTensor divides by 255, Normalize takes the mean off and divides by the deviation.
+std::vector<float> levels_of(float mean, float std) {
+    std::vector<float> levels;
+    for (int level = 0; level < GREY_LEVELS; ++level)
+        levels.push_back((float(level) / float(GREY_LEVELS - 1) - mean) / std);
+    return levels;
+}
+
+Picture cropped(const Picture& picture, int left, int top, int width, int height) {
+    Picture cut(height, width, picture.channels);
+    for (int y = 0; y < height; ++y)
+        std::copy_n(picture.at(top + y, left), std::size_t(width) * picture.channels, cut.at(y, 0));
+    return cut;
+}
+
+}  // namespace
+
+Contract Contract::from_json(const std::string& json) {
+    if (json.empty()) throw BadModel("it carries no contract; export it anew");
+    try {
+        const auto spec = nlohmann::json::parse(json);
+        Contract contract;
+        contract.channels = channels_of(spec.at("color"));
+        std::tie(contract.height, contract.width) = spec.at("size").get<std::pair<int, int>>();
+        if (!spec.at("resize").is_null()) contract.resize_ = spec.at("resize").get<int>();
+        contract.labels = spec.at("labels").get<std::vector<std::string>>();
+        for (int c = 0; c < contract.channels; ++c)
+            contract.levels_.push_back(levels_of(spec.at("mean").at(c), spec.at("std").at(c)));
+        if (contract.height < 1 || contract.width < 1 || contract.labels.empty() ||
+            contract.resize_.value_or(contract.height) < contract.height ||
+            contract.resize_.value_or(contract.width) < contract.width)
+            throw BadModel("its contract has an impossible size or no labels; export it anew");
+        return contract;
+    } catch (const nlohmann::json::exception& error) {
+        throw BadModel(std::string("its contract cannot be read (") + error.what() + "); export it anew");
+    }
+}
+
+Picture Contract::fit(const Picture& picture) const {
+    const Picture seen = in_channels(picture, channels);
+    if (!resize_) return resize(seen, width, height, Filter::bilinear);
+    const auto [shorter, longer] = std::minmax(seen.width, seen.height);
+    const std::int64_t scaled = std::int64_t(double(std::int64_t(*resize_) * longer) / shorter);  // as torchvision
+    if (scaled * *resize_ > MAX_PIXELS)
+        refuse_as_too_large(std::to_string(seen.width) + " x " + std::to_string(seen.height) +
+                            " pixels, scaled to " + std::to_string(*resize_) + " x " + std::to_string(scaled));
+    const bool portrait = seen.width <= seen.height;
+    const Picture large =
+        resize(seen, portrait ? *resize_ : int(scaled), portrait ? int(scaled) : *resize_, Filter::bilinear);
+    // Halves go to the even number, as Python rounds.
+    return cropped(large, int(std::nearbyint((large.width - width) / 2.0)),
+                   int(std::nearbyint((large.height - height) / 2.0)), width, height);
+}
+
+void Contract::normalize(const Picture& picture, float* to) const {
+    for (int c = 0; c < channels; ++c)
+        for (std::size_t i = 0; i < picture.count(); ++i)
+            *to++ = levels_[c][picture.pixels[i * channels + c]];
+}
