@@ -35,6 +35,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
 PY    := PYTHONPATH=model:handler:archive:servers $(BIN)/python
+# TensorFlow and torch each want other versions of what they share, so they do not meet.
+TENSORFLOW := .venv-tensorflow
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
 HANDLER := handler/convnet_handler.py
@@ -51,12 +53,13 @@ MADE_NOW := $(strip $(VERSION) $(COMMIT) $(SOURCES))
 ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
 CHANGED := FORCE
 endif
+EXPORT_TF := $(addprefix exports/,to_tensorflow.py onnx_file.py frozen_graph.py quiet_tensorflow.py)
 # What `make serve` shows to be tried.
 TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve stop status logs predict verify sign doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve stop status logs predict verify sign tensorflow doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -91,6 +94,8 @@ sign: $(MAR) ## Sign the archive with a private key: make sign KEY=private.pem
 	@$(if $(KEY),,$(error say which key: make sign KEY=private.pem))
 	@$(PY) archive/signature.py $(MAR) --key $(KEY)
 
+tensorflow: exported/$(NAME).pb exported/$(NAME).savedmodel/saved_model.pb ## Export a SavedModel and a frozen graph into exported/
+
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
@@ -100,7 +105,7 @@ train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/
 evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictures, draw docs/*.png
 	$(PY) model/evaluate.py
 
-test: $(VENV)/dev.installed lint types $(MAR) ## Lint, check the types, run every test
+test: $(VENV)/dev.installed $(TENSORFLOW)/installed lint types $(MAR) ## Lint, check the types, run every test
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.installed ## Lint
@@ -114,7 +119,7 @@ lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it need
 	setup/lock.sh $(BIN)/uv
 
 clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf exported model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* .mypy_cache .pytest_cache .ruff_cache
 
 # --- Files ---------------------------------------------------------------------------------------
 
@@ -132,6 +137,11 @@ $(MAR): $(SOURCES) $(wildcard archive/*.py) $(CHANGED) | $(VENV)/serve.installed
 		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
 	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
+# Both files by one run, as of any pattern with two targets.
+exported/%.pb exported/%.savedmodel/saved_model.pb: exported/%.onnx $(EXPORT_TF) | $(TENSORFLOW)/installed
+	@PYTHONPATH=exports:handler $(TENSORFLOW)/bin/python exports/to_tensorflow.py $< \
+		exported/$*.savedmodel exported/$*.pb --golden $(GOLDEN)
+
 FORCE:
 
 # What a model of your own needs besides stands in requirements/own.txt.
@@ -141,6 +151,11 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 
 $(VENV)/parquet.installed: requirements/parquet.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
+	@touch $@
+
+# Without dependencies: the lock holds all there is, and onnx2tf's own pins contradict it.
+$(TENSORFLOW)/installed: requirements/tensorflow.txt
+	@setup/venv.sh $(TENSORFLOW) $< --no-deps
 	@touch $@
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt
