@@ -39,6 +39,8 @@ BIN   := $(VENV)/bin
 PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
+# TensorFlow and torch each want other versions of what they share, so they do not meet.
+TENSORFLOW := .venv-tensorflow
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
 EXPORTERS := $(wildcard exports/*.py)
@@ -56,13 +58,14 @@ MADE_NOW := $(strip $(VERSION) $(RUNTIME) $(COMMIT) $(SOURCES))
 ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
 CHANGED := FORCE
 endif
+EXPORT_TF := $(addprefix exports/,to_tensorflow.py onnx_file.py frozen_graph.py quiet_tensorflow.py)
 # What `make serve` shows to be tried.
 TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx cpp parity \
-	interpreter-lock doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx tensorflow cpp \
+	parity interpreter-lock doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -107,6 +110,8 @@ aoti: exported/$(NAME).pt2 ## Compile for this processor by torch.export and AOT
 
 onnx: exported/$(NAME).onnx ## Export to ONNX
 
+tensorflow: exported/$(NAME).pb exported/$(NAME).savedmodel/saved_model.pb ## Export a SavedModel and a frozen graph into exported/
+
 parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
 	@$(PY) bench/parity.py $(MAR) exported
 
@@ -124,7 +129,7 @@ train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/
 evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictures, draw docs/*.png
 	$(PY) model/evaluate.py
 
-test: $(VENV)/dev.installed lint types $(MAR) ## Lint, check the types, run every test
+test: $(VENV)/dev.installed $(TENSORFLOW)/installed lint types $(MAR) ## Lint, check the types, run every test
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.installed ## Lint
@@ -158,6 +163,11 @@ $(MAR): $(SOURCES) $(wildcard archive/*.py) $(if $(filter-out eager,$(RUNTIME)),
 		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'RUNTIME = $(RUNTIME)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
 	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
 
+# Both files by one run, as of any pattern with two targets.
+exported/%.pb exported/%.savedmodel/saved_model.pb: exported/%.onnx $(EXPORT_TF) | $(TENSORFLOW)/installed
+	@PYTHONPATH=exports:handler $(TENSORFLOW)/bin/python exports/to_tensorflow.py $< \
+		exported/$*.savedmodel exported/$*.pb --golden $(GOLDEN)
+
 FORCE:
 
 exported/$(NAME).scripted.pt exported/$(NAME).traced.pt: exported/$(NAME).%.pt: $(MAR) $(EXPORTERS)
@@ -182,6 +192,11 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 $(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV)/%.installed: \
 		requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
+	@touch $@
+
+# Without dependencies: the lock holds all there is, and onnx2tf's own pins contradict it.
+$(TENSORFLOW)/installed: requirements/tensorflow.txt
+	@setup/venv.sh $(TENSORFLOW) $< --no-deps
 	@touch $@
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Make the environment VENV and install a lock file into it:  setup/venv.sh VENV LOCK
+# Make the environment VENV and install a lock file into it:  setup/venv.sh VENV LOCK [PIP OPTION...]
 # TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index.
 set -eu
 venv=$1
 lock=$2
+shift 2
+options=$*
 here=$(dirname "$0")
 
 fail() {
@@ -48,7 +50,8 @@ make_venv() {
 }
 
 pip_install() {
-    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check -r "$1"
+    # shellcheck disable=SC2086 # the options are words
+    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check $options -r "$1"
 }
 
 # uv knows where PyTorch keeps its CPU builds. It takes torch and torchvision alone from there; the
@@ -65,8 +68,12 @@ install_cpu_torch() {
 quiet=--quiet
 [ -t 1 ] && quiet=
 
+names_torch() {
+    grep -qE '^torch(vision)?==' "$lock"
+}
+
 install_lock() {
-    if ! grep -qE '^torch(vision)?==' "$lock"; then
+    if ! names_torch; then
         echo "installing $lock into $venv"
         pip_install "$lock"
         return
