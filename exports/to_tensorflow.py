@@ -25,8 +25,8 @@ from onnx_file import BadOnnx, OnnxFile
 
 # Batches that both files have to answer: one, one that no layout is made for, and one for throughput.
 BATCHES = (1, 7, 32)
-# Float32 sums in another order; as much as the golden answers of an archive are allowed.
-TOLERANCE = 2e-5
+# Log-probabilities reach -60, where float32's own step is 4e-6, and both sides sum in orders of their own.
+TOLERANCE = 5e-5
 CONTRACT_FILE = "contract.json"
 
 
