@@ -1,6 +1,6 @@
 """Turn the ONNX export into a TensorFlow SavedModel and a frozen graph, and prove both.
 
-onnx2tf is the one converter from ONNX to TensorFlow that still gets releases: onnx-tf is archived,
+onnx2tf is the one converter from ONNX to TensorFlow that still gets releases: onnx-tf is abandoned,
 litert-torch starts from a PyTorch module and so wants torch beside TensorFlow. 1.29 is its last line for
 Python 3.11 and pins a TensorFlow two versions old; requirements/tensorflow.overrides.txt lifts that.
 """
