@@ -35,7 +35,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
 PY    := PYTHONPATH=model:handler:archive:servers $(BIN)/python
-# TensorFlow and torch each want other versions of what they share, so they do not meet.
+# TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
 TENSORFLOW := .venv-tensorflow
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
