@@ -39,7 +39,7 @@ BIN   := $(VENV)/bin
 PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
-# TensorFlow and torch each want other versions of what they share, so they do not meet.
+# TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
 TENSORFLOW := .venv-tensorflow
 SERVE := $(PY) servers/serve.py --run $(RUN)
 

@@ -1,8 +1,8 @@
 """Turn the ONNX export into a TensorFlow SavedModel and a frozen graph, and prove both.
 
-onnx2tf is the one converter from ONNX to TensorFlow that still gets releases: onnx-tf is archived,
-litert-torch starts from a PyTorch module and so wants torch beside TensorFlow. 1.29 is its last line for
-Python 3.11 and pins a TensorFlow two versions old; requirements/tensorflow.overrides.txt lifts that.
+By onnx2tf, which still gets releases: onnx-tf is abandoned, and litert-torch starts from a PyTorch module,
+so it wants torch beside TensorFlow. 1.29.24 is the newest that pip finds for Python 3.11. It pins
+TensorFlow 2.19; requirements/tensorflow.overrides.txt lifts that, and the check below is what vouches for it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from onnx_file import BadOnnx, OnnxFile
 
 # Batches that both files have to answer: one, one that no layout is made for, and one for throughput.
 BATCHES = (1, 7, 32)
-# Float32 sums in another order; as much as the golden answers of an archive are allowed.
-TOLERANCE = 2e-5
+# Log-probabilities reach -60, where float32's own step is 4e-6, and both sides sum in orders of their own.
+TOLERANCE = 5e-5
 CONTRACT_FILE = "contract.json"
 
 
