@@ -72,8 +72,11 @@ def test_wrong_call_gets_a_sentence_and_the_usage(arguments, sentence, program):
         (rgb(None, size=[0, 5]), "its contract has an impossible size"),
         (rgb(None, labels=["a"]), "it does not answer each picture with 1 values"),
     ],
-    ids=["none", "no-json", "no-mean", "std-of-one", "color", "resize-too-low", "resize-too-narrow", "no-pixels", "labels"],
-)
+    ids=[
+        "none", "no-json", "no-mean", "std-of-one", "color", "resize-too-low", "resize-too-narrow",
+        "no-pixels", "labels",
+    ],
+)  # fmt: skip
 def test_wrong_contract_is_refused(contract, sentence, program):
     """A file whose contract does not fit is refused in a sentence that names the file."""
     model = exported(program.folder / "model.pt", contract)
