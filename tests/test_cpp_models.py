@@ -68,11 +68,15 @@ def test_wrong_call_gets_a_sentence_and_the_usage(arguments, sentence, program):
         (rgb(None, std=[1.0]), "its contract cannot be read ("),
         (rgb(None, color="cmyk"), "its contract's color is 'cmyk'; use grayscale or rgb"),
         (rgb(100), "its contract has an impossible size"),
+        (rgb(100, size=[90, 101]), "its contract has an impossible size"),
         (rgb(None, size=[0, 5]), "its contract has an impossible size"),
         (rgb(None, labels=["a"]), "it does not answer each picture with 1 values"),
     ],
-    ids=["none", "no-json", "no-mean", "std-of-one", "color", "resize-too-small", "no-pixels", "labels"],
-)
+    ids=[
+        "none", "no-json", "no-mean", "std-of-one", "color", "resize-too-low", "resize-too-narrow",
+        "no-pixels", "labels",
+    ],
+)  # fmt: skip
 def test_wrong_contract_is_refused(contract, sentence, program):
     """A file whose contract does not fit is refused in a sentence that names the file."""
     model = exported(program.folder / "model.pt", contract)
