@@ -80,7 +80,7 @@ serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
-	@$(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
+	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
 stop: | $(VENV)/serve.installed ## Stop TorchServe

@@ -46,7 +46,7 @@ class Server(BaseApplication):
         """Take what each worker loads, and what one of them calls when it has: it raises NotReady."""
         self._address, self._load, self._prove = address, load, prove
         self._main = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix="flask-"))
+        self._folder = _scratch()
         super().__init__()
 
     def serve(self) -> None:
@@ -72,6 +72,8 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Return the application, in a worker; where its archive is bad the whole server ends."""
+        # Ctrl-C reaches all processes; the main one ends the others, and twice would be once too often.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         tempfile.tempdir = str(self._folder)
         try:
             return self._load()
@@ -104,3 +106,12 @@ class Server(BaseApplication):
     @property
     def _fault(self) -> Path:
         return self._folder / "fault"
+
+
+def _scratch() -> Path:
+    """Make a folder of our own; in a container whose root is read-only there may be shared memory alone."""
+    prefix = "flask-"
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=SHARED_MEMORY))

@@ -62,8 +62,9 @@ def test_killed_worker_is_replaced(archive):
         assert not {worker.pid for worker in main.children()} & {worker.pid for worker in old}
 
 
-def test_make_flask_serves_until_ctrl_c(tmp_path):
-    """The command of the README, in the foreground; Ctrl-C reaches make and all it started."""
+@pytest.mark.parametrize("stop", [os.killpg, os.kill], ids=["ctrl-c-to-all", "signal-to-make-alone"])
+def test_make_flask_serves_until_it_is_stopped(tmp_path, stop):
+    """The command of the README, in the foreground: when make is ended, so is the server."""
     port = free_port()
     command = ["make", "flask", f"PORT={port}"]
     environ = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
@@ -75,7 +76,13 @@ def test_make_flask_serves_until_ctrl_c(tmp_path):
             lines = iter(running.stdout.readline, "")
             assert any(line == "  stop  Ctrl-C\n" for line in lines)
             assert requests.get(f"http://127.0.0.1:{port}/ping", timeout=TIMEOUT).ok
-            os.killpg(running.pid, signal.SIGINT)
+            family = psutil.Process(running.pid).children(recursive=True)
+            stop(running.pid, signal.SIGINT if stop is os.killpg else signal.SIGTERM)
+            _, alive = psutil.wait_procs(family, TIMEOUT)
+            for process in alive:
+                process.kill()
+            assert len(family) > 2
+            assert not alive
         printed.seek(0)
         assert "Traceback" not in printed.read()
 
