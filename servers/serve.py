@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from foreground import Ended, Stopped, stop_on_signals, watch
 from instance import Instance, NotStarted, Running, Served
@@ -30,6 +32,9 @@ def main() -> int:
     arguments = _arguments()
     try:
         return int(arguments.do(Instance(arguments.run), arguments))
+    except Stopped as signal:
+        print(f"stopped by {signal}")
+        return 0
     except (BadArchive, BadKey, BadSettings, Ended, NoJava, NotReady, NotStarted, PortTaken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,20 +58,20 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run(instance: Instance, arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C, as the first process of a container does; 1 where TorchServe ends."""
+def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C, as the first process of a container does.
+
+    Raises Stopped then, and Ended where TorchServe ends by itself; either way nothing is left running.
+    """
     settings = _settings(arguments)
-    with instance.lock():
-        if (running := instance.running()) is not None:
-            raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
-        stop_on_signals()
-        try:
-            watch(_start_and_wait(instance, settings, arguments), instance.logs / LOG)
-        except Stopped as signal:
-            print(f"stopping on {signal}", flush=True)
-        finally:
-            instance.stop(FOREGROUND_GRACE)
-    return 0
+    with contextlib.ExitStack() as at_the_end:
+        with instance.lock():
+            if (running := instance.running()) is not None:
+                raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
+            at_the_end.callback(instance.stop, FOREGROUND_GRACE)
+            stop_on_signals()
+            state = _start_and_wait(instance, settings, arguments)
+        watch(state, instance.logs / LOG)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -165,7 +170,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder of the server's state, logs")
     commands = parser.add_subparsers(required=True)
     for do in (start, run):
-        starting = commands.add_parser(do.__name__, help=do.__doc__)
+        starting = commands.add_parser(do.__name__, help=(do.__doc__ or "").split("\n")[0])
         starting.set_defaults(do=do)
         starting.add_argument("--config", type=Path, default=Path("config.properties"))
         starting.add_argument("--port", type=int, help="the first of five ports")
