@@ -33,8 +33,12 @@ RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sb
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY archive archive
+# Flask reads forms with the handler's modules; the models run those in the archive.
+COPY handler handler
 COPY servers servers
-ENV PATH=/venv/bin:$PATH PYTHONPATH=archive:servers
+# Which address, which largest body.
+COPY config.properties ./
+ENV PATH=/venv/bin:$PATH PYTHONPATH=handler:archive:servers
 ARG MAR=model_store/convnet.mar
 # By one name, whatever the model's is: that stands in its manifest.
 COPY ${MAR} model_store/model.mar
@@ -53,7 +57,6 @@ CMD ["python", "servers/flask_app.py", "model_store/model.mar", "--host", "0.0.0
 
 # --- TorchServe ------------------------------------------------------------------------------------
 FROM runtime AS torchserve
-COPY config.properties ./
 COPY deploy/log4j2.xml deploy/
 USER server
 EXPOSE 8080 8081 8082
