@@ -21,6 +21,11 @@ PORT       =
 RUN        = run
 PUBLIC_KEY =
 
+# Docker: which of the two servers, its container, and options for `docker build` and `docker run`.
+TARGET       = torchserve
+CONTAINER    = $(NAME)-$(TARGET)
+DOCKER_BUILD =
+DOCKER_RUN   =
 
 KEY    =
 IMAGE  =
@@ -64,8 +69,8 @@ TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve flask stop status logs predict verify sign torchscript aoti onnx tensorflow cpp \
-	parity interpreter-lock doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop engine \
+	torchscript aoti onnx tensorflow cpp parity interpreter-lock doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -122,6 +127,20 @@ doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
 cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
+
+docker: $(MAR) | engine ## Build the images convnet:torchserve and convnet:flask
+	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target flask --tag $(NAME):flask .
+	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target torchserve --tag $(NAME):torchserve .
+
+docker-run: | engine ## Run an image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
+	@deploy/docker-run.sh $(NAME):$(TARGET) $(CONTAINER) "$(PORT)" $(DOCKER_RUN)
+
+docker-stop: | engine ## Stop what docker-run started
+	@docker stop $(CONTAINER) && docker rm $(CONTAINER) >/dev/null
+
+engine:
+	@docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers to 'docker info';" \
+		"install Docker, or start it, or say where it is by DOCKER_HOST" >&2; exit 1; }
 
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py

@@ -57,6 +57,7 @@ class Instance:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
+        self.console = self.logs / "console.log"
         self._state = self.folder / "server.json"
 
     @contextlib.contextmanager
@@ -72,9 +73,12 @@ class Instance:
         state = self._read()
         return state if state is not None and process_of(state) is not None else None
 
-    def start(self, settings: Settings, java: Java, store: Path, served: list[Served]) -> Running:
+    def start(
+        self, settings: Settings, java: Java, store: Path, served: list[Served], log_config: Path | None
+    ) -> Running:
         """Start TorchServe with archives of one folder and return at once: it is not ready yet.
 
+        With a log configuration of its own it prints on this process's output, else into a file.
         Raises NotStarted where its process ends at once.
         """
         shutil.rmtree(self.logs, ignore_errors=True)
@@ -90,26 +94,26 @@ class Instance:
             *("--ts-config", str(config)),
             *("--model-store", str(store.resolve())),
             *("--models", *(f"{one.model}={Path(one.archive).name}" for one in served)),
+            *(("--log-config", str(log_config.resolve())) if log_config else ()),
         ]
         environ = worker_environment(os.environ, java, scratch, self.logs)
         try:
-            pid, created = self._launch(command, environ, Path(scratch))
+            pid, created = self._launch(command, environ, Path(scratch), None if log_config else self.console)
         except (OSError, ValueError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
             shutil.rmtree(scratch, ignore_errors=True)
-            console = (self.logs / "console.log").read_text(encoding="utf-8", errors="replace")
-            raise NotStarted(f"TorchServe ended at once:\n{console.strip() or error}") from error
+            raise NotStarted(f"TorchServe ended at once:\n{self._printed() or error}") from error
         state = Running(pid, created, scratch, settings.inference, settings.management, served)
         self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         return state
 
-    def stop(self) -> bool:
-        """End TorchServe and its workers; return whether there was one."""
+    def stop(self, grace: float = STOP_GRACE) -> bool:
+        """End TorchServe and its workers, by force after `grace` seconds; return whether there was one."""
         state = self.running()
         if state is not None:
             server = psutil.Process(state.pid)
             family = [*server.children(recursive=True), server]
             server.terminate()
-            _, alive = psutil.wait_procs(family, timeout=STOP_GRACE)
+            _, alive = psutil.wait_procs(family, timeout=grace)
             for process in alive:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -117,15 +121,22 @@ class Instance:
         self._forget()
         return state is not None
 
-    def _launch(self, command: list[str], environ: dict[str, str], scratch: Path) -> tuple[int, float]:
+    def _launch(
+        self, command: list[str], environ: dict[str, str], scratch: Path, console: Path | None
+    ) -> tuple[int, float]:
         """Run TorchServe's launcher, which starts Java and ends; return Java's pid and start time."""
-        with (self.logs / "console.log").open("wb") as console:
+        with console.open("wb") if console else contextlib.nullcontext() as output:
             subprocess.run(
                 command, cwd=self.folder, env=environ, check=True, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output else None,
             )  # fmt: skip
         pid = int((scratch / ".model_server.pid").read_text(encoding="ascii"))
         return pid, psutil.Process(pid).create_time()
+
+    def _printed(self) -> str:
+        if not self.console.exists():
+            return ""
+        return self.console.read_text(encoding="utf-8", errors="replace").strip()
 
     def _forget(self) -> None:
         """Remove what is left of a server that has ended, by itself or not."""

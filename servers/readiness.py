@@ -60,16 +60,15 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
         counts = [workers_of(state.management, one) for one in state.served]
         if all(ready >= wanted for ready, wanted in counts):
             for one in state.served:
-                check_answer(state, one)
+                check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
             return
         time.sleep(POLL)
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
 
 
-def check_answer(state: Running, served: Served) -> None:
-    """Raise NotReady where the archive's first golden picture does not get its answer."""
-    name, picture, label = known_answer(Path(served.archive))
-    url = f"{state.inference}/predictions/{served.model}/{served.version}"
+def check_answer(url: str, archive: Path) -> None:
+    """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer."""
+    name, picture, label = known_answer(archive)
     try:
         reply = requests.put(url, data=picture, timeout=ANSWER)
     except requests.RequestException as error:

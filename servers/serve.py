@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
+from foreground import Ended, Stopped, stop_on_signals, watch
 from instance import Instance, NotStarted, Running, Served
 from java import NoJava, find_java
 from mar import BadArchive, known_answer, read_manifest
@@ -20,6 +23,8 @@ from signature import BadKey, check_signature
 # Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
 READY_TIMEOUT = 120.0
 LOG = "ts_log.log"
+# Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
+FOREGROUND_GRACE = 4.0
 
 
 def main() -> int:
@@ -27,7 +32,10 @@ def main() -> int:
     arguments = _arguments()
     try:
         return int(arguments.do(Instance(arguments.run), arguments))
-    except (BadArchive, BadKey, BadSettings, NoJava, NotReady, NotStarted, PortTaken) as error:
+    except Stopped as signal:
+        print(f"stopped by {signal}")
+        return 0
+    except (BadArchive, BadKey, BadSettings, Ended, NoJava, NotReady, NotStarted, PortTaken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -35,30 +43,57 @@ def main() -> int:
 def start(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe and return when it is ready; a second start says that it runs."""
     with instance.lock():
-        settings = Settings.from_file(arguments.config, arguments.port)
+        settings = _settings(arguments)
         if (running := instance.running()) is not None:
             return _already(running, settings, instance, arguments)
-        if arguments.public_key is not None:
-            for archive in arguments.archive:
-                check_signature(archive, arguments.public_key)
-        served = [describe(archive) for archive in arguments.archive]
-        java = find_java()
-        check_free(settings.ports)
-        began = time.monotonic()
         try:
-            state = instance.start(settings, java, _store(arguments.archive), served)
-            wait_until_ready(state, instance.logs, READY_TIMEOUT)
+            state = _start_and_wait(instance, settings, arguments)
         except BaseException:  # Ctrl-C too: nothing half-started is left behind
             instance.stop()
             raise
-    took = time.monotonic() - began
-    print(f"serving {_names(served)} on {state.inference}")
-    print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}")
-    print(f"  try   curl {state.inference}/predictions/{served[0].model} -T {arguments.picture}")
+    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {arguments.picture}")
     print(f"  list  curl {state.management}/models")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
     print("  stop  make stop")
     return 0
+
+
+def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C, as the first process of a container does.
+
+    Raises Stopped then, and Ended where TorchServe ends by itself; either way nothing is left running.
+    """
+    settings = _settings(arguments)
+    with contextlib.ExitStack() as at_the_end:
+        with instance.lock():
+            if (running := instance.running()) is not None:
+                raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
+            at_the_end.callback(instance.stop, FOREGROUND_GRACE)
+            stop_on_signals()
+            state = _start_and_wait(instance, settings, arguments)
+        watch(state, instance.logs / LOG)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    settings = Settings.from_file(arguments.config, arguments.port)
+    return settings.on_host(arguments.host) if arguments.host else settings
+
+
+def _start_and_wait(instance: Instance, settings: Settings, arguments: argparse.Namespace) -> Running:
+    """Start TorchServe, return when it is ready, and say so."""
+    if arguments.public_key is not None:
+        for archive in arguments.archive:
+            check_signature(archive, arguments.public_key)
+    served = [describe(archive) for archive in arguments.archive]
+    java = find_java()
+    check_free(settings.ports)
+    began = time.monotonic()
+    state = instance.start(settings, java, _store(arguments.archive), served, arguments.log_config)
+    wait_until_ready(state, instance.logs, READY_TIMEOUT)
+    took = time.monotonic() - began
+    print(f"serving {_names(served)} on {state.inference}")
+    print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}", flush=True)
+    return state
 
 
 def _already(running: Running, settings: Settings, instance: Instance, arguments: argparse.Namespace) -> int:
@@ -134,13 +169,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder of the server's state, logs")
     commands = parser.add_subparsers(required=True)
-    starting = commands.add_parser("start", help=start.__doc__)
-    starting.set_defaults(do=start)
-    starting.add_argument("--config", type=Path, default=Path("config.properties"))
-    starting.add_argument("--port", type=int, help="the first of five ports")
-    starting.add_argument("--picture", type=Path, default=Path("image.jpg"), help="what to show to be tried")
-    starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
-    starting.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
+    for do in (start, run):
+        starting = commands.add_parser(do.__name__, help=(do.__doc__ or "").split("\n")[0])
+        starting.set_defaults(do=do)
+        starting.add_argument("--config", type=Path, default=Path("config.properties"))
+        starting.add_argument("--port", type=int, help="the first of five ports")
+        starting.add_argument("--host", help="of the HTTP addresses, as 0.0.0.0 in a container")
+        starting.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then prints here")
+        starting.add_argument("--picture", type=Path, default=Path("image.jpg"), help="shown to be tried")
+        starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
+        starting.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
     printing = commands.add_parser("logs", help=logs.__doc__)

@@ -14,6 +14,8 @@ PORT_KEYS = (
     "grpc_inference_port",
     "grpc_management_port",
 )
+# Those of them that clients outside of a container ask. gRPC, which nothing here uses, stays on loopback.
+ADDRESS_KEYS = PORT_KEYS[:3]
 HIGHEST_PORT = 65535
 BODY_LIMIT = "max_request_size"
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
@@ -77,6 +79,11 @@ class Settings:
         values = {key: _moved(self.values[key], first_port + i) for i, key in enumerate(PORT_KEYS)}
         return Settings(self.lines, values)
 
+    def on_host(self, host: str) -> Settings:
+        """Return the same settings with the HTTP addresses on another host, as 0.0.0.0 in a container."""
+        values = {key: _on_host(self.values[key], host) for key in ADDRESS_KEYS}
+        return Settings(self.lines, self.values | values)
+
     def _line(self, line: str) -> str:
         key, _ = _pair(line)
         return f"{key}={self.values[key]}" if key in self.values else line
@@ -111,6 +118,11 @@ def _port(value: str) -> int | None:
     except ValueError:
         return None
     return port if port and port <= HIGHEST_PORT else None
+
+
+def _on_host(address: str, host: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=f"{host}:{parts.port}").geturl()
 
 
 def _moved(value: str, port: int) -> str:

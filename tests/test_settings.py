@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import ROOT
-from settings import PORT_KEYS, BadSettings, Settings, body_limit
+from settings import ANY_ADDRESS, PORT_KEYS, BadSettings, Settings, body_limit
 
 CONFIG = (ROOT / "config.properties").read_text()
 
@@ -27,6 +27,20 @@ def test_moved_ports_change_nothing_else():
         "grpc_inference_port=9083",
         "grpc_management_port=9084",
     ]
+
+
+def test_host_moves_the_http_addresses_alone():
+    """In a container HTTP listens on all addresses; it is asked on loopback, on the same ports."""
+    moved = Settings.from_file(ROOT / "config.properties").on_host(ANY_ADDRESS)
+    lines = moved.text.splitlines()
+    changed = [new for old, new in zip(CONFIG.splitlines(), lines, strict=True) if old != new]
+    assert changed == [
+        "inference_address=http://0.0.0.0:8080",
+        "management_address=http://0.0.0.0:8081",
+        "metrics_address=http://0.0.0.0:8082",
+    ]
+    assert moved.inference == "http://127.0.0.1:8080"
+    assert moved.ports == [8080, 8081, 8082, 7070, 7071]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+# The archive, served. `make docker` builds both targets from model_store/*.mar:
+#   torchserve   TorchServe on 8080 (predictions) and 8081 (models); the default
+#   flask        Flask and gunicorn on 8890
+# The same base twice: the environment's python is a link to the base's.
+ARG BASE=python:3.11-slim-bookworm
+
+# --- The environment: pinned wheels, nothing compiled -----------------------------------------------
+FROM ${BASE} AS packages
+# Where torch's CPU build comes from; PyPI's is a CUDA build of several GB.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Another build than the locked one, e.g. of a GPU.
+ARG TORCH=
+ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+# Wheels in this folder are taken before those of an index: for machines that reach none.
+COPY wheels wheels
+COPY requirements requirements
+# pip stays outside: --python installs into an environment without it.
+RUN python3 -m venv --without-pip /venv \
+ && torch=${TORCH:-$(grep -o '^torch==[^ ]*' requirements/serve.txt)} \
+ && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels \
+        --index-url "$TORCH_INDEX" "$torch" \
+ && grep -v '^torch==' requirements/serve.txt >requirements/rest.txt \
+ && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels -r requirements/rest.txt \
+ && if [ -e requirements/own.txt ]; then \
+        python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
+# What torch needs to be built against and to test itself, not to run.
+RUN cd /venv/lib/python3.11/site-packages/torch && rm -rf include share test bin/test_* bin/protoc*
+
+# --- What both servers share: the environment, the archive, the code that opens and asks it ---------
+FROM ${BASE} AS runtime
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin server
+COPY --from=packages /venv /venv
+WORKDIR /app
+COPY archive archive
+# Flask reads forms with the handler's modules; the models run those in the archive.
+COPY handler handler
+COPY servers servers
+# Which address, which largest body.
+COPY config.properties ./
+ENV PATH=/venv/bin:$PATH PYTHONPATH=handler:archive:servers
+ARG MAR=model_store/convnet.mar
+# By one name, whatever the model's is: that stands in its manifest.
+COPY ${MAR} model_store/model.mar
+
+# --- Flask -----------------------------------------------------------------------------------------
+FROM runtime AS flask
+COPY requirements/flask.txt requirements/
+# The environment has no pip: the base's, by the PATH without it.
+RUN PATH=${PATH#/venv/bin:} python3 -m pip --python /venv/bin/python install --no-cache-dir \
+        --only-binary :all: -r requirements/flask.txt
+USER server
+EXPOSE 8890
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
+    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8890"]
+CMD ["python", "servers/flask_app.py", "model_store/model.mar", "--host", "0.0.0.0", "--port", "8890"]
+
+# --- TorchServe ------------------------------------------------------------------------------------
+FROM runtime AS torchserve
+COPY deploy/log4j2.xml deploy/
+USER server
+EXPOSE 8080 8081 8082
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
+    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080"]
+# Logs of the start, settings and sockets lie in /tmp, the one place that is written.
+CMD ["python", "servers/serve.py", "--run", "/tmp/run", "run", "--host", "0.0.0.0", \
+     "--log-config", "deploy/log4j2.xml", "model_store/model.mar"]

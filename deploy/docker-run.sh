@@ -1,0 +1,46 @@
+#!/bin/sh
+# Run an image of this project and return when it answers a real picture:
+#   deploy/docker-run.sh IMAGE CONTAINER PORT [OPTION OF docker run...]
+# Nobody but this machine reaches its ports; inside nothing but /tmp can be written, as no root, without
+# any capability.
+set -eu
+image=$1 container=$2 port=$3
+shift 3
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+case $image in
+*:flask)
+    port=${port:-8890}
+    set -- --publish "127.0.0.1:$port:8890" "$@"
+    ;;
+*)
+    port=${port:-8080}
+    set -- --publish "127.0.0.1:$port:8080" --publish "127.0.0.1:$((port + 1)):8081" "$@"
+    ;;
+esac
+model=${image%:*}
+
+docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image; build it with: make docker"
+if docker container inspect "$container" >/dev/null 2>&1; then
+    fail "there is a container $container already; remove it with: docker rm --force $container"
+fi
+docker run --detach --name "$container" --read-only --tmpfs /tmp --cap-drop ALL \
+    --security-opt no-new-privileges "$@" "$image" >/dev/null
+
+while [ "$(docker inspect --format '{{.State.Health.Status}}' "$container")" = starting ]; do
+    [ "$(docker inspect --format '{{.State.Running}}' "$container")" = true ] || break
+    sleep 0.5
+done
+if [ "$(docker inspect --format '{{.State.Running}} {{.State.Health.Status}}' "$container")" != "true healthy" ]; then
+    docker logs --tail 20 "$container" >&2
+    docker rm --force "$container" >/dev/null
+    fail "$image does not answer; its last words stand above"
+fi
+echo "$image answers on http://127.0.0.1:$port as container $container"
+echo "  try   curl http://127.0.0.1:$port/predictions/$model -T tests/images/2.png"
+echo "  logs  docker logs --follow $container"
+echo "  stop  docker stop $container && docker rm $container"

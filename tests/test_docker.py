@@ -1,0 +1,163 @@
+"""The images, run by a real Docker engine as `make docker-run` runs them."""
+
+import hashlib
+import json
+import subprocess
+import uuid
+from dataclasses import dataclass
+
+import pytest
+import requests
+
+from conftest import DIGITS, free_port, make
+from pictures import bad_pictures
+
+TARGETS = ("torchserve", "flask")
+TIMEOUT = 30
+GRACE = 5  # seconds that `docker stop` waits before it kills, which would show as status 137
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that `make docker-run` started."""
+
+    name: str
+    target: str
+    predictions: str
+
+    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in it, as its own user."""
+        return docker("exec", self.name, "sh", "-c", script, check=False)
+
+    def inspect(self, field: str) -> str:
+        """Return what Docker knows of it, by a template."""
+        return docker("inspect", "--format", f"{{{{{field}}}}}", self.name).stdout.strip()
+
+
+def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a docker command."""
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=120, check=check
+    )
+
+
+@pytest.fixture(scope="module")
+def engine_with_images():
+    """A Docker engine that has the images; without, these tests are skipped, which .ci/run does not allow."""
+    try:
+        docker("info")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no Docker engine answers to `docker info`")
+    for target in TARGETS:
+        if docker("image", "inspect", f"convnet:{target}", check=False).returncode != 0:
+            pytest.skip(f"there is no image convnet:{target}; build it with: make docker")
+
+
+@pytest.fixture(scope="module")
+def start(engine_with_images):  # noqa: ARG001 it decides whether these tests run
+    """A function that starts a container of a target; all are removed at the end."""
+    # A network of their own, as compose makes one: an engine may have no default bridge.
+    network = f"convnet-test-{uuid.uuid4().hex[:8]}"
+    docker("network", "create", network)
+    names = []
+
+    def run(target: str) -> Container:
+        names.append(f"{network}-{len(names)}")
+        port = free_port()
+        options = {"TARGET": target, "CONTAINER": names[-1], "DOCKER_RUN": f"--network {network}"}
+        done = make("docker-run", PORT=str(port), **options)
+        assert done.returncode == 0, done.stderr
+        assert f"convnet:{target} answers on http://127.0.0.1:{port}" in done.stdout
+        return Container(names[-1], target, f"http://127.0.0.1:{port}/predictions/convnet")
+
+    yield run
+    docker("rm", "--force", *names)
+    docker("network", "rm", network)
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def container(request, start):
+    """A container of each target, for the tests that do not harm it."""
+    return start(request.param)
+
+
+def put(container: Container, body: bytes) -> requests.Response:
+    return requests.put(container.predictions, data=body, timeout=TIMEOUT)
+
+
+def test_every_digit_is_read_in_a_container(container):
+    """Both servers answer the ten real digits by the bare digit."""
+    assert {digit: put(container, body).text for digit, body in DIGITS.items()} == {d: d for d in DIGITS}
+
+
+def test_bad_picture_gets_400_in_a_container(container):
+    """What came and what to send stand in the answer."""
+    for body, sentence in bad_pictures(DIGITS["3"]).values():
+        reply = put(container, body)
+        assert reply.status_code == 400
+        assert reply.text.startswith(sentence)
+
+
+def test_image_holds_the_archive(container, archive):
+    """What is served is model_store/convnet.mar, byte for byte."""
+    digest = container.shell("sha256sum model_store/model.mar").stdout.split()[0]
+    assert digest == hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+def test_health_is_a_real_prediction(container):
+    """Docker says healthy, by asking for the golden picture's answer; without the answer it would not."""
+    assert container.inspect(".State.Health.Status") == "healthy"
+    command = json.loads(container.inspect("json .Config.Healthcheck.Test"))[1:]
+    assert docker("exec", container.name, *command).returncode == 0
+    silent = docker("exec", container.name, *command[:-1], "http://127.0.0.1:1", check=False)
+    assert silent.returncode == 1
+    assert "does not answer" in silent.stderr
+
+
+def test_container_is_locked_down(container):
+    """No root, no capability to gain, nothing to be written but /tmp."""
+    status = dict(line.split(":\t", 1) for line in container.shell("cat /proc/1/status").stdout.splitlines())
+    assert "0" not in status["Uid"].split()
+    assert {int(status[key], 16) for key in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert container.inspect(".HostConfig.ReadonlyRootfs") == "true"
+    assert container.shell("touch /app/file").returncode != 0
+    assert container.shell("touch /tmp/file && rm /tmp/file").returncode == 0
+
+
+UNNEEDED = {
+    "compiler": "-path '*/bin/*' ( -name cc -o -name gcc* -o -name g++* -o -name clang* )",
+    "torchvision": "-name torchvision*",
+    "CUDA": "-name libtorch_cuda* -o -name libcublas*",
+    "training data": "-name *ubyte*",
+    "pip in the environment": "-path /venv/lib/python3.11/site-packages/pip",
+    "pip's cache": "-path */.cache/pip",
+    "wheels": "-name torch-*.whl",
+    "checkout": "-path /app/.git -o -path /app/tests -o -path /app/model",
+}
+
+
+@pytest.mark.parametrize("unneeded", UNNEEDED)
+def test_image_holds_nothing_unneeded(container, unneeded):
+    """What serves is there, and what builds, trains or tests is not."""
+    tests = UNNEEDED[unneeded].replace("'", "").split()
+    found = docker("exec", container.name, "find", "/venv", "/app", "/usr", "-xdev", *tests, check=False)
+    assert found.stdout == ""
+    assert docker("exec", container.name, "find", "/venv/bin/python", "/app/archive/engine.py").stdout
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_stop_ends_with_status_0(start, target):
+    """`docker stop` is heeded before its grace is over: what is killed has status 137."""
+    stopped = start(target)
+    docker("stop", "--time", str(GRACE), stopped.name)
+    assert stopped.inspect(".State.ExitCode") == "0"
+
+
+def test_container_ends_with_torchserve(start):
+    """Where TorchServe dies its container ends by an error that says so, for Docker to start it again."""
+    dying = start("torchserve")
+    pid = json.loads(dying.shell("cat /tmp/run/server.json").stdout)["pid"]
+    dying.shell(f"kill -KILL {pid}")
+    assert docker("wait", dying.name).stdout.strip() == "1"
+    assert "error: TorchServe ended by itself, by SIGKILL" in docker("logs", dying.name).stderr
