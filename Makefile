@@ -117,6 +117,8 @@ onnx: exported/$(NAME).onnx ## Export to ONNX
 
 tensorflow: exported/$(NAME).pb exported/$(NAME).savedmodel/saved_model.pb ## Export a SavedModel and a frozen graph into exported/
 
+cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
+
 parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
 	@$(PY) bench/parity.py $(MAR) exported
 
@@ -125,8 +127,6 @@ interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
-
-cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
 
 docker: $(MAR) | engine ## Build the images convnet:torchserve and convnet:flask
 	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target flask --tag $(NAME):flask .

@@ -22,6 +22,8 @@ from settings import PORT_KEYS
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
 MAKE_VARIABLES = set(re.findall(r"^([A-Z_]+) *=", (ROOT / "Makefile").read_text(), re.MULTILINE))
+NO_COMPILER = shutil.which("g++") is None
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="AOTInductor needs: apt-get install g++")
 # A test run in the background is started without Ctrl-C, and would hand that on to all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import golden
-from conftest import ROOT, make
+from conftest import NO_COMPILER, ROOT, make, needs_compiler
 from export import contract_json
 from mnist import load_test
 from runtimes import CompiledModule, OnnxModule, WrongProcessor, load_compiled, load_onnx, load_torchscript
@@ -28,6 +28,7 @@ LOADERS = {
     "convnet.onnx": load_onnx,
     "convnet.pt2": load_compiled,
 }
+NAMES = [pytest.param(name, marks=needs_compiler if name.endswith(".pt2") else ()) for name in LOADERS]
 # float32 sums in another order; the log-probabilities go down to -30.
 TOLERANCE = 2e-5
 PICTURES = 10_000
@@ -36,7 +37,7 @@ PICTURES = 10_000
 @pytest.fixture(scope="module")
 def exported():
     """The folder of exported files, as make writes it."""
-    done = make("torchscript", "onnx", "aoti")
+    done = make("torchscript", "onnx", *([] if NO_COMPILER else ["aoti"]))
     assert done.returncode == 0, done.stderr
     return EXPORTED
 
@@ -55,7 +56,7 @@ def eager(engine, batch):
         return engine.handler.eager(batch)
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_export_answers_as_the_archive(exported, name, batch, eager):
     """All 10,000 test pictures get the same digit, and the same log-probabilities but for rounding."""
     model = LOADERS[name](exported / name)
@@ -66,7 +67,7 @@ def test_export_answers_as_the_archive(exported, name, batch, eager):
     torch.testing.assert_close(outputs, eager, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 7, 32])
 def test_batch_is_of_any_size(exported, name, size, batch, eager):
     """One file answers one picture, or seven, or thirty-two."""
@@ -75,6 +76,7 @@ def test_batch_is_of_any_size(exported, name, size, batch, eager):
     torch.testing.assert_close(outputs, eager[:size], rtol=0, atol=TOLERANCE)
 
 
+@needs_compiler
 def test_loaders_really_run_their_file(exported):
     """What answers is ONNX Runtime, AOTInductor or TorchScript, and not the class behind a name."""
     assert isinstance(load_onnx(exported / "convnet.onnx"), OnnxModule)
@@ -82,6 +84,7 @@ def test_loaders_really_run_their_file(exported):
     assert isinstance(load_torchscript(exported / "convnet.traced.pt"), torch.jit.ScriptModule)
 
 
+@needs_compiler
 def test_contract_lies_in_each_file(exported, contract):
     """Whoever has the file needs nothing else to prepare a picture."""
     asked = {"contract.json": ""}
@@ -159,6 +162,7 @@ def test_only_the_deprecation_is_silenced(exported):
     assert len(heard) == 1
 
 
+@needs_compiler
 def test_file_for_another_processor_is_refused(exported, tmp_path):
     """What was compiled for a processor with more features is refused, before its code is loaded."""
     foreign = tmp_path / "foreign.pt2"
