@@ -67,10 +67,14 @@ EXPORT_TF := $(addprefix exports/,to_tensorflow.py onnx_file.py frozen_graph.py 
 # What `make serve` shows to be tried.
 TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
 
+# Without an engine, one sentence instead of Docker's own.
+ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers to 'docker info';" \
+	"install Docker, or start it, or say where it is by DOCKER_HOST" >&2; exit 1; }
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop engine \
-	torchscript aoti onnx tensorflow cpp parity interpreter-lock doctor train evaluate test lint types lock clean
+.PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
+	aoti onnx tensorflow cpp parity interpreter-lock doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -128,19 +132,18 @@ interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
 
-docker: $(MAR) | engine ## Build the images convnet:torchserve and convnet:flask
+docker: $(MAR) ## Build the images convnet:torchserve and convnet:flask
+	@$(ENGINE)
 	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target flask --tag $(NAME):flask .
 	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target torchserve --tag $(NAME):torchserve .
 
-docker-run: | engine ## Run an image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
+docker-run: ## Run an image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
+	@$(ENGINE)
 	@deploy/docker-run.sh $(NAME):$(TARGET) $(CONTAINER) "$(PORT)" $(DOCKER_RUN)
 
-docker-stop: | engine ## Stop what docker-run started
+docker-stop: ## Stop what docker-run started
+	@$(ENGINE)
 	@docker stop $(CONTAINER) && docker rm $(CONTAINER) >/dev/null
-
-engine:
-	@docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers to 'docker info';" \
-		"install Docker, or start it, or say where it is by DOCKER_HOST" >&2; exit 1; }
 
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py

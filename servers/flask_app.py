@@ -15,9 +15,9 @@ import requests
 import roots  # noqa: F401 first of this project's own
 from gunicorn_server import NotServed, Server
 from instance import WORKER_THREADS
-from mar import BadArchive, known_answer
+from mar import BadArchive
 from ports import LOOPBACK, PortTaken, why_not
-from readiness import NotReady
+from readiness import NotReady, check_answer
 from serve import READY_TIMEOUT, describe
 from settings import ANY_ADDRESS, HIGHEST_PORT, BadSettings, body_limit
 from signature import BadKey, check_signature
@@ -76,26 +76,16 @@ def prove(arguments: argparse.Namespace, began: float) -> None:
     url = f"http://{host}:{arguments.port}"
     served = describe(arguments.archive)
     predictions = f"{url}/predictions/{served.model}"
-    _check_answer(arguments.archive, predictions)
+    try:
+        check_answer(predictions, arguments.archive, READY_TIMEOUT)
+    except NotReady as error:
+        if isinstance(error.__cause__, requests.ConnectionError):  # stopped already
+            return
+        raise
     print(f"serving {arguments.archive} on {url} by Flask")
     print(f"  ready after {time.monotonic() - began:.1f} s")
     print(f"  try   curl {predictions} -T {arguments.picture}")
     print("  stop  Ctrl-C", flush=True)
-
-
-def _check_answer(archive: Path, url: str) -> None:
-    name, picture, label = known_answer(archive)
-    with requests.Session() as session:
-        session.trust_env = False  # this machine's own address needs no proxy
-        try:
-            reply = session.put(url, data=picture, timeout=READY_TIMEOUT)
-        except requests.ConnectionError:  # stopped already
-            return
-        except requests.RequestException as error:
-            raise NotReady(f"{url} does not answer: {error}") from error
-    if (reply.status_code, reply.text) != (requests.codes.ok, label):
-        got = f"{reply.status_code}: {reply.text}"
-        raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -36,7 +36,7 @@ def workers_of(management: str, served: Served) -> tuple[int, int]:
     """
     url = f"{management}/models/{served.model}/{served.version}"
     try:
-        reply = requests.get(url, timeout=ANSWER)
+        reply = _ask("GET", url, ANSWER)
     except requests.RequestException:
         return 0, 1
     if reply.status_code == requests.codes.not_found:  # not registered yet
@@ -66,16 +66,25 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
 
 
-def check_answer(url: str, archive: Path) -> None:
-    """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer."""
+def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
+    """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
+
+    `patience` is in seconds.
+    """
     name, picture, label = known_answer(archive)
     try:
-        reply = requests.put(url, data=picture, timeout=ANSWER)
+        reply = _ask("PUT", url, patience, picture)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
         got = f"{reply.status_code}: {reply.text}"
         raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
+
+
+def _ask(method: str, url: str, patience: float, body: bytes | None = None) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # this machine's own address needs no proxy
+        return session.request(method, url, data=body, timeout=patience)
 
 
 def last_words(log: Path) -> str:
