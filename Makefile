@@ -33,6 +33,8 @@ IMAGES =
 OUT    =
 # By the environment, so that a file's name may hold quotes and spaces.
 export IMAGE IMAGES OUT
+# Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
+export ORT_DISABLE_TELEMETRY = 1
 
 # What an archive was made of is kept in this file: `make serve NAME=x` need not be told again.
 MADE = model_store/.$(notdir $(MAR)).made

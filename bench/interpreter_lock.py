@@ -81,7 +81,7 @@ def _shown(medians: dict[tuple[str, str], float], road: str, way: str) -> str:
 
 
 def _meaning(path: Path) -> str:
-    """Keep what a person wrote under the table about its meaning."""
+    """Keep what was written by hand under the table about its meaning."""
     mark = "## What it means"
     return mark + path.read_text(encoding="utf-8").partition(mark)[2] if path.exists() else f"{mark}\n"
 

@@ -39,14 +39,7 @@ def eager_of(engine: Engine, archive: Path) -> Module:
 
 def contract_json(contract: Any) -> str:
     """Return an archive's contract as JSON: color, size, resize, mean, std, labels."""
-    return json.dumps({
-        "color": contract.color,
-        "size": [contract.height, contract.width],
-        "resize": contract.resize,
-        "mean": contract.mean,
-        "std": contract.std,
-        "labels": contract.labels,
-    })  # fmt: skip
+    return json.dumps(contract.to_dict())
 
 
 def example_of(contract: Any) -> torch.Tensor:

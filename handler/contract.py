@@ -73,6 +73,17 @@ class Contract:
         """Read a model-config.yaml that lists its labels itself. Raises BadContract."""
         return cls.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a client or an exported file needs to know, as JSON can hold it."""
+        return {
+            "color": self.color,
+            "size": [self.height, self.width],
+            "resize": self.resize,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "labels": list(self.labels),
+        }
+
     @property
     def mode(self) -> str:
         """Pillow's name of the colour mode: L or RGB."""

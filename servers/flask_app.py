@@ -14,7 +14,7 @@ import requests
 
 import roots  # noqa: F401 first of this project's own
 from gunicorn_server import NotServed, Server
-from instance import WORKER_THREADS
+from instance import WORKER_ENVIRONMENT
 from mar import BadArchive
 from ports import LOOPBACK, PortTaken, why_not
 from readiness import NotReady, check_answer
@@ -63,7 +63,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def load(archive: Path, limit: int) -> Flask:
     """Open the archive in a worker: torch's threads do not survive a fork. Raises BadArchive."""
-    os.environ["OMP_NUM_THREADS"] = WORKER_THREADS
+    os.environ.update(WORKER_ENVIRONMENT)
     from engine import Engine
     from flask_views import create_app
 

@@ -93,18 +93,9 @@ class Views:
 
     def contract(self) -> Response:
         """Tell a client how to preprocess, and which archive answers it."""
-        contract = self._engine.handler.contract
-        told = {
-            "color": contract.color,
-            "size": [contract.height, contract.width],
-            "resize": contract.resize,
-            "mean": contract.mean,
-            "std": contract.std,
-            "labels": contract.labels,
-        }
         served = self._served
         about = {"name": served.model, "version": served.version, "sha256": served.sha256}
-        return _json(OK, {**about, "contract": told})
+        return _json(OK, {**about, "contract": self._engine.handler.contract.to_dict()})
 
     def ping(self) -> Response:
         """Say that this process answers."""

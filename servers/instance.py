@@ -21,8 +21,12 @@ from settings import Settings
 
 # Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
 STOP_GRACE = 20.0
-# One arithmetic thread a worker: two workers with two threads each fight over two cores.
-WORKER_THREADS = "1"
+WORKER_ENVIRONMENT = {
+    # One arithmetic thread a worker: two workers with two threads each fight over two cores.
+    "OMP_NUM_THREADS": "1",
+    # Where ONNX Runtime is installed it reports to its makers, from its import on, unless told not to.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 
 
 class NotStarted(RuntimeError):
@@ -156,13 +160,12 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
     """Return the environment for TorchServe: the caller's, without what would change the archive."""
     # PYTHONPATH would shadow the archive's own modules, TS_CONFIG_FILE the settings given.
     kept = {key: value for key, value in environ.items() if key not in {"PYTHONPATH", "TS_CONFIG_FILE"}}
-    return kept | {
+    return kept | WORKER_ENVIRONMENT | {
         "JAVA_HOME": str(java.home),
         "TMPDIR": scratch,  # Python's and
         "TEMP": scratch,    # Java's temporary folder: shared, two servers stop each other
         "LOG_LOCATION": str(logs),
         "METRICS_LOCATION": str(logs),
-        "OMP_NUM_THREADS": WORKER_THREADS,
     }
 
 
