@@ -126,7 +126,7 @@ tensorflow: exported/$(NAME).pb exported/$(NAME).savedmodel/saved_model.pb ## Ex
 cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
 
 parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
-	@$(PY) bench/parity.py $(MAR) exported
+	@$(PY) bench/parity.py $(MAR) exported --docker-run "$(DOCKER_RUN)"
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import requests
 from mar import read_manifest
 
 SERVERS = Path("servers")
+DOCKER_RUN = Path("deploy") / "docker-run.sh"
 CLIENTS = 8
 TIMEOUT = 60
 PORTS = 5  # that TorchServe opens, side by side
@@ -52,6 +54,26 @@ def flask(archive: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+@contextlib.contextmanager
+def container(image: str, options: Sequence[str]) -> Iterator[str]:
+    """Run an image as `make docker-run` does; yield the server's address."""
+    port = free_port()
+    name = f"parity-{port}"
+    subprocess.run([DOCKER_RUN, image, name, str(port), *options], check=True, capture_output=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], check=True, capture_output=True)
+
+
+def has_image(image: str) -> bool:
+    """Tell whether there is a Docker engine with this image."""
+    if shutil.which("docker") is None:
+        return False
+    inspected = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
+    return inspected.returncode == 0
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from engine import Engine
 from mnist import load_test
-from over_http import flask, post_arrays, put_pictures, torchserve
+from over_http import container, flask, has_image, post_arrays, put_pictures, torchserve
 from report import circumstances, table
 from timed_roads import Measured, Work, exported_roads
 
@@ -118,19 +118,20 @@ def _servers(arguments: argparse.Namespace, work: Work, eager: np.ndarray, engin
     """Return the rows of the servers, which answer by a label alone."""
     labels = [engine.handler.contract.labels[index] for index in eager.argmax(axis=1)]
     bodies = [path.read_bytes() for path in work.pictures]
+    name = engine.manifest["modelName"]
     answers = {}
     with torchserve(arguments.archive) as url:
         answers["TorchServe"] = put_pictures(url, bodies)
     with flask(arguments.archive) as url:
-        name = engine.manifest["modelName"]
         answers["Flask, /predictions"] = put_pictures(f"{url}/predictions/{name}", bodies)
         answers["Flask, /test"] = post_arrays(f"{url}/test", np.load(work.inputs))
-    for named in arguments.server:
-        name, _, url = named.partition("=")
-        answers[name] = put_pictures(url, bodies)
+    for road, target in (("TorchServe in Docker", "torchserve"), ("Flask in Docker", "flask")):
+        if has_image(f"{name}:{target}"):
+            with container(f"{name}:{target}", arguments.docker_run.split()) as url:
+                answers[road] = put_pictures(f"{url}/predictions/{name}", bodies)
     return [
-        Row(name, sum(one == other for one, other in zip(given, labels, strict=True)))
-        for name, given in answers.items()
+        Row(road, sum(one == other for one, other in zip(given, labels, strict=True)))
+        for road, given in answers.items()
     ]
 
 
@@ -161,7 +162,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
     parser.add_argument("exported", type=Path, help="the folder of its exports")
-    parser.add_argument("--server", action="append", default=[], help="NAME=address of one more server")
+    parser.add_argument("--docker-run", default="", help="options for `docker run`, where there are images")
     return parser.parse_args()
 
 
