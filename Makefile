@@ -10,7 +10,8 @@ WEIGHTS  = model/convnet.pth
 CONFIG   = model/model-config.yaml
 LABELS   =
 GOLDEN   = tests/images
-RUNTIME  = eager
+# What answers; a model without a class answers as it is.
+RUNTIME  = $(if $(MODEL),onnx,eager)
 MAR      = model_store/$(NAME).mar
 FIGURES  = $(wildcard $(basename $(WEIGHTS)).json)
 
@@ -37,7 +38,7 @@ export IMAGE IMAGES OUT
 export ORT_DISABLE_TELEMETRY = 1
 
 # What an archive was made of is kept in this file: `make serve NAME=x` need not be told again.
-MADE = model_store/.$(notdir $(MAR)).made
+MADE = $(dir $(MAR)).$(notdir $(MAR)).made
 -include $(MADE)
 
 VENV  := .venv

@@ -17,7 +17,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from engine import Engine
@@ -115,7 +114,7 @@ def _open(mar: Path) -> None:
     """Open the archive in a worker process."""
     global _engine  # noqa: PLW0603 a process pool hands its workers nothing else to keep
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # a process for each core computes already
     _quiet()
     _engine = Engine(mar)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -16,11 +16,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+REMEDY = "build it anew: make archive"
 SUMS = "MAR-INF/SHA256SUMS"
 PROVENANCE = "provenance.json"
 REGULAR_FILE = 0o100644 << 16
 UNIX = 3
 EARLIEST = 315532800  # zip knows no time before 1980, in seconds since 1970
+
+
+class Altered(RuntimeError):
+    """An archive whose members are not those that were recorded when it was built; the text says which."""
 
 
 def write(members: Mapping[str, bytes], created: int, file: IO[bytes]) -> None:
@@ -45,13 +50,27 @@ def read_sums(text: str) -> dict[str, str]:
     return {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}
 
 
-def digest_of_unpacked(folder: Path) -> str | None:
-    """Return the SHA-256 of the archive that was unpacked here; None where it was not sealed."""
+def check_unpacked(folder: Path) -> str | None:
+    """Return the SHA-256 of the archive that was unpacked here; None where it was not sealed.
+
+    Raises Altered where a member is not the one that was recorded when the archive was built.
+    """
     if not (folder / SUMS).exists():
         return None
-    created = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["created"]
-    names = [*read_sums((folder / SUMS).read_text(encoding="utf-8")), SUMS]
+    sums = (folder / SUMS).read_bytes()
+    recorded = read_sums(sums.decode("utf-8"))
+    members = {name: _member(folder / name) for name in recorded}
+    for name, data in members.items():
+        if hashlib.sha256(data).hexdigest() != recorded[name]:
+            raise Altered(f"{name} is not the file that the archive was built with; {REMEDY}")
     with tempfile.TemporaryFile() as file:
-        write({name: (folder / name).read_bytes() for name in names}, created, file)
+        write({**members, SUMS: sums}, json.loads(members[PROVENANCE])["created"], file)
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _member(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Altered(f"{path.name} is missing from the archive ({error.strerror}); {REMEDY}") from error

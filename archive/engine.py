@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-from ts.context import RequestProcessor
-from ts.model_loader import TsModelLoader
-
+import late_torch
 from mar import BadArchive, read_manifest
+
+# Before TorchServe's modules, which import torch.
+late_torch.install()
+
+from ts.context import RequestProcessor  # noqa: E402
+from ts.model_loader import TsModelLoader  # noqa: E402
 
 OK = 200
 
@@ -97,9 +99,19 @@ class Engine:
             for i, body in enumerate(bodies)
         ]
 
-    def outputs(self, batch: np.ndarray) -> torch.Tensor:
-        """Return the model's outputs (N, labels) for a float32 batch (N, C, H, W) preprocessed elsewhere."""
-        return torch.as_tensor(self.handler.inference(torch.from_numpy(batch))).cpu()
+    @property
+    def eager(self) -> Any:
+        """The class with its weights, the reference that all else is held to; loaded when first asked for."""
+        with _only(self.folder):
+            return self.handler.eager
+
+    def check_eager(self) -> None:
+        """Hold the reference to the golden answers, whatever answers else. Raises BadArchive."""
+        try:
+            with _only(self.folder):
+                self.handler.check_eager()
+        except Exception as error:  # the archive's own code runs here
+            raise BadArchive(f"its reference does not hold: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Delete the unpacked files."""

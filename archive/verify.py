@@ -242,7 +242,8 @@ def _proof(archive: Path) -> Iterator[str]:
 def prove(archive: Path, word: str) -> int:
     """Print the word where the archive loads, else why it does not."""
     try:
-        with Engine(archive):
+        with Engine(archive) as engine:
+            engine.check_eager()
             print(word)
     except BadArchive as error:
         print(str(error).replace("\n", " "))

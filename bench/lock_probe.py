@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from engine import Engine
 from mar import known_answer
+from onnx_model import THREADS
 from road import ROADS
 
 REQUEST = "request"  # a whole one: picture file, pixels, eager model, label
@@ -23,7 +25,7 @@ def main() -> None:
     """Say when everything is loaded, and begin at a word: several processes then run at the same time."""
     arguments = _arguments()
     logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    os.environ[THREADS] = "1"
     with Engine(arguments.archive) as engine:
         answer = _answer_one(arguments, engine)
         answer()
@@ -38,7 +40,7 @@ def _answer_one(arguments: argparse.Namespace, engine: Engine) -> Callable[[], o
         _, body, _ = known_answer(arguments.archive)
         return lambda: handler.postprocess(handler.outputs([body]))
     model = ROADS[arguments.road](arguments.file)
-    batch = torch.zeros(1, *handler.contract.shape)
+    batch = np.zeros((1, *handler.contract.shape), np.float32)
     return lambda: model(batch)
 
 
@@ -47,10 +49,9 @@ def _per_second(answer: Callable[[], object], threads: int, seconds: float) -> f
     end = time.perf_counter() + seconds
 
     def work(index: int) -> None:
-        with torch.inference_mode():
-            while time.perf_counter() < end:
-                answer()
-                counts[index] += 1
+        while time.perf_counter() < end:
+            answer()
+            counts[index] += 1
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
     for worker in workers:

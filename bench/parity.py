@@ -90,7 +90,7 @@ def _work(folder: Path, images: np.ndarray, engine: Engine) -> Work:
     inputs = handler.contract.normalize(images[..., None])
     np.save(folder / "inputs.npy", inputs)
     with torch.inference_mode():
-        outputs = [handler.eager(part) for part in torch.from_numpy(inputs).split(100)]
+        outputs = [engine.eager(part) for part in torch.from_numpy(inputs).split(100)]
     np.save(folder / "eager.npy", torch.cat(outputs).numpy())
     pictures = []
     for index, image in enumerate(images):

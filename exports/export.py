@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import golden
@@ -22,6 +23,7 @@ BATCH = 2  # of the example; an exporter takes a batch of 1 for a constant
 
 Module = torch.nn.Module
 Exporter = Callable[[Module, Any], bytes]
+Model = Callable[[np.ndarray], np.ndarray]  # a float32 batch to its outputs
 
 
 class NotExported(RuntimeError):
@@ -30,7 +32,7 @@ class NotExported(RuntimeError):
 
 def eager_of(engine: Engine, archive: Path) -> Module:
     """Return the archive's model as the class it was written in. Raises NotExported."""
-    model = engine.handler.eager
+    model = engine.eager
     if type(model).__module__ != Path(str(engine.manifest.get("modelFile", ""))).stem:
         raise NotExported(f"{archive} has no class to export; build it from one: MODEL=file.py")
     exported: Module = model
@@ -47,7 +49,7 @@ def example_of(contract: Any) -> torch.Tensor:
     return torch.zeros(BATCH, *contract.shape)
 
 
-def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Module]) -> None:
+def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Model]) -> None:
     """Write the model of an archive to a file, and load it again to hold it to the golden answers.
 
     Raises BadArchive, NotExported, and GoldenMismatch where the file does not answer as the archive.
@@ -61,14 +63,18 @@ def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Mod
         try:
             model = load(half)
             pictures = golden.read(engine.folder)
-            golden.check(pictures, lambda bodies: _outputs(handler, model, bodies), handler.contract.labels)
+            golden.check(
+                pictures,
+                lambda bodies: model(handler.preprocess([handler.read_pixels(body) for body in bodies])),
+                handler.contract.labels,
+            )
             half.replace(out)
         finally:
             half.unlink(missing_ok=True)
     print(f"wrote {out}, {len(data):,} bytes: {len(pictures)} golden pictures answered as by {archive}")
 
 
-def run(description: str, write: Exporter, load: Callable[[Path], Module]) -> int:
+def run(description: str, write: Exporter, load: Callable[[Path], Model]) -> int:
     """Export as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("archive", type=Path, help="a .mar file")
@@ -81,9 +87,3 @@ def run(description: str, write: Exporter, load: Callable[[Path], Module]) -> in
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _outputs(handler: Any, model: Module, bodies: list[bytes]) -> torch.Tensor:
-    with torch.inference_mode():
-        outputs: torch.Tensor = model(handler.preprocess([handler.read_pixels(body) for body in bodies]))
-    return outputs

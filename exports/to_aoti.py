@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from export import CONTRACT, Module, NotExported, contract_json, example_of, run
-from runtimes import PROCESSOR, load_compiled, processor_features
+from runtimes import load_compiled
+from torch_model import PROCESSOR, processor_features
 
 
 def to_aoti(model: Module, contract: Any) -> bytes:

@@ -9,7 +9,7 @@ import onnx
 import torch
 
 from export import CONTRACT, Module, contract_json, example_of, run
-from runtimes import load_onnx
+from onnx_model import load_onnx
 
 
 def to_onnx(model: Module, contract: Any) -> bytes:

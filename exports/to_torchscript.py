@@ -14,7 +14,8 @@ import torch
 
 import canonical
 from export import CONTRACT, Module, NotExported, contract_json, example_of, run
-from runtimes import deprecated_torchscript, load_torchscript
+from runtimes import load_torchscript
+from torch_model import deprecated_torchscript
 
 # Where the code stood when it was exported, and a random name: the file would differ at each build.
 LEFT_OUT = (".debug_pkl", "/.data/serialization_id")

@@ -108,8 +108,11 @@ class Contract:
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Turn uint8 pixels (..., H, W, C) into the model's float32 (..., C, H, W)."""
-        channels = [self._levels[c][pixels[..., c]] for c in range(len(self.mode))]
-        return np.stack(channels, axis=-3)
+        *batch, height, width, channels = pixels.shape
+        scaled = np.empty((*batch, channels, height, width), np.float32)
+        for channel, levels in enumerate(self._levels):
+            scaled[..., channel, :, :] = levels[pixels[..., channel]]
+        return scaled
 
 
 def _section(config: Any, key: str) -> Mapping[str, Any]:

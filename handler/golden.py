@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 FOLDER = "golden"
 ANSWERS = "golden.json"
@@ -44,7 +44,7 @@ def read(folder: Path) -> list[Golden]:
 
 
 def check(
-    golden: list[Golden], answer: Callable[[list[bytes]], torch.Tensor], labels: tuple[str, ...]
+    golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], labels: tuple[str, ...]
 ) -> None:
     """Hold outputs (N, labels) for the golden pictures against the recorded ones.
 
@@ -52,9 +52,9 @@ def check(
     """
     if not golden:
         return
-    outputs = answer([one.path.read_bytes() for one in golden]).to(torch.float64)
+    outputs = answer([one.path.read_bytes() for one in golden]).astype(np.float64)
     for one, output in zip(golden, outputs, strict=True):
-        difference = (output - torch.tensor(one.outputs, dtype=torch.float64)).abs().max().item()
+        difference = float(np.abs(output - np.array(one.outputs)).max())
         got = labels[int(output.argmax())]
         if got != one.label or not difference <= TOLERANCE:  # "not", so that NaN is a mismatch
             raise GoldenMismatch(

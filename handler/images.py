@@ -19,6 +19,7 @@ from contract import Contract
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
 # JPEG includes MPO, what many phones write as .jpg: one JPEG after another in a file.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+JPEGS = ("JPEG", "MPO")
 SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
 # Enough for a 64-megapixel phone camera (9248 x 6936). Held against the header, before a pixel is
 # decoded: a bomb costs no more than its header. What passes takes up to 850 MB (RGBA) while it is read.
@@ -28,6 +29,10 @@ MAX_SIDE = 2**15
 # A progressive JPEG is drawn over and over: ten scans are usual, thousands keep a worker busy for ever.
 MAX_SCANS = 100
 SCAN_MARKER = b"\xff\xda"
+
+# The smallest scale at which a JPEG can be decoded, and how many times the contract's size has to be left:
+# fewer, and the answers would begin to depend on it; docs/performance.md has the measurement.
+EIGHTH, PLENTY = 8, 8
 
 WHITE, BLACK = 255, 0
 # What white may be in a picture of float or 32-bit levels; the first that its largest level fits.
@@ -50,17 +55,35 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
         raise BadImage(f"the request has no content; {SEND}")
     image = _open(body)
     _refuse_costly(image, body)
+    size = f"{image.width} x {image.height}"
     try:
+        _reduce(image, contract)
         image.load()
-        image = _fit(as_seen(image).convert(contract.mode), contract)
+        fitted = _fit(_in_mode(as_seen(image), contract.mode), contract)
     except BadImage:
         raise
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
-            f"the {image.format} picture of {image.width} x {image.height} pixels in {len(body)} bytes is "
+            f"the {image.format} picture of {size} pixels in {len(body)} bytes is "
             f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file"
         ) from error
-    return np.asarray(image).reshape(contract.height, contract.width, len(contract.mode))
+    pixels = np.frombuffer(fitted.tobytes(), np.uint8)
+    return pixels.reshape(contract.height, contract.width, len(contract.mode))
+
+
+def _reduce(image: Image.Image, contract: Contract) -> None:
+    """Have a photo-sized JPEG decoded at an eighth of its size, where that leaves pixels in plenty.
+
+    The decoder then averages eight by eight pixels instead of writing them down, which takes a fraction of
+    the time and memory. What comes out is within a grey level or two of the whole picture's.
+    """
+    enough = PLENTY * max(contract.resize or 0, contract.height, contract.width)
+    if image.format in JPEGS and min(image.size) >= EIGHTH * enough:
+        image.draft(contract.mode, (enough, enough))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _refuse_costly(image: Image.Image, body: bytes) -> None:
@@ -68,7 +91,7 @@ def _refuse_costly(image: Image.Image, body: bytes) -> None:
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise _too_large(f"{image.width} x {image.height} pixels")
     # Within a JPEG's compressed data 0xff is always followed by 0: these two bytes are a scan's start.
-    if image.format in ("JPEG", "MPO") and (scans := body.count(SCAN_MARKER)) > MAX_SCANS:
+    if image.format in JPEGS and (scans := body.count(SCAN_MARKER)) > MAX_SCANS:
         raise BadImage(f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}")
 
 
@@ -78,7 +101,8 @@ def as_seen(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image)
     if image.has_transparency_data:
-        return _on_paper(image.convert("RGBA"))
+        image = _in_mode(image, "RGBA")
+        return image if image.getchannel("A").getextrema() == (WHITE, WHITE) else _on_paper(image)
     return image
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
@@ -84,8 +85,8 @@ class Views:
         except BadTensor as refusal:
             return _text(BAD_REQUEST, str(refusal))
         with self._computing:
-            outputs = self._engine.outputs(batch)
-        if outputs.isnan().any():
+            outputs = handler.inference(batch)
+        if np.isnan(outputs).any():
             largest = f"{abs(batch).max():.2g}"
             return _text(BAD_REQUEST, f"the values reach {largest}, too much for the model; normalise them")
         [label] = handler.postprocess(outputs)

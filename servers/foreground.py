@@ -49,7 +49,8 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 def _status(pid: int) -> str:
     """Say with which status a process ended, where the kernel tells: it made a container's orphans ours."""
     try:
-        _, status = os.waitpid(pid, os.WNOHANG)
+        # Not WNOHANG: while the threads of a killed process still end, there is no status yet.
+        _, status = os.waitpid(pid, 0)
     except ChildProcessError:
         return ""
     code = os.waitstatus_to_exitcode(status)

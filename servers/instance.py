@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+import greedy_batches
 from java import Java
 from settings import Settings
 
@@ -27,6 +28,9 @@ WORKER_ENVIRONMENT = {
     # Where ONNX Runtime is installed it reports to its makers, from its import on, unless told not to.
     "ORT_DISABLE_TELEMETRY": "1",
 }
+LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+# Its one file, sitecustomize.py, is what Python runs first in a worker.
+WORKER_START = Path(__file__).resolve().parent / "worker"
 
 
 class NotStarted(RuntimeError):
@@ -88,6 +92,7 @@ class Instance:
         shutil.rmtree(self.logs, ignore_errors=True)
         self._forget()
         self.logs.mkdir(parents=True)
+        greedy_batches.install(self.folder)
         config = self.folder / "config.properties"
         config.write_text(settings.text, encoding="utf-8")
         # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
@@ -98,7 +103,7 @@ class Instance:
             *("--ts-config", str(config)),
             *("--model-store", str(store.resolve())),
             *("--models", *(f"{one.model}={Path(one.archive).name}" for one in served)),
-            *(("--log-config", str(log_config.resolve())) if log_config else ()),
+            *("--log-config", str((log_config or LOG_CONFIG).resolve())),
         ]
         environ = worker_environment(os.environ, java, scratch, self.logs)
         try:
@@ -158,9 +163,11 @@ class Instance:
 
 def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:
     """Return the environment for TorchServe: the caller's, without what would change the archive."""
-    # PYTHONPATH would shadow the archive's own modules, TS_CONFIG_FILE the settings given.
-    kept = {key: value for key, value in environ.items() if key not in {"PYTHONPATH", "TS_CONFIG_FILE"}}
+    # TS_CONFIG_FILE would take the place of the settings given.
+    kept = {key: value for key, value in environ.items() if key != "TS_CONFIG_FILE"}
     return kept | WORKER_ENVIRONMENT | {
+        # Not the caller's, which would shadow the archive's own modules.
+        "PYTHONPATH": str(WORKER_START),
         "JAVA_HOME": str(java.home),
         "TMPDIR": scratch,  # Python's and
         "TEMP": scratch,    # Java's temporary folder: shared, two servers stop each other

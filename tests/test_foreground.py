@@ -82,7 +82,7 @@ def test_end_of_torchserve_is_an_error(run, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.startswith("error: TorchServe ended by itself")
-    assert "ACCESS_LOG" in errors
+    assert "WORKER_STARTED -> WORKER_MODEL_LOADED" in errors
 
 
 def test_second_run_in_a_folder_is_refused(run, tmp_path):

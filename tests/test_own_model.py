@@ -131,10 +131,10 @@ def test_resnet_outputs_are_eagers(own):
         pixels = [engine.handler.preprocess([engine.handler.read_pixels(photo)])[0] for photo in photos()]
     references = [torchvisions(body, spec) for body in photos()]
     for ours, theirs in zip(pixels, references, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     with torch.inference_mode():
         expected = resnet(copy)(torch.stack(references))
-    torch.testing.assert_close(outputs, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE)
 
 
 def small_model():
@@ -180,7 +180,7 @@ def test_small_grey_model_in_every_form(kind, tmp_path, checkout_in):
         expected = model(torch.stack([reference(opened(body)) for body in photos()]))
     mar = copy / "model_store" / "small.mar"
     with Engine(mar) as engine:
-        torch.testing.assert_close(engine.handler.outputs(photos()), expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(engine.handler.outputs(photos()), expected, rtol=0, atol=TOLERANCE)
         labels = [answer.body for answer in engine.predict(photos())]
     assert labels == [SMALL_CONTRACT["labels"][index] for index in expected.argmax(dim=1)]
     verified = make("verify", cwd=copy, MAR=str(mar))

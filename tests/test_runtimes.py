@@ -80,8 +80,8 @@ def test_eager_stays_inside(archives, runtime):
         for name in ("convnet.py", "convnet.pth", "golden.json"):
             assert one.read(name) == other.read(name)
     with Engine(archives[runtime]) as engine:
-        assert type(engine.handler.eager).__name__ == "ConvNet"
-        assert engine.handler.model is not engine.handler.eager
+        assert type(engine.eager).__name__ == "ConvNet"
+        engine.check_eager()
 
 
 @pytest.mark.parametrize("runtime", each(MEMBERS))
@@ -122,7 +122,7 @@ def test_runtime_that_is_not_installed_is_named(archives, monkeypatch):
     """Where ONNX Runtime is missing, the sentence says what to install."""
     monkeypatch.setattr(sys, "meta_path", [NoOnnxRuntime, *sys.meta_path])
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    with pytest.raises(BadArchive, match=r"ONNX Runtime, .* add onnxruntime to requirements/own\.txt"):
+    with pytest.raises(BadArchive, match=r"ONNX Runtime, .* install onnxruntime, or build .* RUNTIME=eager"):
         Engine(archives["onnx"])
 
 

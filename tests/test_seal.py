@@ -89,7 +89,7 @@ def test_sums_are_what_sha256sum_checks(archive, tmp_path):
 
 def test_unpacked_archive_knows_its_digest(archive, engine):
     """The digest of the file can be told from its unpacked members."""
-    assert canonical.digest_of_unpacked(engine.folder) == sha256(archive)
+    assert canonical.check_unpacked(engine.folder) == sha256(archive)
 
 
 def test_description_tells_the_history(server, archive):

@@ -6,11 +6,11 @@ import subprocess
 import numpy as np
 import onnx
 import pytest
-import torch
 
 import mnist
 from conftest import IMAGES, ROOT, make
 from contract import INPUT_KEYS, Contract
+from torch_model import as_function
 
 pytestmark = pytest.mark.usefixtures("exported")
 
@@ -69,8 +69,7 @@ def pictures(contract):
 @pytest.fixture(scope="module")
 def expected(engine, pictures):
     """What the archive answers to them."""
-    parts = torch.from_numpy(pictures).split(500)
-    return torch.cat([engine.handler.inference(part) for part in parts]).numpy()
+    return as_function(engine.eager)(pictures)
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ TAMPERED = {
     ),
     "weights-swapped": (
         swapped_weights,
-        "does not load: GoldenMismatch: golden picture 0.png: expected 0 [",
+        "its reference does not hold: GoldenMismatch: golden picture 0.png: expected 0 [",
     ),
     "constant-changed": (edited("model-config.yaml", b"0.1302", b"0.1307"), "GoldenMismatch: golden picture"),
     "labels-swapped": (

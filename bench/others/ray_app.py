@@ -1,0 +1,43 @@
+"""Ray Serve, with its dynamic batches and two replicas: an application and the program that runs it."""
+
+import argparse
+
+import ray
+import torch
+from ray import serve
+from starlette.requests import Request
+
+from classifier import Classifier
+
+
+@serve.deployment(num_replicas=2, max_ongoing_requests=32)
+class Digits:
+    """Reads each picture, answers a batch of them."""
+
+    def __init__(self) -> None:
+        self.classifier = Classifier()
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.001)
+    async def label(self, pictures: list[torch.Tensor]) -> list[str]:
+        """Return the digits of a batch."""
+        return self.classifier.label(pictures)
+
+    async def __call__(self, request: Request) -> str:
+        """Answer the picture in the body by its digit."""
+        return await self.label(self.classifier.read(await request.body()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": parser.parse_args().port},
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+    serve.run(
+        Digits.bind(),
+        blocking=True,
+        route_prefix="/predict",
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )

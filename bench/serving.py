@@ -1,0 +1,129 @@
+"""Measure servers side by side: throughput, latency, processor time, memory, time to the first answer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from arms import Arm, install, other_arms, own_arms
+from load import Answers, NoWrk, check_wrk, load
+from load_pictures import LABEL, load_pictures
+from over_http import free_port
+from processes import Family
+from serving_report import write_report
+
+START = 120.0  # seconds in which a server must answer
+POLL = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long and how often: rounds, seconds of a run and before the first, connections by picture."""
+
+    rounds: int
+    seconds: int
+    warm_up: int
+    cases: dict[str, tuple[int, ...]]
+
+
+# Twelve megapixels keep most servers busy for a tenth of a second: more connections only wait longer.
+SMALL, WEB, PHOTO = "28x28 PNG", "250x250 RGBA PNG", "12-megapixel JPEG"
+ALL = Plan(3, 4, 8, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
+SHORT = Plan(3, 2, 5, {SMALL: (1, 32), WEB: (1, 32), PHOTO: (8,)})
+
+
+def main() -> int:
+    """Measure as the command line says, and write what came out."""
+    arguments = _arguments()
+    logging.disable(logging.WARNING)
+    try:
+        check_wrk()
+    except NoWrk as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    arms = own_arms(arguments.archive)
+    if arguments.all:
+        arms += other_arms(arguments.archive)
+    for arm in tqdm(arms, "environments", unit="server", disable=not arguments.all):
+        install(arm)
+    rows = list(measure(arms, ALL if arguments.all else SHORT))
+    write_report(rows, complete=arguments.all)
+    return 0
+
+
+def measure(arms: Sequence[Arm], plan: Plan) -> Iterator[dict[str, object]]:
+    """Yield a row for each run. All arms take part in each round, so a slow minute hits all of them."""
+    pictures = load_pictures()
+    todo = [(number, arm) for number in range(plan.rounds) for arm in arms]
+    for number, arm in tqdm(todo, "rounds", unit="server"):
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            yield from _round(arm, plan, pictures, number, Path(folder))
+
+
+def _round(
+    arm: Arm, plan: Plan, pictures: dict[str, bytes], number: int, folder: Path
+) -> Iterator[dict[str, object]]:
+    port = free_port()
+    began = time.monotonic()
+    family = Family(arm.start(port, folder))
+    try:
+        first = _first_answer(arm, port, pictures[SMALL], family) - began
+        load(port, arm.request(pictures[SMALL]), 32, plan.warm_up, folder)
+        for picture, counts in plan.cases.items():
+            for connections in counts:
+                before = family.cost()
+                answers = load(port, arm.request(pictures[picture]), connections, plan.seconds, folder)
+                after = family.cost()
+                yield {
+                    "arm": arm.name, "kind": arm.kind, "round": number, "picture": picture,
+                    "connections": connections, "first_answer": first, **_told(answers),
+                    "cpu_per_1000": 1000 * (after.seconds - before.seconds) / max(answers.requests, 1),
+                    "memory": after.memory, "worker_memory": after.largest,
+                }  # fmt: skip
+    finally:
+        family.end()
+
+
+def _told(answers: Answers) -> dict[str, object]:
+    told = {"per_second": answers.per_second, "p50": answers.p50, "p99": answers.p99}
+    return {**told, "failed": answers.failed}
+
+
+def _first_answer(arm: Arm, port: int, picture: bytes, family: Family) -> float:
+    """Return when the server first answered rightly. Raises RuntimeError where it does not come to it."""
+    request = arm.request(picture)
+    url = f"http://127.0.0.1:{port}{request.path}"
+    end = time.monotonic() + START
+    last = "nothing"
+    while time.monotonic() < end and family.members():
+        try:
+            reply = requests.request(
+                request.method, url, data=request.body, headers=request.headers, timeout=START
+            )
+            if reply.ok and LABEL in reply.text:
+                return time.monotonic()
+            last = f"{reply.status_code}: {reply.text[:200]}"
+        except requests.RequestException as error:
+            last = str(error)
+        time.sleep(POLL)
+    raise RuntimeError(f"{arm.name} did not answer {LABEL} to the first picture; it answered {last}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("--all", action="store_true", help="with the servers that people use instead")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
