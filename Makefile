@@ -77,7 +77,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
-	aoti onnx tensorflow cpp parity interpreter-lock doctor train evaluate test lint types lock clean
+	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -128,6 +128,18 @@ cpp: exported/classify ## Compile exported/classify, which answers pictures by a
 
 parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
 	@$(PY) bench/parity.py $(MAR) exported --docker-run "$(DOCKER_RUN)"
+
+bench: $(MAR) $(VENV)/dev.installed ## Measure this archive's server against TorchServe as it comes (needs wrk; 3 minutes)
+	@$(PY) bench/serving.py $(MAR)
+
+bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (1 hour, 2 GB)
+	@$(PY) bench/serving.py $(MAR) --all
+
+request-path: $(MAR) $(VENV)/dev.installed ## Measure where a worker's time for a request goes
+	@$(PY) bench/request_path.py $(MAR)
+
+reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos at an eighth changes
+	@$(PY) bench/reduced_decoding.py $(MAR)
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine import Engine
+from marked import replace_marked
 from mnist import load_test
 from over_http import container, flask, has_image, post_arrays, put_pictures, torchserve
 from report import circumstances, table
@@ -24,7 +25,6 @@ from timed_roads import Measured, Work, exported_roads
 ROUNDS = 3
 DOCS = Path("docs")
 README = Path("README.md")
-BEGIN, END = "<!-- parity -->\n", "\n<!-- /parity -->"
 MILLION = 1e6
 
 TEXT = """# Every road, the same answers
@@ -79,7 +79,7 @@ def main() -> None:
         TEXT.format(rounds=ROUNDS, table=shown, circumstances=circumstances("torch", "onnxruntime")),
         encoding="utf-8",
     )
-    _into_readme(shown)
+    replace_marked(README, "parity", shown)
     _draw([row for row in rows if row.measured is not None])
     print(shown)
 
@@ -133,12 +133,6 @@ def _servers(arguments: argparse.Namespace, work: Work, eager: np.ndarray, engin
         Row(road, sum(one == other for one, other in zip(given, labels, strict=True)))
         for road, given in answers.items()
     ]
-
-
-def _into_readme(shown: str) -> None:
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    README.write_text(before + BEGIN + shown + END + rest.partition(END)[2], encoding="utf-8")
 
 
 def _draw(rows: list[Row]) -> None:

@@ -102,8 +102,13 @@ def as_seen(image: Image.Image) -> Image.Image:
         return _eight_bits(image)
     if image.has_transparency_data:
         image = _in_mode(image, "RGBA")
-        return image if image.getchannel("A").getextrema() == (WHITE, WHITE) else _on_paper(image)
+        return image if _is_opaque(image) else _on_paper(image)
     return image
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    alpha = image.getchannel("A")
+    return alpha.histogram()[WHITE] == alpha.width * alpha.height
 
 
 def _fit(image: Image.Image, contract: Contract) -> Image.Image:

@@ -10,9 +10,21 @@ from torchvision import transforms
 
 from conftest import DIGITS
 from contract import Contract
-from images import MAX_PIXELS, BadImage, read_pixels
+from images import EIGHTH, MAX_PIXELS, PLENTY, BadImage, read_pixels
 from mnist import load_test
-from pictures import VARIANTS, bad_pictures, chalk, encoded, enlarged, opened, png_of, sixteen_bits, tinted
+from pictures import (
+    EXIF_ORIENTATION,
+    EXIF_TURNED,
+    VARIANTS,
+    bad_pictures,
+    chalk,
+    encoded,
+    enlarged,
+    opened,
+    png_of,
+    sixteen_bits,
+    tinted,
+)  # fmt: skip
 
 # Files on whose pixels torchvision's definition has its say: opaque, upright, 8 bits a channel.
 DEFINED = [
@@ -173,6 +185,73 @@ def test_page_with_a_transparent_corner_stays_white(contract):
     page = Image.merge("L", [opened(DIGITS["5"]).point(lambda level: 255 - level)]).convert("RGBA")
     page.putpixel((0, 0), (0, 0, 0, 0))
     assert read_pixels(encoded(page, "PNG"), contract)[0, 0, 0] == 255
+
+
+def photo(size, mode="RGB", **options):
+    """Return a JPEG of that size with a digit, shadow and grain in it."""
+    noise = np.random.default_rng(size[0]).normal(0, 3, size[::-1])
+    digit = opened(DIGITS["5"]).resize(size, Image.Resampling.BICUBIC)
+    levels = np.asarray(digit, dtype=np.float32) * np.linspace(0.7, 1, size[0]) + noise
+    grey = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    tinted_grey = Image.merge("RGB", [grey, grey, grey.point(lambda level: level * 0.8)])
+    return encoded(tinted_grey.convert(mode), "JPEG", **options)
+
+
+# The shortest side from which on a JPEG is reduced, for a contract of 28 x 28.
+LEAST = EIGHTH * PLENTY * 28
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("RGB", {}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {}), ("RGB", {"subsampling": 0})],
+    ids=["baseline", "progressive", "grey", "cmyk", "full-colour"],
+)
+def test_photo_sized_jpeg_is_a_level_away_at_most(kind, options, contract):
+    """Decoded at an eighth, its grey levels are those of the whole picture but for rounding: two of 255."""
+    body = photo((LEAST + 800, LEAST), kind, **options)
+    whole = torchvisions(body, contract)
+    step = 1 / 255 / contract.std[0]
+    torch.testing.assert_close(tensor_of(body, contract), whole, rtol=0, atol=2.01 * step)
+
+
+@pytest.mark.parametrize("size", [(LEAST, LEAST), (LEAST + 800, LEAST)], ids=["square", "wide"])
+def test_photo_is_not_decoded_whole(size, contract, monkeypatch):
+    """What reaches the resize is an eighth of the photo, and the whole of what is smaller by a pixel."""
+    smaller = (size[0], size[1] - 1)
+    photos = [photo(size), photo(smaller)]
+    sizes = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: sizes.append(self.size) or load(self))
+    for body in photos:
+        read_pixels(body, contract)
+    assert sizes[0] == (-(-size[0] // EIGHTH), -(-size[1] // EIGHTH))
+    assert sizes[-1] == smaller
+
+
+def test_jpeg_just_below_photo_size_has_torchvisions_values(contract):
+    """A picture that is not reduced keeps the values to 1e-6, however large."""
+    body = photo((LEAST, LEAST - 1))
+    torch.testing.assert_close(tensor_of(body, contract), torchvisions(body, contract), rtol=0, atol=1e-6)
+
+
+def test_turned_photo_is_turned(contract):
+    """EXIF orientation holds for a reduced photo as for any other."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = EXIF_TURNED
+    body = photo((LEAST + 800, LEAST), exif=exif)
+    plain = photo((LEAST + 800, LEAST))
+    upright = opened(plain).transpose(Image.Transpose.ROTATE_270)
+    expected = read_pixels(encoded(upright, "PNG"), contract).astype(int)
+    assert np.abs(read_pixels(body, contract) - expected).max() <= 2
+
+
+def test_photo_for_a_large_model_keeps_its_pixels():
+    """A contract of 224 pixels takes an eighth only of what is larger than any photo: values stay exact."""
+    rgb = {"color": "rgb", "size": [224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}
+    contract = Contract.from_config({"input": rgb, "labels": ["a"]})
+    body = photo((2600, LEAST))
+    reference = np.asarray(transforms.Resize((224, 224))(opened(body)))
+    assert np.array_equal(read_pixels(body, contract), reference)
 
 
 def test_largest_picture_is_read(contract):
