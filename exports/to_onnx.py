@@ -8,29 +8,44 @@ from typing import Any
 import onnx
 import torch
 
-from export import CONTRACT, Module, contract_json, example_of, run
+from export import CONTRACT, Module, NotExported, contract_json, example_of, run
 from onnx_model import load_onnx
 
 
 def to_onnx(model: Module, contract: Any) -> bytes:
-    """Return the ONNX file of a model: float32 `input` (batch, C, H, W) to `output` (batch, labels)."""
-    program = torch.onnx.export(
-        model,
-        (example_of(contract),),
-        dynamo=True,
-        verbose=False,
-        external_data=False,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )
-    if program is None:  # what torch answers without dynamo
-        raise TypeError("torch.onnx.export returned no program")
-    proto = program.model_proto
+    """Return the ONNX file of a model: float32 `input` (batch, C, H, W) to `output` (batch, labels).
+
+    Raises NotExported.
+    """
+    proto = _exported(model, contract).model_proto
     _forget_its_origin(proto)
     onnx.helper.set_model_props(proto, {CONTRACT: contract_json(contract)})
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _exported(model: Module, contract: Any) -> Any:
+    try:
+        return torch.onnx.export(
+            model,
+            (example_of(contract),),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    except torch.onnx.OnnxExporterError as error:
+        # The exporter's own text tells how it went about it; what stopped it is at the bottom of that.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).strip().partition("\n")[0]
+        raise NotExported(
+            f"torch cannot export the model to ONNX ({type(cause).__name__}: {reason}); let the class itself "
+            "answer: make archive RUNTIME=eager"
+        ) from error
 
 
 def _forget_its_origin(proto: onnx.ModelProto) -> None:

@@ -16,10 +16,11 @@ from torch import nn
 
 import golden
 from conftest import NO_COMPILER, ROOT, make, needs_compiler
-from export import contract_json
+from export import NotExported, contract_json
 from mnist import load_test
 from onnx_model import OnnxModel, load_onnx
 from runtimes import load_compiled, load_torchscript
+from to_onnx import to_onnx
 from to_torchscript import scripted, traced
 from torch_model import CompiledModule, WrongProcessor, as_function, compiled_module, torchscript_module
 
@@ -152,6 +153,12 @@ def test_script_keeps_a_branch_and_trace_does_not(contract, tmp_path):
     # The example was dark: zeros.
     assert np.array_equal(other(-light), eager(-light))
     assert not np.array_equal(other(light), eager(light))
+
+
+def test_model_that_onnx_cannot_hold_is_said(contract):
+    """A class whose way depends on the picture is no ONNX graph: the sentence says why, and what to do."""
+    with pytest.raises(NotExported, match=r"torch cannot export .* to ONNX \(\w+: .+\); .* RUNTIME=eager"):
+        to_onnx(Bright().eval(), contract)
 
 
 def test_only_the_deprecation_is_silenced(exported):

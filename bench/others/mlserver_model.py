@@ -5,11 +5,10 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+from classifier import Classifier
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import Base64Codec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
-
-from classifier import Classifier
 
 
 class Digits(MLModel):
