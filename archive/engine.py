@@ -140,7 +140,9 @@ def _only(folder: Path) -> Iterator[None]:
 
 
 def _isolated(folder: Path) -> Iterator[None]:
-    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    # An environment may also see the packages of another: those of the system, or lent ones.
+    packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    installed = [Path(path).resolve() for path in (*sysconfig.get_paths().values(), *packages)]
     hidden = {name: module for name, module in _loaded() if not _is_installed(module, installed)}
     path = sys.path
     for name in hidden:

@@ -14,9 +14,10 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from arms import Arm, install, other_arms, own_arms
+from arms import Arm, own_arms
 from load import Answers, NoWrk, check_wrk, load
 from load_pictures import LABEL, load_pictures
+from other_servers import other_arms
 from over_http import free_port
 from processes import Family
 from serving_report import write_report
@@ -54,7 +55,7 @@ def main() -> int:
     arms = own_arms(arguments.archive)
     arms = arms + other_arms(arguments.archive) if arguments.all else arms[:SHORT_ARMS]
     for arm in tqdm(arms, "environments", unit="server", disable=not arguments.all):
-        install(arm)
+        arm.install()
     rows = list(measure(arms, ALL if arguments.all else SHORT))
     write_report(rows, complete=arguments.all)
     return 0
@@ -109,7 +110,7 @@ def _first_answer(arm: Arm, port: int, picture: bytes, family: Family) -> float:
             reply = requests.request(
                 request.method, url, data=request.body, headers=request.headers, timeout=START
             )
-            if reply.ok and LABEL in reply.text:
+            if reply.ok and arm.answer(reply.content) == LABEL:
                 return time.monotonic()
             last = f"{reply.status_code}: {reply.text[:200]}"
         except requests.RequestException as error:

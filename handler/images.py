@@ -12,7 +12,7 @@ import contextlib
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from contract import Contract
 
@@ -34,6 +34,7 @@ SCAN_MARKER = b"\xff\xda"
 # fewer, and the answers would begin to depend on it; docs/performance.md has the measurement.
 EIGHTH, PLENTY = 8, 8
 
+ORIENTATION = ExifTags.Base.Orientation
 WHITE, BLACK = 255, 0
 # What white may be in a picture of float or 32-bit levels; the first that its largest level fits.
 WHITES = (1.0, 255.0, 65535.0)
@@ -114,7 +115,8 @@ def _is_opaque(image: Image.Image) -> bool:
 def _fit(image: Image.Image, contract: Contract) -> Image.Image:
     """Bring a picture to the contract's size: squeezed into it, or scaled and cut out of the middle."""
     if contract.resize is None:
-        return image.resize((contract.width, contract.height), Image.Resampling.BILINEAR)
+        size = (contract.width, contract.height)
+        return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
     short, long = sorted(image.size)
     longer = int(contract.resize * long / short)  # as torchvision rounds
     if longer * contract.resize > MAX_PIXELS:
@@ -148,7 +150,8 @@ def _too_large(size: str) -> BadImage:
 def _turn_upright(image: Image.Image) -> None:
     # A broken EXIF block spoils no picture: viewers show it as it lies.
     with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
+        if ORIENTATION in image.getexif():  # hardly any small picture has one
+            ImageOps.exif_transpose(image, in_place=True)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

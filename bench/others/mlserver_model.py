@@ -5,7 +5,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from classifier import Classifier
+from classifier import load
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import Base64Codec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
@@ -16,7 +16,7 @@ class Digits(MLModel):
 
     async def load(self) -> bool:
         """Load the model, in a worker."""
-        self.classifier = Classifier()
+        self.classifier = load()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

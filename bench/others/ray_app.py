@@ -5,10 +5,10 @@ Ray reads RAY_SERVE_ENABLE_HA_PROXY=1 and RAY_SERVE_THROUGHPUT_OPTIMIZED=1 when 
 
 import argparse
 import os
+from typing import Any
 
 import ray
-import torch
-from classifier import Classifier
+from classifier import load
 from ray import serve
 from starlette.requests import Request
 
@@ -18,10 +18,10 @@ class Digits:
     """Reads each picture, answers a batch of them."""
 
     def __init__(self) -> None:
-        self.classifier = Classifier()
+        self.classifier = load()
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.001)
-    async def label(self, pictures: list[torch.Tensor]) -> list[str]:
+    async def label(self, pictures: list[Any]) -> list[str]:
         """Return the digits of a batch."""
         return self.classifier.label(pictures)
 
@@ -35,8 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
-    serve.start(
-        http_options={"host": "127.0.0.1", "port": parser.parse_args().port},
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
-    )
-    serve.run(Digits.bind(), blocking=True, route_prefix="/predict")
+    # Given twice: the first is for the proxy, the replicas take the second alone.
+    logging = {"enable_access_log": False, "log_level": "WARNING"}
+    serve.start(http_options={"host": "127.0.0.1", "port": parser.parse_args().port}, logging_config=logging)
+    serve.run(Digits.bind(), blocking=True, route_prefix="/predict", logging_config=logging)

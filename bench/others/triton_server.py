@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from classifier import Classifier
+from classifier import load
 from torch.utils import dlpack
 
 # Ragged: files of different lengths wait for, and come in, the same batch.
@@ -35,7 +35,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002 the backend's signature
         """Load the model, in an instance."""
-        self.classifier = Classifier()
+        self.classifier = load()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return the digits of a batch; a request's image is a picture file's bytes, uint8 (1, length)."""
