@@ -77,7 +77,8 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
-	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding doctor train evaluate test lint types lock clean
+	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding doctor train \
+	evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \

@@ -10,9 +10,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from marked import replace_marked
 from report import circumstances, table
 
 DOCS = Path("docs")
+README = Path("README.md")
 RAW = DOCS / "benchmark.json"
 FIGURES = ("per_second", "p50", "p99", "cpu_per_1000", "memory", "worker_memory", "first_answer")
 KINDS = ("plain", "ours", "no-op", "other", "other with our handler")
@@ -28,11 +30,15 @@ TEXT = """# Servers, measured side by side
 same machine: the same picture over and over, on so many connections. Medians of the rounds. Only ratios
 within this page mean anything: the machine is small, shared and noisy.
 
-Every server has the same weights and two processes that compute, on one thread each. *Plain* is TorchServe
+Every server has the same weights and two processes that compute, on one thread each, and where it offers
+them batches of up to 16. *Plain* is TorchServe
 as its documentation and blogs have it: torchvision's transforms, the eager class, all defaults. The *no-op
 handlers* are this project's settings with a handler that answers a constant: the first behind TorchServe's
 own code, the second behind this project's reader (`handler/front_end.py`). The others are written as their
-documentation advises (`bench/others/`), three of them once more with this project's handler inside.
+documentation advises (`bench/others/`), three of them once more with this project's handler inside. Triton is
+the one in PyTriton's wheel, with its Python backend; Ray Serve runs behind HAProxy, as its guide to high
+throughput has it. A request to LitServe, BentoML and MLServer is JSON with the picture in base64, as their
+documentation sends it; to the others it is the picture.
 
 {circumstances}
 
@@ -67,6 +73,7 @@ def write_report(rows: list[Row], *, complete: bool) -> None:
         rounds=rounds, circumstances=packages, summary=summary, tables=tables, starts=starts
     )
     (DOCS / "benchmark.md").write_text(text, encoding="utf-8")
+    replace_marked(README, "speed", summary)
     _draw(medians)
 
 

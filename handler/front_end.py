@@ -16,8 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import ts
 from ts.protocol import otf_message_handler as protocol
 
+KNOWN = "0.12.0"
 BUFFER = 2**16  # bytes; a larger body is read at once, past the buffer
 END_OF_LIST = -1
 CHATTER = "Backend received inference at"
@@ -30,9 +32,10 @@ _int = struct.Struct("!i").unpack
 def speed_up(metrics: Any) -> None:
     """Read from the front end through a buffer from now on, and spare it the lines about each batch.
 
-    `metrics` is the worker's, None outside of one: there nothing is read from a front end.
+    `metrics` is the worker's, None outside of one: there nothing is read from a front end. In another version
+    of TorchServe than the known one everything stays as it is.
     """
-    if metrics is None:
+    if metrics is None or ts.__version__ != KNOWN:
         return
     receiver = Receiver()
     protocol._retrieve_buffer = receiver.exactly

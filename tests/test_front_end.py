@@ -4,6 +4,7 @@ import random
 import socket
 import struct
 import threading
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ from ts.protocol import otf_message_handler as protocol
 
 import greedy_batches
 from conftest import DIGITS, ROOT, free_port, make
-from front_end import METRICS_EVERY, Receiver, _now_and_then
+from front_end import METRICS_EVERY, Receiver, _now_and_then, speed_up
 
 TORCHSERVES_OWN = protocol._retrieve_inference_msg
 TIMEOUT = 30
@@ -96,6 +97,14 @@ def test_gauge_passes_on_its_first_value_and_later_ones():
     assert seen[0] == ("PredictionTime", 0)
     assert ("Other", 1) in seen
     assert METRICS_EVERY < 15  # or Prometheus, which asks every 15 seconds, would see old values
+
+
+def test_another_torchserve_is_left_alone(monkeypatch):
+    """What is known of one version is not done to another."""
+    monkeypatch.setattr("ts.__version__", "0.13.0")
+    monkeypatch.setattr(protocol, "_retrieve_inference_msg", TORCHSERVES_OWN)
+    speed_up(SimpleNamespace(add_time=print))
+    assert protocol._retrieve_inference_msg is TORCHSERVES_OWN
 
 
 def test_metrics_are_still_told(server):
