@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -25,6 +26,8 @@ def to_onnx(model: Module, contract: Any) -> bytes:
 
 
 def _exported(model: Module, contract: Any) -> Any:
+    # It warns of each operator of torchvision's that it cannot know, where there is no torchvision.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         return torch.onnx.export(
             model,
