@@ -38,7 +38,7 @@ class Plan:
 
 # Twelve megapixels keep most servers busy for a tenth of a second: more connections only wait longer.
 SMALL, WEB, PHOTO = "28x28 PNG", "250x250 RGBA PNG", "12-megapixel JPEG"
-ALL = Plan(3, 2, 8, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
+ALL = Plan(3, 2, 6, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
 SHORT = Plan(3, 2, 4, {SMALL: (1, 32), WEB: (32,), PHOTO: (8,)})
 SHORT_ARMS = 3  # plain, ours, and a handler that computes nothing
 

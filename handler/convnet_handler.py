@@ -158,15 +158,16 @@ class ConvNetHandler(BaseHandler):
 
     def _read(self, index: int, row: dict[str, Any], context: Any) -> np.ndarray | Any:
         """Return a request's pixels; or its finished answer, with the status set."""
-        headers = context.get_all_request_header(index)
+        headers = _http_headers(context.get_all_request_header(index))
         if headers.get(DESCRIBE) == ASKED:
-            return self.describe_handle()
+            # As TorchServe writes it; of anything but text it asks torch first whether it is a tensor.
+            return json.dumps(self.describe_handle(), indent=2)
         context.set_response_content_type(index, TEXT)
         if headers.get(EXPLAIN) == ASKED:
             context.set_response_status(501, "Not Implemented", index)
             return "this model has no explanations; send the picture to /predictions instead"
         try:
-            return self.read_pixels(picture_of(row, headers))
+            return self.read_pixels(picture_of(row, headers.get("content-type")))
         except BadImage as refusal:
             context.set_response_status(400, "Bad Request", index)
             return str(refusal)
@@ -174,3 +175,8 @@ class ConvNetHandler(BaseHandler):
             logger.exception("request %d of the batch failed", index)
             context.set_response_status(500, "Internal Server Error", index)
             return "this picture met a fault of the server; its log has the details"
+
+
+def _http_headers(mixed: dict[str, Any]) -> dict[str, str]:
+    """Return the HTTP headers by lower-case name: TorchServe mixes them with the types of form fields."""
+    return {name.lower(): value for name, value in mixed.items() if isinstance(value, str)}

@@ -11,10 +11,8 @@ RAW_BODY = "body"
 FORM = "application/x-www-form-urlencoded"
 
 
-def picture_of(row: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes:
+def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes:
     """Return the picture of a request: its raw body, or its one form field of whatever name.
-
-    Among the headers TorchServe mixes the types of the form's fields, by the fields' names.
 
     Raises BadImage where there is none, where it is no bytes, or where there are several.
     """
@@ -22,18 +20,13 @@ def picture_of(row: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes:
         raise BadImage(f"the form has the fields {', '.join(sorted(row))}; send one picture a request")
     if RAW_BODY in row:
         return _as_bytes(row[RAW_BODY])
-    if _content_type(headers).startswith(FORM):
+    if (content_type or "").lower().startswith(FORM):
         # The server reads such a body as text fields, up to its first line break: it is gone.
         raise BadImage(
             f"the picture came as {FORM}, which cannot hold one; send it with curl -T FILE, or with "
             "the header Content-Type: application/octet-stream"
         )
     return _as_bytes(next(iter(row.values()), b""))
-
-
-def _content_type(headers: Mapping[str, Any]) -> str:
-    said = (value for name, value in headers.items() if name.lower() == "content-type")
-    return next((value.lower() for value in said if isinstance(value, str)), "")
 
 
 def _as_bytes(value: Any) -> bytes:
