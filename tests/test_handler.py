@@ -1,5 +1,7 @@
 """The handler as the archive carries it, in this process: one answer a request, each its own."""
 
+import json
+
 import pytest
 
 from conftest import DIGITS
@@ -90,9 +92,10 @@ def test_request_without_a_picture_is_refused(engine, row, headers, sentence):
 def test_description_is_the_contract(engine, contract):
     """What TorchServe asks for with customized=true is the contract; a client's header harms no batch."""
     described, good = engine.answer([{"body": b""}, {"body": GOOD}], [{"describe": "True"}, {}])
-    assert described.body["contract"]["labels"] == list(contract.labels)
-    assert described.body["contract"]["input"]["mean"] == list(contract.mean)
-    assert described.body["contract"]["input"]["color"] in COLOR_MODES
+    told = json.loads(described.content)["contract"]
+    assert told["labels"] == list(contract.labels)
+    assert told["input"]["mean"] == list(contract.mean)
+    assert told["input"]["color"] in COLOR_MODES
     assert good.body == "3"
 
 
