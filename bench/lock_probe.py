@@ -18,7 +18,7 @@ from mar import known_answer
 from onnx_model import THREADS
 from road import ROADS
 
-REQUEST = "request"  # a whole one: picture file, pixels, eager model, label
+REQUEST = "request"  # a whole one: picture file, pixels, what the archive answers by, label
 
 
 def main() -> None:
