@@ -14,6 +14,7 @@ from io import BytesIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+import plain_png
 from contract import Contract
 
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
@@ -54,13 +55,23 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     """
     if not body:
         raise BadImage(f"the request has no content; {SEND}")
+    plain = plain_png.decode(body)
+    if plain is None:
+        return _by_pillow(body, contract)
+    channels, *size = contract.shape
+    if plain.shape == (*size, channels) and contract.resize is None:
+        return plain
+    return _fitted(plain_png.as_image(plain), contract)
+
+
+def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
     image = _open(body)
     _refuse_costly(image, body)
     size = f"{image.width} x {image.height}"
     try:
         _reduce(image, contract)
         image.load()
-        fitted = _fit(_in_mode(as_seen(image), contract.mode), contract)
+        return _fitted(image, contract)
     except BadImage:
         raise
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
@@ -68,6 +79,11 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
             f"the {image.format} picture of {size} pixels in {len(body)} bytes is "
             f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file"
         ) from error
+
+
+def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
+    """Return a decoded picture as it is seen: uint8 (H, W, C), in the contract's colour and size."""
+    fitted = _fit(_in_mode(as_seen(image), contract.mode), contract)
     pixels = np.frombuffer(fitted.tobytes(), np.uint8)
     return pixels.reshape(contract.height, contract.width, len(contract.mode))
 
