@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arms import OTHER, OTHER_OURS, ROOT, Answer, Arm, Ask, Start, put, text
+from instance import WORKER_ENVIRONMENT
 from load import Request
 
 PROGRAMS = ROOT / "bench" / "others"
@@ -74,6 +75,8 @@ class Server:
         def start(port: int, folder: Path) -> int:
             words = [word.format(port=port) for word in self.command]
             own = {"PYTHONPATH": paths, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+            if environ:  # what surrounds our handler in our workers surrounds it here
+                own |= WORKER_ENVIRONMENT
             own |= {name: value.format(folder=folder) for name, value in self.environ.items()}
             with (folder / "console.log").open("wb") as log:
                 return subprocess.Popen(

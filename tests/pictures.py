@@ -97,13 +97,21 @@ VARIANTS: dict[str, Callable[[Image.Image], bytes]] = {
 
 def png_of(width: int, height: int, lines: int) -> bytes:
     """Return a PNG that says width x height, one bit a pixel, and holds the given number of lines."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     pixels = zlib.compress(bytes((1 + -(-width // 8)) * lines), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return png_file([(b"IHDR", png_header(width, height, bits=1)), (b"IDAT", pixels), (b"IEND", b"")])
+
+
+def png_header(width: int, height: int, bits: int = 8, color: int = 0) -> bytes:
+    """Return the data of a PNG's first chunk."""
+    return struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+
+
+def png_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """Return a PNG of these chunks, names and data, with right checksums."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
 
 
 def without_palette(good: bytes) -> bytes:

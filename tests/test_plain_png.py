@@ -1,0 +1,172 @@
+"""Plain PNG files have Pillow's pixels, by whatever way they are read; all others are left to Pillow."""
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+import images
+import plain_png
+from conftest import DIGITS
+from images import MAX_PIXELS, BadImage, read_pixels
+from pictures import (
+    EXIF_ORIENTATION,
+    EXIF_TURNED,
+    VARIANTS,
+    chalk,
+    encoded,
+    enlarged,
+    opened,
+    png_file,
+    png_header,
+    tinted,
+)  # fmt: skip
+
+DIGIT = opened(DIGITS["2"])
+SEVERAL = 3000  # files damaged at random; the seed is the same in every run
+
+
+def with_text(keyword: str) -> bytes:
+    text = PngImagePlugin.PngInfo()
+    text.add_text(keyword, "text")
+    return encoded(DIGIT, "PNG", pnginfo=text)
+
+
+def with_exif() -> bytes:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = EXIF_TURNED
+    return encoded(DIGIT, "PNG", exif=exif)
+
+
+PLAIN = {
+    "grey": encoded(DIGIT, "PNG"),
+    "rgb": encoded(tinted(enlarged(DIGIT)), "PNG"),
+    "rgba": encoded(enlarged(DIGIT).convert("RGBA"), "PNG"),
+    "transparent": encoded(chalk(DIGIT).convert("RGBA"), "PNG"),
+    "uncompressed": encoded(enlarged(DIGIT), "PNG", compress_level=0),
+    "with-text": with_text("Software"),
+    "with-resolution": encoded(DIGIT, "PNG", dpi=(300, 300)),
+    "with-profile": encoded(DIGIT, "PNG", icc_profile=b"of no matter"),
+}
+NOT_PLAIN = {
+    "palette": encoded(DIGIT.convert("P"), "PNG"),
+    "one-bit": encoded(DIGIT.convert("1"), "PNG"),
+    "grey-alpha": encoded(chalk(DIGIT), "PNG"),
+    "one-level-transparent": encoded(DIGIT, "PNG", transparency=0),
+    "turned-by-exif": with_exif(),
+    "exif-in-text": with_text("Raw profile type exif"),
+    "xmp-in-text": with_text("XML:com.adobe.xmp"),
+    "jpeg": encoded(DIGIT, "JPEG"),
+    "nothing": b"",
+}
+
+
+def by_pillow(body, contract):
+    return images._by_pillow(body, contract)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_file_has_pillows_pixels(name, contract):
+    """Grey, RGB and RGBA, opaque or not, whatever else a program wrote into the file."""
+    assert plain_png.decode(PLAIN[name]) is not None
+    assert np.array_equal(read_pixels(PLAIN[name], contract), by_pillow(PLAIN[name], contract))
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_all_else_is_left_to_pillow(name):
+    """A file that says more than its pixels, or is no PNG, is not decoded here."""
+    assert plain_png.decode(NOT_PLAIN[name]) is None
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("png")])
+def test_archive_without_the_package_has_the_same_pixels(variant, contract, monkeypatch):
+    """Where kornia-rs is not installed, Pillow reads the plain files, too."""
+    body = VARIANTS[variant](DIGIT)
+    with_package = read_pixels(body, contract)
+    monkeypatch.setattr(plain_png, "decode_image_png_u8", None)
+    assert plain_png.decode(body) is None
+    assert np.array_equal(read_pixels(body, contract), with_package)
+
+
+def test_picture_of_the_models_size_is_not_resized(contract, monkeypatch):
+    """MNIST's own pictures come to the model without a step in between."""
+    monkeypatch.setattr(plain_png, "as_image", lambda _: pytest.fail("Pillow was asked"))
+    assert np.array_equal(read_pixels(PLAIN["grey"], contract)[..., 0], np.asarray(DIGIT))
+
+
+def test_bytes_of_any_kind_are_read():
+    """A bytearray, in which TorchServe's own reader has them, is as good as bytes."""
+    assert np.array_equal(plain_png.decode(bytearray(PLAIN["rgb"])), plain_png.decode(PLAIN["rgb"]))
+
+
+def test_no_more_pixels_than_anywhere_else():
+    """What is too large for Pillow's way is too large for this one."""
+    assert plain_png.LARGEST_SIDE**2 <= MAX_PIXELS
+    wide = encoded(Image.new("L", (plain_png.LARGEST_SIDE + 1, 1)), "PNG")
+    assert plain_png.decode(wide) is None
+
+
+@pytest.mark.parametrize("missing", [1, 100, 783])
+def test_picture_without_its_last_pixels_is_not_read(missing):
+    """A file whose checksums are right and whose data ends early is no plain one."""
+    lines = b"".join(b"\0" + bytes(28) for _ in range(28))
+    data = zlib.compress(lines[:-missing])
+    body = png_file([(b"IHDR", png_header(28, 28)), (b"IDAT", data), (b"IEND", b"")])
+    assert plain_png.decode(body) is None
+
+
+def test_damaged_file_is_read_as_pillow_reads_it(contract):
+    """Bits flipped, bytes cut, chunks lost, moved and forged: never other pixels, never another error."""
+    chance = random.Random(1)  # noqa: S311 - damage, no secret
+    files = [PLAIN[name] for name in ("grey", "rgb", "transparent")]
+    read = 0
+    for _ in range(SEVERAL):
+        body = damaged(chance.choice(files), chance)
+        pixels = plain_png.decode(body)
+        if pixels is None:
+            continue
+        read += 1
+        try:
+            expected = by_pillow(body, contract)
+        except BadImage:  # a broken checksum of what was read all the same
+            continue
+        assert np.array_equal(read_pixels(body, contract), expected), body
+    assert read > SEVERAL / 10
+
+
+def damaged(body: bytes, chance: random.Random) -> bytes:
+    """Return the file with one fault, with right checksums wherever a fault is in the chunks."""
+    place = chance.randrange(len(body))
+    parts = chunks(body)
+    index = chance.randrange(len(parts))
+    name, data = parts[index]
+    match chance.randrange(6):
+        case 0:
+            return body[:place] + bytes([body[place] ^ 1 << chance.randrange(8)]) + body[place + 1 :]
+        case 1:
+            return body[:place]
+        case 2:
+            del parts[index]
+        case 3:
+            parts.insert(index, (chance.choice([b"tRNS", b"eXIf", b"PLTE", b"pHYs", b"tEXt"]), bytes(6)))
+        case 4:
+            cut = chance.randrange(len(data) + 1)
+            parts[index : index + 1] = [(name, data[:cut]), (name, data[cut:])]
+        case 5 if data:
+            cut = chance.randrange(len(data))
+            parts[index] = (name, data[:cut] + chance.randbytes(1) + data[cut + 1 :])
+    return png_file(parts)
+
+
+def chunks(body: bytes) -> list[tuple[bytes, bytes]]:
+    file, parts = io.BytesIO(body[8:]), []
+    while head := file.read(8):
+        length, name = struct.unpack(">I4s", head)
+        parts.append((name, file.read(length)))
+        file.read(4)
+    return parts
+
