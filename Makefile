@@ -22,6 +22,13 @@ PORT       =
 RUN        = run
 PUBLIC_KEY =
 
+# The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
+DOOR        = 8000
+RATE        = 500
+CONNECTIONS = 200
+TLS_CERT    =
+TLS_KEY     =
+
 # Docker: which of the two servers, its container, and options for `docker build` and `docker run`.
 TARGET       = torchserve
 CONTAINER    = $(NAME)-$(TARGET)
@@ -76,7 +83,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
+.PHONY: help setup archive serve up flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding doctor train \
 	evaluate test lint types lock clean
 
@@ -91,6 +98,11 @@ archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/
 serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+
+up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
+	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) --door $(DOOR) \
+		--rate $(RATE) --connections $(CONNECTIONS) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
+		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \

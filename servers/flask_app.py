@@ -18,9 +18,9 @@ from instance import WORKER_ENVIRONMENT
 from mar import BadArchive
 from ports import LOOPBACK, PortTaken, why_not
 from readiness import NotReady, check_answer
-from serve import READY_TIMEOUT, describe
 from settings import ANY_ADDRESS, HIGHEST_PORT, BadSettings, body_limit
 from signature import BadKey, check_signature
+from starting import READY_TIMEOUT, describe
 
 if TYPE_CHECKING:  # torch must not be imported before the fork
     from flask import Flask

@@ -18,6 +18,7 @@ import psutil
 
 import greedy_batches
 from java import Java
+from process_end import end, lives
 from settings import Settings
 
 # Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
@@ -70,6 +71,7 @@ class Instance:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self.console = self.logs / "console.log"
+        self._logs_before = self.folder / "logs-before"
         self._state = self.folder / "server.json"
 
     @contextlib.contextmanager
@@ -93,7 +95,9 @@ class Instance:
         With a log configuration of its own it prints on this process's output, else into a file.
         Raises NotStarted where its process ends at once.
         """
-        shutil.rmtree(self.logs, ignore_errors=True)
+        shutil.rmtree(self._logs_before, ignore_errors=True)
+        if self.logs.exists():  # of one that may have died: they say why
+            self.logs.rename(self._logs_before)
         self._forget()
         self.logs.mkdir(parents=True)
         greedy_batches.install(self.folder)
@@ -126,11 +130,7 @@ class Instance:
             server = psutil.Process(state.pid)
             family = [*server.children(recursive=True), server]
             server.terminate()
-            _, alive = psutil.wait_procs(family, timeout=grace)
-            for process in alive:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(alive)
+            end(family, grace)
         self._forget()
         return state is not None
 
@@ -185,6 +185,6 @@ def process_of(state: Running) -> psutil.Process | None:
     try:
         process = psutil.Process(state.pid)
         same = abs(process.create_time() - state.created) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and lives(process) else None
     except psutil.NoSuchProcess:
         return None

@@ -66,6 +66,19 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
 
 
+def fault_of(state: Running) -> str | None:
+    """Say what keeps a running server from being ready: a worker, or an answer; None where nothing does."""
+    try:
+        for one in state.served:
+            ready, wanted = workers_of(state.management, one)
+            if ready < wanted:
+                return f"{ready} of {wanted} workers of {one.model} {one.version} are ready"
+            check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
+    except NotReady as fault:
+        return str(fault)
+    return None
+
+
 def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
     """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
 

@@ -1,0 +1,67 @@
+"""Start this checkout's TorchServe with archives, and return when it is ready."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from pathlib import Path
+
+from instance import Instance, Running, Served
+from java import find_java
+from mar import BadArchive, known_answer, read_manifest
+from ports import check_free
+from readiness import wait_until_ready
+from settings import Settings
+from signature import check_signature
+
+# Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
+READY_TIMEOUT = 120.0
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the arguments name, on their port and host. Raises BadSettings."""
+    settings = Settings.from_file(arguments.config, arguments.port)
+    return settings.on_host(arguments.host) if arguments.host else settings
+
+
+def start_and_wait(instance: Instance, settings: Settings, arguments: argparse.Namespace) -> Running:
+    """Start TorchServe, return when it is ready, and say so."""
+    if arguments.public_key is not None:
+        for archive in arguments.archive:
+            check_signature(archive, arguments.public_key)
+    served = [describe(archive) for archive in arguments.archive]
+    java = find_java()
+    check_free(settings.ports)
+    began = time.monotonic()
+    state = instance.start(settings, java, _store(arguments.archive), served, arguments.log_config)
+    wait_until_ready(state, instance.logs, READY_TIMEOUT)
+    took = time.monotonic() - began
+    print(f"serving {names_of(served)} on {state.inference}")
+    print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}", flush=True)
+    return state
+
+
+def describe(archive: Path) -> Served:
+    """Say what an archive serves. Raises BadArchive where it is no archive that can be held to answers."""
+    model = read_manifest(archive)["model"]
+    known_answer(archive)
+    return Served(model["modelName"], model["modelVersion"], str(archive), sha256(archive))
+
+
+def names_of(served: list[Served]) -> str:
+    """Return the archives' files, for people."""
+    return ", ".join(one.archive for one in served)
+
+
+def _store(archives: list[Path]) -> Path:
+    """Return the one folder of the archives: TorchServe serves from no more."""
+    folders = {archive.resolve().parent for archive in archives}
+    if len(folders) > 1:
+        raise BadArchive(f"the archives lie in {len(folders)} folders; put them into one, e.g. model_store")
+    return folders.pop()
+
+
+def sha256(archive: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(archive.read_bytes()).hexdigest()

@@ -1,0 +1,135 @@
+"""Serve for others: TorchServe behind its front door, and a process that keeps both up."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import health
+from foreground import stop_on_signals
+from front_door import DRAIN, BadDoor, Opening
+from instance import STOP_GRACE, Instance, NotStarted, Running
+from keeper import keep, kept, kept_in
+from ports import check_free
+from readiness import NotReady, tail
+from settings import body_limit
+from signature import SUFFIX as SIGNATURE
+from starting import READY_TIMEOUT, settings_of, start_and_wait
+
+LOG = "keeper.log"
+POLL = 0.1  # seconds between two looks at a keeper that starts
+# Seconds in which a prediction that came through the front door is answered, or asked for again.
+ANSWER = 20
+FOREGROUND = "--foreground"
+
+
+def add_arguments(starting: argparse.ArgumentParser) -> None:
+    """Add what `up` takes besides the arguments of every start."""
+    starting.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
+    starting.add_argument("--door", type=int, default=8000, help="the front door's port")
+    starting.add_argument("--rate", type=int, default=500, help="requests a second from one address")
+    starting.add_argument("--connections", type=int, default=200, help="of one address at once")
+    starting.add_argument("--tls-certificate", type=Path, help="a PEM file: the door then speaks TLS")
+    starting.add_argument("--tls-key", type=Path, help="the certificate's private key, a PEM file")
+
+
+def up(instance: Instance, arguments: argparse.Namespace) -> int:
+    """Start TorchServe behind its front door, and what keeps it up; return when it is ready."""
+    if arguments.foreground:
+        keep_up(instance, arguments)
+    if (state := kept_in(instance.folder)) is not None and state.process is not None:
+        print(f"the front door is open already on {state.address}; first: make stop", file=sys.stderr)
+        return 1
+    began = time.monotonic()
+    instance.folder.mkdir(parents=True, exist_ok=True)
+    with (instance.folder / LOG).open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, *sys.argv, FOREGROUND], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        address = _opened(instance, keeper)
+    except BaseException:  # Ctrl-C too: nothing half-started is left behind
+        keeper.terminate()
+        keeper.wait(DRAIN + STOP_GRACE)
+        raise
+    print(f"serving {', '.join(map(str, arguments.archive))} on {address}, ready after "
+          f"{time.monotonic() - began:.1f} s")  # fmt: skip
+    print(f"  try    curl {address}/predictions/{_first_model(instance)} -T {arguments.picture}")
+    print(f"  ready  curl {address}/health/ready")
+    print(f"  logs   {os.path.relpath(instance.folder / LOG)}")
+    print("  stop   make stop")
+    return 0
+
+
+def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
+    """Keep TorchServe up behind its front door until SIGTERM or Ctrl-C, which lose no answer.
+
+    Raises Stopped then; whatever else it raises is of the first start.
+    """
+    settings = settings_of(arguments)
+    if (running := instance.running()) is not None:
+        raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
+    if (arguments.tls_certificate is None) != (arguments.tls_key is None):
+        raise BadDoor("TLS takes a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
+    check_free([arguments.door])
+    stop_on_signals()
+    arguments.archive = _taken(arguments.archive, instance.folder / "served")
+    seen = health.Health()
+
+    def opening_in(scratch: Path) -> Opening:
+        return Opening(
+            arguments.door, settings.inference, scratch, body_limit(arguments.config), ANSWER, arguments.rate,
+            arguments.connections, arguments.tls_certificate, arguments.tls_key,
+        )  # fmt: skip
+
+    def start_once() -> Running:
+        with instance.lock():
+            instance.stop()
+            return start_and_wait(instance, settings, arguments)
+
+    with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(instance.stop)
+        at_the_end.callback(door.refuse, opening)
+        at_the_end.callback(seen.saw, "it is stopping")
+        health.serve(seen, opening.health)
+        keep(start_once, seen)
+
+
+def _taken(archives: list[Path], folder: Path) -> list[Path]:
+    """Return copies of archives: what is started again is what was proven, whatever came in its place."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for archive in archives:
+        shutil.copy2(archive, folder)
+        if (signature := archive.with_name(archive.name + SIGNATURE)).exists():
+            shutil.copy2(signature, folder)
+    return [folder / archive.name for archive in archives]
+
+
+def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
+    """Return the front door's address when what is behind it is ready."""
+    end = time.monotonic() + READY_TIMEOUT
+    while time.monotonic() < end:
+        if keeper.poll() is not None:
+            said = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace")
+            raise NotStarted(said.strip().removeprefix("error: "))
+        if (state := kept_in(instance.folder)) is not None and state.pid == keeper.pid:
+            with contextlib.suppress(OSError):
+                if health.is_ready(state.health):
+                    return state.address
+        time.sleep(POLL)
+    said = tail(instance.folder / LOG)
+    raise NotReady(f"nothing was ready after {READY_TIMEOUT:.0f} seconds:\n{said}")
+
+
+def _first_model(instance: Instance) -> str:
+    running = instance.running()
+    return running.served[0].model if running else "MODEL"

@@ -1,0 +1,87 @@
+"""Clients that send known pictures without a pause, and take down what each of them got."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from conftest import DIGITS
+
+PATIENCE = 60.0  # seconds for one answer
+AWAY = 503
+
+
+@dataclass
+class Clients:
+    """So many threads against one port; used in a `with`, they send for as long as it lasts."""
+
+    port: int
+    count: int = 32
+    # Whether a client that is told to come again later stops, as one with another server to ask does.
+    leave_when_refused: bool = False
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+    longest_gap: float = 0.0  # seconds without a right answer to anybody
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> Clients:
+        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(self.count)]
+        self._last = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def sent(self) -> int:
+        """How many requests have come to an end, good or bad."""
+        return self.right + len(self.wrong) + self.failed.total()
+
+    def _send(self, number: int) -> None:
+        labels = list(DIGITS)
+        while not self._stop.is_set():
+            number += 1
+            label = labels[number % len(labels)]
+            outcome = self._outcome(DIGITS[label], label)
+            if outcome == AWAY and self.leave_when_refused:
+                return
+
+    def _outcome(self, picture: bytes, label: str) -> int:
+        """Send one picture over a connection of its own; return the status, 0 where none came."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("PUT", "/predictions/convnet", picture)
+            reply = connection.getresponse()
+            answer = reply.read().decode()
+            said = f"{reply.status}, Retry-After {reply.getheader('Retry-After')}"
+        except OSError as error:
+            self._count(type(error).__name__)
+            return 0
+        except http.client.HTTPException as error:
+            self._count(type(error).__name__)
+            return 0
+        finally:
+            connection.close()
+        self._count(None if reply.status == http.client.OK else said, answer, label)
+        return reply.status
+
+    def _count(self, fault: str | None, answer: str = "", label: str = "") -> None:
+        with self._lock:
+            if fault is not None:
+                self.failed[fault] += 1
+            elif answer != label:
+                self.wrong.append(f"{label} was answered by {answer!r}")
+            else:
+                now = time.monotonic()
+                self.longest_gap, self._last = max(self.longest_gap, now - self._last), now
+                self.right += 1

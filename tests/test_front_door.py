@@ -1,0 +1,402 @@
+"""The front door: a real nginx before a real TorchServe."""
+
+import datetime
+import ipaddress
+import json
+import re
+import shutil
+import signal
+import socket
+import ssl
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import health
+from clients import Clients
+from conftest import DIGITS, free_port, make
+from front_door import PLACES, PROGRAM, BadDoor, FrontDoor, Opening
+from health import FRESH, Health
+from keeper import THROUGH
+from ports import why_not
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
+)
+BODY = 2**25  # config.properties' max_request_size
+HEADER_LIMIT = 2**13
+SOON = 30.0  # seconds within which what must happen has happened
+
+
+@dataclass(frozen=True)
+class Up:
+    """What `make up` started."""
+
+    url: str
+    port: int
+    run: Path
+    inference: str
+    management: str
+    printed: str
+
+    @property
+    def predictions(self) -> str:
+        """The address that answers pictures."""
+        return f"{self.url}/predictions/convnet"
+
+    @property
+    def java(self) -> psutil.Process:
+        """TorchServe's front end."""
+        return psutil.Process(json.loads((self.run / "server.json").read_text())["pid"])
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """TorchServe's workers that live."""
+        return [one for one in self.java.children() if "model_service_worker" in " ".join(one.cmdline())]
+
+
+def started(run, **variables):
+    """Run make up on free ports."""
+    port = free_port()
+    door = free_port()
+    done = make("up", RUN=str(run), PORT=str(port), DOOR=str(door), RATE="100000", **variables)
+    assert done.returncode == 0, done.stderr
+    return Up(
+        f"http://127.0.0.1:{door}", door, run, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}",
+        done.stdout,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """One for all tests after which it is as it was."""
+    run = tmp_path_factory.mktemp("up")
+    yield started(run)
+    make("stop", RUN=str(run))
+
+
+@pytest.fixture
+def own_up(tmp_path):
+    """One for a test that ends or harms it."""
+    yield started(tmp_path / "run")
+    make("stop", RUN=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def scratch():
+    """A folder that nginx's processes reach; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="door-test-") as folder:
+        Path(folder).chmod(THROUGH)
+        yield Path(folder)
+
+
+@pytest.fixture
+def door_to(tmp_path, scratch, server):
+    """A function that opens a door to the shared TorchServe, by its own rules; all are closed at the end."""
+    opened = []
+
+    def door(**rules):
+        rules = {"rate": 100_000, "connections": 1000, "body": BODY, "answer": 20} | rules
+        opening = Opening(free_port(), server.inference, scratch, **rules)
+        opened.append(FrontDoor(tmp_path / f"door{len(opened)}"))
+        opened[-1].open(opening)
+        return opening, opened[-1]
+
+    yield door
+    for one in opened:
+        one.close()
+
+
+def until(condition, patience=SOON):
+    """Wait for a condition, and say how long it took, in seconds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < patience
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def put(opening: Opening, **options) -> requests.Response:
+    """Send a picture through a door."""
+    return requests.put(f"{opening.address}/predictions/convnet", data=DIGITS["2"], timeout=SOON, **options)
+
+
+def status(url: str) -> int:
+    return requests.get(url, timeout=SOON).status_code
+
+
+def raw(port: int, data: bytes) -> bytes:
+    """Send bytes as they are, and return what comes until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=SOON) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+def test_it_prints_where_it_serves(up):
+    """The start ends with what to try."""
+    assert re.search(rf"serving model_store/convnet.mar on {up.url}, ready after [\d.]+ s", up.printed)
+    assert f"curl {up.url}/predictions/convnet -T tests/images/" in up.printed
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_picture_gets_its_digit(up, digit):
+    """Raw, as a form's field and in chunks: the door changes no answer."""
+    picture = DIGITS[digit]
+    raw_body = requests.put(up.predictions, data=picture, timeout=SOON)
+    form = requests.post(up.predictions, files={"data": picture}, timeout=SOON)
+    chunked = requests.put(up.predictions, data=iter([picture[:50], picture[50:]]), timeout=SOON)
+    version = requests.put(f"{up.predictions}/1.0", data=picture, timeout=SOON)
+    assert {reply.text for reply in (raw_body, form, chunked, version)} == {digit}
+
+
+def test_bad_picture_is_told_what_to_send(up):
+    """The handler's own sentence passes."""
+    reply = requests.put(up.predictions, data=b"hello", timeout=SOON)
+    assert reply.status_code == 400
+    assert reply.text.startswith("cannot read 5 bytes")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/ping", "/models", "/models/convnet", "/metrics", "/workflows", "/api-description",
+        "/explanations/convnet", "/predictions", "/predictions/", "/predictions/convnet/1.0/x",
+        "/predictions/../models", "/predictions/%2e%2e/models", "/predictions/..%2fmodels",
+        "/v1/models/convnet", "/predictions/con%0d%0avnet", "/health", "/health/x", "//models",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_nothing_else_is_reached(up, method, path):
+    """What is no prediction and no question of health is not there, whatever it is behind the door."""
+    reply = raw(up.port, f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = reply.partition(b"\r\n\r\n")
+    code = int(head.split()[1])
+    assert code in (400, 404)
+    assert json.loads(body)["error"]["code"] == code
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "HEAD"])
+def test_only_put_and_post_bring_pictures(up, method):
+    """Another method is told which ones there are."""
+    reply = requests.request(method, up.predictions, timeout=SOON)
+    assert (reply.status_code, reply.headers["Allow"]) == (405, "PUT, POST")
+
+
+def test_too_large_body_is_refused_before_it_is_sent(up):
+    """The length alone is enough; the sentence says how much may come."""
+    head = "PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    reply = raw(up.port, f"{head}Content-Length: {BODY + 1}\r\n\r\n".encode())
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert f"send at most {BODY} bytes".encode() in reply
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"hello\r\n\r\n",
+        b"GET /" + b"a" * 5 * HEADER_LIMIT + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 5 * HEADER_LIMIT + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=["no-http", "long-address", "long-header", "no-host"],
+)
+def test_malformed_request_gets_a_sentence(up, request_bytes):
+    """What is no HTTP, or too much of it."""
+    reply = raw(up.port, request_bytes)
+    assert b" 400 " in reply.splitlines()[0] or b" 414 " in reply.splitlines()[0]
+    assert b'"hint"' in reply
+
+
+def test_two_lengths_are_refused(up):
+    """What two servers could understand in two ways goes to neither."""
+    body = DIGITS["2"]
+    both = (
+        f"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+        "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    assert b" 400 " in raw(up.port, both.encode() + body).splitlines()[0]
+
+
+def test_too_many_requests_are_told_to_wait(door_to):
+    """One address gets as many as the rules say, and then 429 with a time to come again."""
+    opening, _ = door_to(rate=5)
+    replies = [put(opening) for _ in range(20)]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert refused
+    assert {reply.text for reply in replies if reply.ok} == {"2"}
+    assert refused[0].headers["Retry-After"] == "1"
+    assert refused[0].json()["error"]["hint"].startswith("send at most 5 a second")
+
+
+def test_too_many_connections_are_told_to_wait(door_to):
+    """Slow senders of one address take no more than their share; others are answered meanwhile."""
+    opening, _ = door_to(connections=3)
+    head = b"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nslow"
+    slow = [socket.create_connection(("127.0.0.1", opening.port)) for _ in range(3)]
+    try:
+        for connection in slow:
+            connection.sendall(head)
+        until(lambda: put(opening).status_code == 429)
+    finally:
+        for connection in slow:
+            connection.close()
+    until(lambda: put(opening).ok)
+
+
+def test_slow_sender_is_sent_away(door_to):
+    """A body that does not come on for ten seconds ends its connection."""
+    opening, _ = door_to()
+    head = b"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nslow"
+    began = time.monotonic()
+    raw(opening.port, head)
+    assert time.monotonic() - began < SOON
+
+
+def test_server_that_is_away_is_503_and_when_to_come_again(tmp_path, scratch):
+    """Nothing behind the door: a sentence, and not nginx's page."""
+    nothing = Opening(free_port(), f"http://127.0.0.1:{free_port()}", scratch, BODY, 20, 100, 100)
+    door = FrontDoor(tmp_path / "door")
+    door.open(nothing)
+    try:
+        reply = put(nothing)
+    finally:
+        door.close()
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+    assert reply.json()["error"]["message"] == "no worker can answer now"
+
+
+def test_door_speaks_tls(door_to, tmp_path):
+    """With a certificate and its key the same door answers https, from TLS 1.2 on."""
+    certificate, key = self_signed(tmp_path)
+    opening, _ = door_to(certificate=certificate, key=key)
+    reply = put(opening, verify=str(certificate))
+    assert (opening.address[:8], reply.text) == ("https://", "2")
+    with socket.create_connection(("127.0.0.1", opening.port)) as connection:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        with trusting.wrap_socket(connection, server_hostname="127.0.0.1") as secure:
+            assert secure.version() == "TLSv1.3"
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now,
+                                now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_missing_nginx_is_named(tmp_path, monkeypatch):
+    """The sentence says what to install."""
+    monkeypatch.setattr("front_door.PROGRAM", "no-such-nginx")
+    with pytest.raises(BadDoor, match="apt-get install nginx-light"):
+        FrontDoor(tmp_path).open(Opening(free_port(), "http://127.0.0.1:1", tmp_path, BODY, 20, 100, 100))
+
+
+def test_taken_port_is_named(up):
+    """A second door on the same port says who holds it."""
+    done = make("up", RUN=str(up.run.parent / "second"), PORT=str(free_port()), DOOR=str(up.port))
+    assert f"port {up.port} is taken by process" in done.stderr
+    assert status(f"{up.url}/health/ready") == 200
+
+
+def test_second_start_says_that_it_runs(up):
+    """One door a folder."""
+    done = make("up", RUN=str(up.run), PORT=str(free_port()), DOOR=str(free_port()))
+    assert f"the front door is open already on {up.url}" in done.stderr
+    assert done.returncode != 0
+
+
+def test_ready_and_live_answer(up):
+    """Both are 200 while all is well."""
+    assert requests.get(f"{up.url}/health/ready", timeout=SOON).json() == {"status": "ready"}
+    assert requests.get(f"{up.url}/health/live", timeout=SOON).json() == {"status": "live"}
+
+
+def test_ready_is_not_said_of_what_nobody_looked_at(monkeypatch):
+    """What was seen counts for seconds only."""
+    seen = Health()
+    seen.saw(None)
+    assert seen.answer(health.READY)[0] == 200
+    later = time.monotonic() + FRESH + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert seen.answer(health.READY)[0] == 503
+
+
+def test_dead_workers_are_not_ready(own_up):
+    """Workers that die whenever they load: TorchServe says Healthy and tries on, ready says the truth."""
+    scratch = Path(json.loads((own_up.run / "server.json").read_text())["scratch"])
+    [handler] = scratch.glob("models/*/convnet_handler.py")
+    handler.write_text("raise RuntimeError('it does not load')\n")
+    for worker in own_up.workers:
+        worker.kill()
+    until(lambda: status(f"{own_up.url}/health/ready") == 503)
+    assert requests.get(f"{own_up.inference}/ping", timeout=SOON).json() == {"status": "Healthy"}
+    said = requests.get(f"{own_up.url}/health/ready", timeout=SOON).json()["error"]["message"]
+    assert said == "0 of 2 workers of convnet 1.0 are ready"
+    assert status(f"{own_up.url}/health/live") == 200
+
+
+def test_no_workers_are_not_ready(own_up):
+    """A model scaled down to nothing answers nobody, whatever /ping says."""
+    none = f"{own_up.management}/models/convnet?min_worker=0&max_worker=0&synchronous=true"
+    assert requests.put(none, timeout=SOON).ok
+    until(lambda: status(f"{own_up.url}/health/ready") == 503)
+    assert requests.get(f"{own_up.inference}/ping", timeout=SOON).json() == {"status": "Healthy"}
+
+
+def test_stop_loses_no_answer(own_up):
+    """While clients send, make stop: what was taken in is answered, what is new is told to go elsewhere."""
+    with Clients(own_up.port, leave_when_refused=True) as clients:
+        until(lambda: clients.right > 200)
+        done = make("stop", RUN=str(own_up.run))
+    assert done.stdout.strip() == "stopped"
+    assert clients.wrong == []
+    assert set(clients.failed) <= {"503, Retry-After 2"}
+    assert why_not(own_up.port) is None
+
+
+def test_killed_worker_costs_no_answer(own_up):
+    """A worker is killed every second, with requests in it: the other one answers them."""
+    with Clients(own_up.port) as clients:
+        for _ in range(8):
+            until(lambda: len(own_up.workers) == 2)
+            until(lambda: status(f"{own_up.url}/health/ready") == 200)
+            own_up.workers[0].kill()
+            time.sleep(1)
+    assert clients.right > 200
+    assert (clients.wrong, dict(clients.failed)) == ([], {})
+
+
+def test_killed_java_is_started_again(own_up):
+    """No wrong answer, no broken one: 503 and when to come again, until it is back."""
+    with Clients(own_up.port) as clients:
+        until(lambda: clients.right > 200)
+        own_up.java.send_signal(signal.SIGKILL)
+        until(lambda: status(f"{own_up.url}/health/live") == 503)
+        until(lambda: status(f"{own_up.url}/health/ready") == 200)
+        before = clients.right
+        until(lambda: clients.right > before + 200)
+    assert clients.wrong == []
+    assert set(clients.failed) == {"503, Retry-After 2"}
