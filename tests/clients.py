@@ -26,6 +26,7 @@ class Clients:
     wrong: list[str] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     longest_gap: float = 0.0  # seconds without a right answer to anybody
+    longest: float = 0.0      # seconds for one right answer
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _last: float = field(default_factory=time.monotonic)
@@ -58,6 +59,7 @@ class Clients:
 
     def _outcome(self, picture: bytes, label: str) -> int:
         """Send one picture over a connection of its own; return the status, 0 where none came."""
+        began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("PUT", "/predictions/convnet", picture)
@@ -72,10 +74,10 @@ class Clients:
             return 0
         finally:
             connection.close()
-        self._count(None if reply.status == http.client.OK else said, answer, label)
+        self._count(None if reply.status == http.client.OK else said, answer, label, began)
         return reply.status
 
-    def _count(self, fault: str | None, answer: str = "", label: str = "") -> None:
+    def _count(self, fault: str | None, answer: str = "", label: str = "", began: float = 0.0) -> None:
         with self._lock:
             if fault is not None:
                 self.failed[fault] += 1
@@ -84,4 +86,5 @@ class Clients:
             else:
                 now = time.monotonic()
                 self.longest_gap, self._last = max(self.longest_gap, now - self._last), now
+                self.longest = max(self.longest, now - began)
                 self.right += 1

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import DIGITS, ROOT, free_port
 from mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, MANIFEST, read_manifest
+from process_end import lives
 
 SERVERS = ROOT / "servers"
 ENVIRON = os.environ | {"PYTHONPATH": f"{ROOT / 'archive'}:{SERVERS}"}
@@ -58,7 +59,7 @@ def test_signal_stops_torchserve_and_is_no_error(run, tmp_path, number):
     process.send_signal(number)
     printed, errors = process.communicate()
     assert (process.returncode, printed, errors) == (0, f"stopped by {number.name}\n", "")
-    assert not any(each.is_running() for each in family)
+    assert not any(lives(each) for each in family)
 
 
 def test_signal_while_it_starts_stops_torchserve(run, tmp_path):
@@ -71,7 +72,7 @@ def test_signal_while_it_starts_stops_torchserve(run, tmp_path):
     process.terminate()
     printed, errors = process.communicate()
     assert (process.returncode, printed, errors) == (0, "stopped by SIGTERM\n", "")
-    assert not java.is_running()
+    assert not lives(java)
 
 
 def test_end_of_torchserve_is_an_error(run, tmp_path):

@@ -22,11 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import health
 from clients import Clients
-from conftest import DIGITS, free_port, make
+from conftest import DIGITS, ROOT, free_port, make
 from front_door import PLACES, PROGRAM, BadDoor, FrontDoor, Opening
 from health import FRESH, Health
 from keeper import THROUGH
 from ports import why_not
+from process_end import lives
+from up import ANSWER
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
@@ -400,3 +402,52 @@ def test_killed_java_is_started_again(own_up):
         until(lambda: clients.right > before + 200)
     assert clients.wrong == []
     assert set(clients.failed) == {"503, Retry-After 2"}
+
+
+def test_stopped_worker_costs_no_answer(own_up):
+    """A worker that does not go on: what it took is asked for again, and it costs nothing but time."""
+    worker = own_up.workers[0]
+    with Clients(own_up.port) as clients:
+        until(lambda: clients.right > 200)
+        worker.suspend()
+        try:
+            time.sleep(ANSWER + 3)
+        finally:
+            worker.resume()
+    assert clients.longest > ANSWER
+    assert (clients.wrong, dict(clients.failed)) == ([], {})
+
+
+def test_archive_that_was_spoilt_costs_no_answer(tmp_path):
+    """What is served is a copy: with rubbish in the archive's place it still starts again."""
+    archive = tmp_path / "convnet.mar"
+    shutil.copy(ROOT / "model_store" / "convnet.mar", archive)
+    run = tmp_path / "run"
+    running = started(run, MARS=str(archive))
+    try:
+        archive.write_bytes(b"no archive")
+        running.java.kill()
+        until(lambda: status(f"{running.url}/health/live") == 503)
+        until(lambda: status(f"{running.url}/health/ready") == 200)
+        assert requests.put(running.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
+    finally:
+        make("stop", RUN=str(run))
+
+
+def test_killed_keeper_leaves_nothing_that_cannot_be_stopped(own_up):
+    """The door and the server go on without their keeper, and make stop ends them."""
+    keeper = psutil.Process(json.loads((own_up.run / "keeper.json").read_text())["pid"])
+    java = own_up.java
+    keeper.kill()
+    assert requests.put(own_up.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
+    assert status(f"{own_up.url}/health/ready") == 503
+    assert make("stop", RUN=str(own_up.run)).stdout.strip() == "stopped"
+    assert not lives(java)
+    assert why_not(own_up.port) is None
+
+
+def test_tls_takes_both_files(tmp_path):
+    """A certificate alone is no TLS."""
+    ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
+    done = make("up", RUN=str(tmp_path / "run"), TLS_CERT="a.pem", **ports)
+    assert "TLS takes a certificate and its key" in done.stderr
