@@ -84,7 +84,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
-	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding doctor train \
+	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
 	evaluate test lint types lock clean
 
 help: ## List the targets
@@ -156,6 +156,9 @@ reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos a
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported
+
+faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (needs nginx; 3 minutes)
+	@$(PY) bench/faults.py $(MAR)
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))

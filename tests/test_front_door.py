@@ -3,14 +3,12 @@
 import datetime
 import ipaddress
 import json
-import re
 import shutil
 import signal
 import socket
 import ssl
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -29,6 +27,7 @@ from keeper import THROUGH
 from ports import why_not
 from process_end import lives
 from up import ANSWER
+from up_process import Up, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
@@ -38,57 +37,30 @@ HEADER_LIMIT = 2**13
 SOON = 30.0  # seconds within which what must happen has happened
 
 
-@dataclass(frozen=True)
-class Up:
-    """What `make up` started."""
-
-    url: str
-    port: int
-    run: Path
-    inference: str
-    management: str
-    printed: str
-
-    @property
-    def predictions(self) -> str:
-        """The address that answers pictures."""
-        return f"{self.url}/predictions/convnet"
-
-    @property
-    def java(self) -> psutil.Process:
-        """TorchServe's front end."""
-        return psutil.Process(json.loads((self.run / "server.json").read_text())["pid"])
-
-    @property
-    def workers(self) -> list[psutil.Process]:
-        """TorchServe's workers that live."""
-        return [one for one in self.java.children() if "model_service_worker" in " ".join(one.cmdline())]
-
-
 def started(run, **variables):
-    """Run make up on free ports."""
+    """Run make up on free ports; return what it started, and what it printed."""
     port = free_port()
     door = free_port()
     done = make("up", RUN=str(run), PORT=str(port), DOOR=str(door), RATE="100000", **variables)
     assert done.returncode == 0, done.stderr
-    return Up(
-        f"http://127.0.0.1:{door}", door, run, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}",
-        done.stdout,
-    )  # fmt: skip
+    return Up(door, port, run), done.stdout
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """One for all tests after which it is as it was."""
     run = tmp_path_factory.mktemp("up")
-    yield started(run)
+    running, printed = started(run)
+    assert f"serving model_store/convnet.mar on {running.url}, ready after" in printed
+    assert f"curl {running.predictions} -T tests/images/" in printed
+    yield running
     make("stop", RUN=str(run))
 
 
 @pytest.fixture
 def own_up(tmp_path):
     """One for a test that ends or harms it."""
-    yield started(tmp_path / "run")
+    yield started(tmp_path / "run")[0]
     make("stop", RUN=str(tmp_path / "run"))
 
 
@@ -117,22 +89,9 @@ def door_to(tmp_path, scratch, server):
         one.close()
 
 
-def until(condition, patience=SOON):
-    """Wait for a condition, and say how long it took, in seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < patience
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
 def put(opening: Opening, **options) -> requests.Response:
     """Send a picture through a door."""
     return requests.put(f"{opening.address}/predictions/convnet", data=DIGITS["2"], timeout=SOON, **options)
-
-
-def status(url: str) -> int:
-    return requests.get(url, timeout=SOON).status_code
 
 
 def raw(port: int, data: bytes) -> bytes:
@@ -140,12 +99,6 @@ def raw(port: int, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=SOON) as connection:
         connection.sendall(data)
         return b"".join(iter(lambda: connection.recv(2**16), b""))
-
-
-def test_it_prints_where_it_serves(up):
-    """The start ends with what to try."""
-    assert re.search(rf"serving model_store/convnet.mar on {up.url}, ready after [\d.]+ s", up.printed)
-    assert f"curl {up.url}/predictions/convnet -T tests/images/" in up.printed
 
 
 @pytest.mark.parametrize("digit", DIGITS)
@@ -178,7 +131,7 @@ def test_bad_picture_is_told_what_to_send(up):
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 def test_nothing_else_is_reached(up, method, path):
     """What is no prediction and no question of health is not there, whatever it is behind the door."""
-    reply = raw(up.port, f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    reply = raw(up.door, f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     head, _, body = reply.partition(b"\r\n\r\n")
     code = int(head.split()[1])
     assert code in (400, 404)
@@ -195,7 +148,7 @@ def test_only_put_and_post_bring_pictures(up, method):
 def test_too_large_body_is_refused_before_it_is_sent(up):
     """The length alone is enough; the sentence says how much may come."""
     head = "PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-    reply = raw(up.port, f"{head}Content-Length: {BODY + 1}\r\n\r\n".encode())
+    reply = raw(up.door, f"{head}Content-Length: {BODY + 1}\r\n\r\n".encode())
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert f"send at most {BODY} bytes".encode() in reply
 
@@ -212,7 +165,7 @@ def test_too_large_body_is_refused_before_it_is_sent(up):
 )
 def test_malformed_request_gets_a_sentence(up, request_bytes):
     """What is no HTTP, or too much of it."""
-    reply = raw(up.port, request_bytes)
+    reply = raw(up.door, request_bytes)
     assert b" 400 " in reply.splitlines()[0] or b" 414 " in reply.splitlines()[0]
     assert b'"hint"' in reply
 
@@ -224,7 +177,7 @@ def test_two_lengths_are_refused(up):
         f"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
         "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
-    assert b" 400 " in raw(up.port, both.encode() + body).splitlines()[0]
+    assert b" 400 " in raw(up.door, both.encode() + body).splitlines()[0]
 
 
 def test_too_many_requests_are_told_to_wait(door_to):
@@ -318,9 +271,9 @@ def test_missing_nginx_is_named(tmp_path, monkeypatch):
 
 def test_taken_port_is_named(up):
     """A second door on the same port says who holds it."""
-    done = make("up", RUN=str(up.run.parent / "second"), PORT=str(free_port()), DOOR=str(up.port))
-    assert f"port {up.port} is taken by process" in done.stderr
-    assert status(f"{up.url}/health/ready") == 200
+    done = make("up", RUN=str(up.run.parent / "second"), PORT=str(free_port()), DOOR=str(up.door))
+    assert f"port {up.door} is taken by process" in done.stderr
+    assert up.status("/health/ready") == 200
 
 
 def test_second_start_says_that_it_runs(up):
@@ -348,43 +301,42 @@ def test_ready_is_not_said_of_what_nobody_looked_at(monkeypatch):
 
 def test_dead_workers_are_not_ready(own_up):
     """Workers that die whenever they load: TorchServe says Healthy and tries on, ready says the truth."""
-    scratch = Path(json.loads((own_up.run / "server.json").read_text())["scratch"])
-    [handler] = scratch.glob("models/*/convnet_handler.py")
+    [handler] = own_up.scratch.glob("models/*/convnet_handler.py")
     handler.write_text("raise RuntimeError('it does not load')\n")
     for worker in own_up.workers:
         worker.kill()
-    until(lambda: status(f"{own_up.url}/health/ready") == 503)
+    until(lambda: own_up.status("/health/ready") == 503)
     assert requests.get(f"{own_up.inference}/ping", timeout=SOON).json() == {"status": "Healthy"}
     said = requests.get(f"{own_up.url}/health/ready", timeout=SOON).json()["error"]["message"]
     assert said == "0 of 2 workers of convnet 1.0 are ready"
-    assert status(f"{own_up.url}/health/live") == 200
+    assert own_up.status("/health/live") == 200
 
 
 def test_no_workers_are_not_ready(own_up):
     """A model scaled down to nothing answers nobody, whatever /ping says."""
     none = f"{own_up.management}/models/convnet?min_worker=0&max_worker=0&synchronous=true"
     assert requests.put(none, timeout=SOON).ok
-    until(lambda: status(f"{own_up.url}/health/ready") == 503)
+    until(lambda: own_up.status("/health/ready") == 503)
     assert requests.get(f"{own_up.inference}/ping", timeout=SOON).json() == {"status": "Healthy"}
 
 
 def test_stop_loses_no_answer(own_up):
     """While clients send, make stop: what was taken in is answered, what is new is told to go elsewhere."""
-    with Clients(own_up.port, leave_when_refused=True) as clients:
+    with Clients(own_up.door, DIGITS, leave_when_refused=True) as clients:
         until(lambda: clients.right > 200)
         done = make("stop", RUN=str(own_up.run))
     assert done.stdout.strip() == "stopped"
     assert clients.wrong == []
     assert set(clients.failed) <= {"503, Retry-After 2"}
-    assert why_not(own_up.port) is None
+    assert why_not(own_up.door) is None
 
 
 def test_killed_worker_costs_no_answer(own_up):
     """A worker is killed every second, with requests in it: the other one answers them."""
-    with Clients(own_up.port) as clients:
+    with Clients(own_up.door, DIGITS) as clients:
         for _ in range(8):
             until(lambda: len(own_up.workers) == 2)
-            until(lambda: status(f"{own_up.url}/health/ready") == 200)
+            until(lambda: own_up.status("/health/ready") == 200)
             own_up.workers[0].kill()
             time.sleep(1)
     assert clients.right > 200
@@ -393,11 +345,11 @@ def test_killed_worker_costs_no_answer(own_up):
 
 def test_killed_java_is_started_again(own_up):
     """No wrong answer, no broken one: 503 and when to come again, until it is back."""
-    with Clients(own_up.port) as clients:
+    with Clients(own_up.door, DIGITS) as clients:
         until(lambda: clients.right > 200)
         own_up.java.send_signal(signal.SIGKILL)
-        until(lambda: status(f"{own_up.url}/health/live") == 503)
-        until(lambda: status(f"{own_up.url}/health/ready") == 200)
+        until(lambda: own_up.status("/health/live") == 503)
+        until(lambda: own_up.status("/health/ready") == 200)
         before = clients.right
         until(lambda: clients.right > before + 200)
     assert clients.wrong == []
@@ -407,7 +359,7 @@ def test_killed_java_is_started_again(own_up):
 def test_stopped_worker_costs_no_answer(own_up):
     """A worker that does not go on: what it took is asked for again, and it costs nothing but time."""
     worker = own_up.workers[0]
-    with Clients(own_up.port) as clients:
+    with Clients(own_up.door, DIGITS) as clients:
         until(lambda: clients.right > 200)
         worker.suspend()
         try:
@@ -423,12 +375,12 @@ def test_archive_that_was_spoilt_costs_no_answer(tmp_path):
     archive = tmp_path / "convnet.mar"
     shutil.copy(ROOT / "model_store" / "convnet.mar", archive)
     run = tmp_path / "run"
-    running = started(run, MARS=str(archive))
+    running, _ = started(run, MARS=str(archive))
     try:
         archive.write_bytes(b"no archive")
         running.java.kill()
-        until(lambda: status(f"{running.url}/health/live") == 503)
-        until(lambda: status(f"{running.url}/health/ready") == 200)
+        until(lambda: running.status("/health/live") == 503)
+        until(lambda: running.status("/health/ready") == 200)
         assert requests.put(running.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
     finally:
         make("stop", RUN=str(run))
@@ -440,10 +392,10 @@ def test_killed_keeper_leaves_nothing_that_cannot_be_stopped(own_up):
     java = own_up.java
     keeper.kill()
     assert requests.put(own_up.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
-    assert status(f"{own_up.url}/health/ready") == 503
+    assert own_up.status("/health/ready") == 503
     assert make("stop", RUN=str(own_up.run)).stdout.strip() == "stopped"
     assert not lives(java)
-    assert why_not(own_up.port) is None
+    assert why_not(own_up.door) is None
 
 
 def test_tls_takes_both_files(tmp_path):

@@ -8,8 +8,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from conftest import DIGITS
-
 PATIENCE = 60.0  # seconds for one answer
 AWAY = 503
 
@@ -19,6 +17,7 @@ class Clients:
     """So many threads against one port; used in a `with`, they send for as long as it lasts."""
 
     port: int
+    pictures: dict[str, bytes]  # by their labels
     count: int = 32
     # Whether a client that is told to come again later stops, as one with another server to ask does.
     leave_when_refused: bool = False
@@ -49,11 +48,11 @@ class Clients:
         return self.right + len(self.wrong) + self.failed.total()
 
     def _send(self, number: int) -> None:
-        labels = list(DIGITS)
+        labels = list(self.pictures)
         while not self._stop.is_set():
             number += 1
             label = labels[number % len(labels)]
-            outcome = self._outcome(DIGITS[label], label)
+            outcome = self._outcome(self.pictures[label], label)
             if outcome == AWAY and self.leave_when_refused:
                 return
 

@@ -1,0 +1,88 @@
+"""What `make up` started, seen from outside: its addresses, its processes, its health."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import psutil
+import requests
+
+WORKER = "model_service_worker"
+ANSWER = 30.0  # seconds for one answer
+POLL = 0.02  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Up:
+    """The front door's port, TorchServe's first port, and the folder in which they run."""
+
+    door: int
+    port: int
+    run: Path
+
+    @property
+    def url(self) -> str:
+        """The front door's address."""
+        return f"http://127.0.0.1:{self.door}"
+
+    @property
+    def inference(self) -> str:
+        """TorchServe's own address of predictions."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def management(self) -> str:
+        """TorchServe's own address of models."""
+        return f"http://127.0.0.1:{self.port + 1}"
+
+    @property
+    def predictions(self) -> str:
+        """The address that answers pictures."""
+        return f"{self.url}/predictions/convnet"
+
+    @property
+    def scratch(self) -> Path:
+        """Where TorchServe unpacks its models."""
+        return Path(self._state["scratch"])
+
+    @property
+    def java(self) -> psutil.Process:
+        """TorchServe's front end."""
+        return psutil.Process(self._state["pid"])
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """TorchServe's workers that live."""
+        try:
+            return [one for one in self.java.children() if WORKER in " ".join(one.cmdline())]
+        except psutil.NoSuchProcess:
+            return []
+
+    def status(self, path: str) -> int:
+        """Return the status of a GET through the front door."""
+        return int(requests.get(f"{self.url}{path}", timeout=ANSWER).status_code)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the front door says that the server is ready."""
+        return self.status("/health/ready") == HTTPStatus.OK
+
+    @property
+    def _state(self) -> dict[str, str]:
+        state: dict[str, str] = json.loads((self.run / "server.json").read_text(encoding="utf-8"))
+        return state
+
+
+def until(condition: Callable[[], object], patience: float = 60.0) -> float:
+    """Wait for a condition, and return the seconds that it took. Raises TimeoutError."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > patience:
+            raise TimeoutError(f"it did not happen within {patience:.0f} seconds")
+        time.sleep(POLL)
+    return time.monotonic() - began
