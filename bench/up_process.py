@@ -48,12 +48,12 @@ class Up:
     @property
     def scratch(self) -> Path:
         """Where TorchServe unpacks its models."""
-        return Path(self._state["scratch"])
+        return Path(str(self._state["scratch"]))
 
     @property
     def java(self) -> psutil.Process:
         """TorchServe's front end."""
-        return psutil.Process(self._state["pid"])
+        return psutil.Process(int(self._state["pid"]))
 
     @property
     def workers(self) -> list[psutil.Process]:
@@ -73,8 +73,8 @@ class Up:
         return self.status("/health/ready") == HTTPStatus.OK
 
     @property
-    def _state(self) -> dict[str, str]:
-        state: dict[str, str] = json.loads((self.run / "server.json").read_text(encoding="utf-8"))
+    def _state(self) -> dict[str, str | int]:
+        state: dict[str, str | int] = json.loads((self.run / "server.json").read_text(encoding="utf-8"))
         return state
 
 
