@@ -23,9 +23,9 @@ RUN        = run
 PUBLIC_KEY =
 
 # The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
-DOOR        = 8000
-RATE        = 500
-CONNECTIONS = 200
+DOOR        =
+RATE        =
+CONNECTIONS =
 TLS_CERT    =
 TLS_KEY     =
 
@@ -100,8 +100,9 @@ serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
 up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
-	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) --door $(DOOR) \
-		--rate $(RATE) --connections $(CONNECTIONS) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
+	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
+		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
+		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
 		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)

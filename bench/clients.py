@@ -24,15 +24,12 @@ class Clients:
     right: int = 0
     wrong: list[str] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
-    longest_gap: float = 0.0  # seconds without a right answer to anybody
-    longest: float = 0.0      # seconds for one right answer
+    longest: float = 0.0  # seconds for one right answer
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _last: float = field(default_factory=time.monotonic)
 
     def __enter__(self) -> Clients:
         self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(self.count)]
-        self._last = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -46,6 +43,11 @@ class Clients:
     def sent(self) -> int:
         """How many requests have come to an end, good or bad."""
         return self.right + len(self.wrong) + self.failed.total()
+
+    @property
+    def refused(self) -> int:
+        """How many were told when to come again."""
+        return sum(count for said, count in self.failed.items() if said.startswith(f"{AWAY}, Retry-After "))
 
     def _send(self, number: int) -> None:
         labels = list(self.pictures)
@@ -65,10 +67,7 @@ class Clients:
             reply = connection.getresponse()
             answer = reply.read().decode()
             said = f"{reply.status}, Retry-After {reply.getheader('Retry-After')}"
-        except OSError as error:
-            self._count(type(error).__name__)
-            return 0
-        except http.client.HTTPException as error:
+        except (OSError, http.client.HTTPException) as error:
             self._count(type(error).__name__)
             return 0
         finally:
@@ -83,7 +82,5 @@ class Clients:
             elif answer != label:
                 self.wrong.append(f"{label} was answered by {answer!r}")
             else:
-                now = time.monotonic()
-                self.longest_gap, self._last = max(self.longest_gap, now - self._last), now
-                self.longest = max(self.longest, now - began)
+                self.longest = max(self.longest, time.monotonic() - began)
                 self.right += 1

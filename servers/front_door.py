@@ -22,7 +22,7 @@ PROGRAM = "nginx"
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 # Seconds in which what was taken in is answered at a stop.
 DRAIN = 8
-# Seconds after which a client may ask again: a worker that died is back within two.
+# Seconds after which a client may ask again; a server that died is back after three (docs/faults.md).
 RETRY = 2
 ROOT = 0
 HEALTH_SOCKET = "health"

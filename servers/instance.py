@@ -18,7 +18,7 @@ import psutil
 
 import greedy_batches
 from java import Java
-from process_end import end, lives
+from process_end import end, living
 from settings import Settings
 
 # Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
@@ -182,9 +182,4 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
 
 def process_of(state: Running) -> psutil.Process | None:
     """Return the server's Java process, None where it has ended."""
-    try:
-        process = psutil.Process(state.pid)
-        same = abs(process.create_time() - state.created) < 1
-        return process if same and lives(process) else None
-    except psutil.NoSuchProcess:
-        return None
+    return living(state.pid, state.created)

@@ -18,7 +18,7 @@ import psutil
 from front_door import DRAIN, HEALTH_SOCKET, FrontDoor, Opening
 from health import Health
 from instance import STOP_GRACE, Instance, Running, process_of
-from process_end import end, lives
+from process_end import end, living
 from readiness import fault_of
 
 EVERY = 1.0  # seconds between two looks at the server
@@ -45,11 +45,7 @@ class Kept:
     @property
     def process(self) -> psutil.Process | None:
         """The keeper's process, None where it has ended."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created) < 1 and lives(process):
-                return process
-        return None
+        return living(self.pid, self.created)
 
 
 def kept_in(folder: Path) -> Kept | None:

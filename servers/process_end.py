@@ -9,7 +9,20 @@ from collections.abc import Iterable
 import psutil
 
 POLL = 0.02  # seconds between two looks
+SAME = 1.0  # second, within which the kernel tells a process's start
 KILLED = 5.0  # seconds that the kernel gets for a killed process
+
+
+def living(pid: int, created: float) -> psutil.Process | None:
+    """Return the process of this number that was started then, None where it has ended.
+
+    `created` is in seconds since 1970: a number alone may have gone to another process.
+    """
+    try:
+        process = psutil.Process(pid)
+        return process if abs(process.create_time() - created) < SAME and lives(process) else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def end(processes: Iterable[psutil.Process], patience: float) -> None:

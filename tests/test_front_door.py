@@ -26,13 +26,14 @@ from health import FRESH, Health
 from keeper import THROUGH
 from ports import why_not
 from process_end import lives
+from settings import body_limit
 from up import ANSWER
 from up_process import Up, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
 )
-BODY = 2**25  # config.properties' max_request_size
+BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
 SOON = 30.0  # seconds within which what must happen has happened
 
