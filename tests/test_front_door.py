@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -330,6 +331,21 @@ def test_stop_loses_no_answer(own_up):
     assert clients.wrong == []
     assert set(clients.failed) <= {"503, Retry-After 2"}
     assert why_not(own_up.door) is None
+
+
+def test_stop_waits_for_what_was_taken_in(own_up):
+    """A picture that is with a worker when the stop comes is answered, and not told to go elsewhere."""
+    for worker in own_up.workers:
+        worker.suspend()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(requests.put, own_up.predictions, data=DIGITS["2"], timeout=SOON)
+        time.sleep(1)
+        stop = pool.submit(make, "stop", RUN=str(own_up.run))
+        time.sleep(2)
+        for worker in own_up.workers:
+            worker.resume()
+        assert (answer.result().status_code, answer.result().text) == (200, "2")
+        assert stop.result().stdout.strip() == "stopped"
 
 
 def test_killed_worker_costs_no_answer(own_up):
