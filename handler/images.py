@@ -12,15 +12,14 @@ import contextlib
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
+import jpeg_file
 import plain_png
 from contract import Contract
 
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
-# JPEG includes MPO, what many phones write as .jpg: one JPEG after another in a file.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-JPEGS = ("JPEG", "MPO")
 SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
 # Enough for a 64-megapixel phone camera (9248 x 6936). Held against the header, before a pixel is
 # decoded: a bomb costs no more than its header. What passes takes up to 850 MB (RGBA) while it is read.
@@ -29,11 +28,6 @@ MAX_PIXELS = 2**26
 MAX_SIDE = 2**15
 # A progressive JPEG is drawn over and over: ten scans are usual, thousands keep a worker busy for ever.
 MAX_SCANS = 100
-SCAN_MARKER = b"\xff\xda"
-
-# The smallest scale at which a JPEG can be decoded, and how many times the contract's size has to be left:
-# fewer, and the answers would begin to depend on it; docs/performance.md has the measurement.
-EIGHTH, PLENTY = 8, 8
 
 ORIENTATION = ExifTags.Base.Orientation
 WHITE, BLACK = 255, 0
@@ -69,7 +63,9 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
     _refuse_costly(image, body)
     size = f"{image.width} x {image.height}"
     try:
-        _reduce(image, contract)
+        if image.format in jpeg_file.FORMATS:
+            jpeg_file.decode_at_once(image, body)
+            jpeg_file.reduce(image, contract.mode, max(contract.resize or 0, contract.height, contract.width))
         image.load()
         return _fitted(image, contract)
     except BadImage:
@@ -88,37 +84,16 @@ def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
     return pixels.reshape(contract.height, contract.width, len(contract.mode))
 
 
-def _reduce(image: Image.Image, contract: Contract) -> None:
-    """Have a photo-sized JPEG decoded at an eighth of its size, where that leaves pixels in plenty.
-
-    The decoder then averages eight by eight pixels instead of writing them down, which takes a fraction of
-    the time and memory. What comes out is within a grey level or two of the whole picture's.
-    """
-    enough = PLENTY * max(contract.resize or 0, contract.height, contract.width)
-    if image.format in JPEGS and min(image.size) >= EIGHTH * enough:
-        image.draft(contract.mode, (enough, enough))
-
-
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _refuse_costly(image: Image.Image, body: bytes) -> None:
+def _refuse_costly(image: ImageFile.ImageFile, body: bytes) -> None:
     """Raise BadImage where decoding would cost more than a picture is worth."""
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise _too_large(f"{image.width} x {image.height} pixels")
-    if image.format in JPEGS and (scans := _scans(body)) > MAX_SCANS:
+    if image.format in jpeg_file.FORMATS and (scans := jpeg_file.scans(image, body)) > MAX_SCANS:
         raise BadImage(f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}")
-
-
-def _scans(body: bytes) -> int:
-    """Count the scans of a JPEG; NumPy finds them in a seventh of the time that bytes.count takes.
-
-    Within a JPEG's compressed data 0xff is always followed by 0: these two bytes are a scan's start.
-    """
-    first, second = SCAN_MARKER
-    data = np.frombuffer(body, np.uint8)
-    return int(np.count_nonzero((data[:-1] == first) & (data[1:] == second)))
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -155,7 +130,7 @@ def _fit(image: Image.Image, contract: Contract) -> Image.Image:
     return image.crop((left, top, left + contract.width, top + contract.height))
 
 
-def _open(body: bytes) -> Image.Image:
+def _open(body: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BytesIO(body), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -13,6 +13,7 @@ from PIL import Image
 EXIF_ORIENTATION = 0x0112
 EXIF_TURNED = 6  # the camera was held upright: shown a quarter turn clockwise
 BIG = 250
+SCAN_HEADER = b"\xff\xda\x00\x08\x01"  # of one component
 
 
 def opened(body: bytes) -> Image.Image:
@@ -127,6 +128,19 @@ def drawn_again_and_again(image: Image.Image, times: int) -> bytes:
     return body[:-2] + scan * times + body[-2:]
 
 
+def scan_by_scan(grey: Image.Image, times: int = 1) -> bytes:
+    """Return a baseline colour JPEG of a grey picture with a scan for each component, so often."""
+    one = encoded(grey, "JPEG")
+    frame, scan = one.index(b"\xff\xc0"), one.index(SCAN_HEADER)
+    frame_end = frame + 2 + int.from_bytes(one[frame + 2 : frame + 4], "big")
+    size = one[frame + 5 : frame + 9]
+    components = b"".join(bytes([name, 0x11, 0]) for name in (1, 2, 3))
+    three = b"\xff\xc0\x00\x11\x08" + size + b"\x03" + components
+    data = one[scan + len(SCAN_HEADER) + 5 : -2]
+    scans = b"".join(SCAN_HEADER + bytes([name, 0, 0, 63, 0]) + data for name in (1, 2, 3))
+    return one[:frame] + three + one[frame_end:scan] + scans * times + one[-2:]
+
+
 def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
     """Return files that are refused, each with the start of its sentence; good is a PNG."""
     image = enlarged(opened(good)).convert("RGB")
@@ -149,6 +163,7 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
         "truncated-tiff": (encoded(image, "TIFF")[:5000], "the TIFF picture of 250 x 250 pixels in"),
         "palette-missing": (without_palette(good), "the PNG picture of 28 x 28 pixels in"),
         "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG picture is drawn in 10"),
+        "scan-by-scan": (scan_by_scan(image.convert("L"), 100), "the JPEG picture is drawn in 300 scans"),
         "long-strip": (png_of(2**16, 2, lines=2), "the picture is too large (65536 x 2 pixels)"),
         "flipped-byte": (bytes(flipped), "the PNG picture of 28 x 28 pixels in"),
         "above-the-cap": (

@@ -10,7 +10,8 @@ from torchvision import transforms
 
 from conftest import DIGITS
 from contract import Contract
-from images import EIGHTH, MAX_PIXELS, PLENTY, BadImage, read_pixels
+from images import MAX_PIXELS, BadImage, read_pixels
+from jpeg_file import EIGHTH, PLENTY, scans
 from mnist import load_test
 from pictures import (
     EXIF_ORIENTATION,
@@ -22,6 +23,7 @@ from pictures import (
     enlarged,
     opened,
     png_of,
+    scan_by_scan,
     sixteen_bits,
     tinted,
 )  # fmt: skip
@@ -157,6 +159,23 @@ def test_bad_picture_is_refused_with_a_reason(name, contract):
         read_pixels(body, contract)
     assert str(refused.value).startswith(sentence)
     assert "send" in str(refused.value)
+
+
+def test_jpeg_of_a_scan_for_each_component_is_read(contract):
+    """Such a file is rare and right; its scans are counted."""
+    body = scan_by_scan(opened(DIGITS["5"]))
+    assert scans(Image.open(io.BytesIO(body)), body) == 3
+    torch.testing.assert_close(tensor_of(body, contract), torchvisions(body, contract), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_scans_after_the_only_one_are_refused(mode, contract):
+    """After a scan of all components a baseline JPEG ends: the decoder does not go on to thousands more."""
+    body = encoded(opened(DIGITS["5"]).convert(mode), "JPEG")
+    longer = body[:-2] + body[body.rindex(b"\xff\xda") :] * 2000
+    assert scans(Image.open(io.BytesIO(longer)), longer) == 1
+    with pytest.raises(BadImage, match="damaged"):
+        read_pixels(longer, contract)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
