@@ -15,7 +15,7 @@ import requests
 from tqdm import tqdm
 
 from arms import Arm, own_arms
-from load import Answers, NoWrk, check_wrk, load
+from load import Answers, NoWrk, Request, check_wrk, load
 from load_pictures import LABEL, load_pictures
 from other_servers import other_arms
 from over_http import free_port
@@ -28,7 +28,7 @@ POLL = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long and how often: rounds, seconds of a run and of a picture's warm-up, connections by picture."""
+    """How long and how often: rounds, seconds of a run and at most of a warm-up, connections by picture."""
 
     rounds: int
     seconds: int
@@ -38,8 +38,9 @@ class Plan:
 
 # Twelve megapixels keep most servers busy for a tenth of a second: more connections only wait longer.
 SMALL, WEB, PHOTO = "28x28 PNG", "250x250 RGBA PNG", "12-megapixel JPEG"
-ALL = Plan(3, 2, 5, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
-SHORT = Plan(3, 2, 2, {SMALL: (1, 32), WEB: (32,), PHOTO: (8,)})
+ALL = Plan(3, 2, 20, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
+SHORT = Plan(3, 2, 4, {SMALL: (1, 32), WEB: (32,), PHOTO: (8,)})
+WARM_UP, FASTER = 32, 1.02  # connections, at most; by how much a run has to be faster than all before it
 SHORT_ARMS = 3  # plain, ours, and a handler that computes nothing
 
 
@@ -79,8 +80,7 @@ def _round(
     try:
         first = _first_answer(arm, port, pictures[SMALL], family) - began
         for picture, counts in plan.cases.items():
-            # Java compiles what a picture of this size needs while the first of them come.
-            load(port, arm.request(pictures[picture]), min(max(counts), 32), plan.warm_up, folder)
+            _warm_up(port, arm.request(pictures[picture]), max(counts), plan, folder)
             for connections in counts:
                 before = family.cost()
                 answers = load(port, arm.request(pictures[picture]), connections, plan.seconds, folder)
@@ -93,6 +93,16 @@ def _round(
                 }  # fmt: skip
     finally:
         family.end()
+
+
+def _warm_up(port: int, request: Request, connections: int, plan: Plan, folder: Path) -> None:
+    """Load a server until that makes it no faster: Java compiles what it meets often, for half a minute."""
+    best = 0.0
+    for _ in range(plan.warm_up // plan.seconds):
+        speed = load(port, request, min(connections, WARM_UP), plan.seconds, folder).per_second
+        if speed < best * FASTER:
+            return
+        best = max(best, speed)
 
 
 def _told(answers: Answers) -> dict[str, object]:
