@@ -1,5 +1,5 @@
 # The archive, served. `make docker` builds both targets from model_store/*.mar:
-#   torchserve   TorchServe on 8080 (predictions) and 8081 (models); the default
+#   torchserve   TorchServe behind nginx on 8080 (predictions, health), and its 8081 (models); the default
 #   flask        Flask and gunicorn on 8890
 # The same base twice: the environment's python is a link to the base's.
 ARG BASE=python:3.11-slim-bookworm
@@ -57,11 +57,15 @@ CMD ["python", "servers/flask_app.py", "model_store/model.mar", "--host", "0.0.0
 
 # --- TorchServe ------------------------------------------------------------------------------------
 FROM runtime AS torchserve
-COPY deploy/log4j2.xml deploy/
+# The front door; this build of nginx has no module that is not needed.
+RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
+COPY deploy/log4j2.xml deploy/nginx.conf deploy/
 USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
     CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080"]
-# Logs of the start, settings and sockets lie in /tmp, the one place that is written.
-CMD ["python", "servers/serve.py", "--run", "/tmp/run", "run", "--host", "0.0.0.0", \
-     "--log-config", "deploy/log4j2.xml", "model_store/model.mar"]
+# Logs of the start, settings and sockets lie in /tmp, the one place that is written. All clients of a container
+# often have one address, a proxy's: the limits of one address are wider than elsewhere.
+CMD ["python", "servers/serve.py", "--run", "/tmp/run", "up", "--foreground", "--door", "8080", "--inside", "8085", \
+     "--host", "0.0.0.0", "--rate", "50000", "--connections", "2000", "--log-config", "deploy/log4j2.xml", \
+     "model_store/model.mar"]

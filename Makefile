@@ -83,7 +83,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve up flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
+.PHONY: help setup archive serve up deploy flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
 	evaluate test lint types lock clean
 
@@ -104,6 +104,9 @@ up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=fil
 		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
 		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
+
+deploy: $(MARS) ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
+	@$(SERVE) deploy $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
@@ -158,7 +161,7 @@ reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos a
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported
 
-faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (needs nginx; 3 minutes)
+faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
 	@$(PY) bench/faults.py $(MAR)
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks

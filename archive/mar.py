@@ -7,6 +7,7 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return _with_model(manifest, path)
 
 
-def known_answer(path: Path) -> tuple[str, bytes, str]:
-    """Return name, bytes and label of the archive's first golden picture. Raises BadArchive."""
+def known_answers(path: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Yield name, bytes and label of each of the archive's golden pictures. Raises BadArchive."""
     with zipfile.ZipFile(path) as mar:
         try:
-            pictures = json.loads(mar.read(GOLDEN_ANSWERS))["pictures"]
-            name, golden = next(iter(pictures.items()))
-            return name, mar.read(f"{GOLDEN_FOLDER}/{name}"), golden["label"]
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            for name, golden in json.loads(mar.read(GOLDEN_ANSWERS))["pictures"].items():
+                yield name, mar.read(f"{GOLDEN_FOLDER}/{name}"), golden["label"]
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise BadArchive(f"{path} has no golden answers; build it with: make archive") from error
+
+
+def known_answer(path: Path) -> tuple[str, bytes, str]:
+    """Return name, bytes and label of the archive's first golden picture. Raises BadArchive."""
+    for known in known_answers(path):
+        return known
+    raise BadArchive(f"{path} has no golden answers; build it with: make archive")
 
 
 def _with_model(manifest: Any, path: Path) -> dict[str, Any]:

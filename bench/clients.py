@@ -19,6 +19,8 @@ class Clients:
     port: int
     pictures: dict[str, bytes]  # by their labels
     count: int = 32
+    # What another version answers instead of the digits from 0 on, where that is as right.
+    others: tuple[str, ...] = ()
     # Whether a client that is told to come again later stops, as one with another server to ask does.
     leave_when_refused: bool = False
     right: int = 0
@@ -79,7 +81,7 @@ class Clients:
         with self._lock:
             if fault is not None:
                 self.failed[fault] += 1
-            elif answer != label:
+            elif answer != label and answer not in self.others[int(label) :][:1]:
                 self.wrong.append(f"{label} was answered by {answer!r}")
             else:
                 self.longest = max(self.longest, time.monotonic() - began)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,11 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients import Clients
+import requests
+from PIL import Image
+
+from clients import PATIENCE, Clients
 from marked import replace_marked
+from memory_limit import memory_limit
 from ports import why_not
 from process_end import lives
 from report import circumstances, table
+from small_disk import fill, small_disk
 from up import ANSWER
 from up_process import Up, until
 
@@ -25,6 +32,10 @@ PICTURES = {str(digit): (ROOT / "tests" / "images" / f"{digit}.png").read_bytes(
 FIRST_PORT = 23_000
 RAMP = 1_000  # answers before a fault and after it
 MINUTE = 60.0  # seconds
+GIVEN_UP = 200.0  # seconds; model/model-config.yaml's responseTimeout is 120
+ROOM = 300 * 2**20  # bytes
+LARGE_PICTURES = 5
+LARGE = (8000, 8000)
 
 Harm = Callable[[Up], float]  # does a fault, and returns the seconds until all is as it was
 
@@ -46,14 +57,18 @@ class Row:
         return [self.name, *(f"{number:,}" for number in counted), f"{self.recovery:.1f} s"]
 
 
-def main() -> None:
+def main() -> int:
     """Do each fault before a server of its own; print the table, and write it into docs/faults.md."""
     archive = _arguments().archive
+    if os.geteuid():
+        print("error: a full disk and a memory limit are made by root alone; run this as root", file=sys.stderr)
+        return 1
     head = ["fault", "sent", "answered rightly", "wrongly", "failed", "told to come again", "as before after"]
     rows = [_row(name, harm, archive).cells for name, harm in FAULTS.items()]
     shown = table(head, rows)
     print(shown)
     replace_marked(PAGE, "faults", f"{shown}\n\n{circumstances('torchserve', 'onnxruntime')}")
+    return 0
 
 
 def one_worker_killed(up: Up) -> float:
@@ -90,6 +105,42 @@ def java_killed(up: Up) -> float:
     return until(lambda: not up.is_ready) + until(lambda: up.is_ready)
 
 
+def worker_given_up(up: Up) -> float:
+    """Let a worker stand still until TorchServe gives it up, and another one has taken its place."""
+    began = time.monotonic()
+    worker = up.workers[0]
+    worker.suspend()
+    until(lambda: not lives(worker), patience=GIVEN_UP)
+    _workers_back(up)
+    return time.monotonic() - began
+
+
+def disk_full(up: Up) -> float:
+    """Fill the disk of the logs; kill a worker and then Java there, and make room again."""
+    full = fill(up.run)
+    one_worker_killed(up)
+    up.java.kill()
+    until(lambda: not up.is_ready)
+    full.unlink()
+    return until(lambda: up.is_ready)
+
+
+def out_of_memory(up: Up) -> float:
+    """Allow all of it 300 MB more than it has, and send pictures that take 800 to decode."""
+    picture = _large_picture()
+    with memory_limit([up.java, *up.workers], ROOM):
+        for _ in range(LARGE_PICTURES):
+            requests.put(up.predictions, data=picture, timeout=PATIENCE)
+    return _workers_back(up)
+
+
+def deployed(up: Up) -> float:
+    """Put another version in its place: `make deploy`."""
+    began = time.monotonic()
+    _serve(up, "deploy", *map(str, (up.run / "served").glob("*.mar")))
+    return time.monotonic() - began
+
+
 def stopped(up: Up) -> float:
     """Stop it all: `make stop`."""
     began = time.monotonic()
@@ -101,13 +152,17 @@ FAULTS: dict[str, Harm] = {
     "a worker killed": one_worker_killed,
     "a worker killed whenever both are there, for a minute": a_worker_killed_for_a_minute,
     f"a worker stopped for {ANSWER + 3} seconds": one_worker_stopped,
+    "a worker stopped until TorchServe gives it up": worker_given_up,
     "Java killed": java_killed,
+    "the logs' disk full, a worker and Java killed on it": disk_full,
+    f"{LARGE_PICTURES} pictures too large for the memory": out_of_memory,
+    "`make deploy`": deployed,
     "`make stop`": stopped,
 }
 
 
 def _row(name: str, harm: Harm, archive: Path) -> Row:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)):
         up = Up(_free(FIRST_PORT + 10), _free(FIRST_PORT), Path(folder))
         _serve(up, "up", "--port", str(up.port), "--door", str(up.door), "--rate", "1000000", str(archive))
         try:
@@ -124,6 +179,12 @@ def _row(name: str, harm: Harm, archive: Path) -> Row:
 
 def _workers_back(up: Up) -> float:
     return until(lambda: len(up.workers) == 2 and up.is_ready)  # noqa: PLR2004 as model-config.yaml has it
+
+
+def _large_picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGBA", LARGE, (0, 0, 0, 128)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _serve(up: Up, *words: str) -> None:
@@ -144,4 +205,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

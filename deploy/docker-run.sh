@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run an image of this project and return when it answers a real picture:
 #   deploy/docker-run.sh IMAGE CONTAINER PORT [OPTION OF docker run...]
-# Nobody but this machine reaches its ports; inside nothing but /tmp can be written, as no root, without
+# `docker stop` waits until what is under way is answered. Nobody but this machine reaches its ports; inside nothing but /tmp can be written, as no root, without
 # any capability.
 set -eu
 image=$1 container=$2 port=$3
@@ -28,7 +28,7 @@ docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image;
 if docker container inspect "$container" >/dev/null 2>&1; then
     fail "there is a container $container already; remove it with: docker rm --force $container"
 fi
-docker run --detach --name "$container" --read-only --tmpfs /tmp --cap-drop ALL \
+docker run --detach --name "$container" --stop-timeout 30 --read-only --tmpfs /tmp --cap-drop ALL \
     --security-opt no-new-privileges "$@" "$image" >/dev/null
 
 while [ "$(docker inspect --format '{{.State.Health.Status}}' "$container")" = starting ]; do

@@ -26,6 +26,7 @@ DRAIN = 8
 RETRY = 2
 ROOT = 0
 HEALTH_SOCKET = "health"
+SWITCH, CLOSED = "twin-answers", "closed"
 
 
 class BadDoor(RuntimeError):
@@ -38,6 +39,7 @@ class Opening:
 
     port: int
     inference: str    # TorchServe's address
+    twin: str         # that of another version beside it
     scratch: Path     # for bodies under way; the socket that answers /health lies in it
     body: int         # bytes that a request may have
     answer: int       # seconds in which a prediction is answered
@@ -55,6 +57,16 @@ class Opening:
     def health(self) -> Path:
         """The Unix socket that answers /health."""
         return self.scratch / HEALTH_SOCKET
+
+    @property
+    def switch(self) -> Path:
+        """The file with which predictions go to the twin."""
+        return self.scratch / SWITCH
+
+    @property
+    def closed(self) -> Path:
+        """The file with which every new prediction gets 503."""
+        return self.scratch / CLOSED
 
 
 class FrontDoor:
@@ -77,7 +89,8 @@ class FrontDoor:
         if (master := self._master()) is None:
             return
         before = master.children()
-        self._config.write_text(rendered(opening, closed=True), encoding="utf-8")
+        opening.closed.touch()
+        # The same configuration again, for its new processes: the old ones answer what they have, and end.
         self._nginx("-s", "reload")
         wait_for_end(before, DRAIN + 1)
 
@@ -108,8 +121,8 @@ class FrontDoor:
             return None
 
 
-def rendered(opening: Opening, *, closed: bool = False) -> str:
-    """Return nginx's configuration for an opening; a closed one answers every prediction by 503."""
+def rendered(opening: Opening) -> str:
+    """Return nginx's configuration for an opening."""
     values = {
         # Root alone can name another user, and alone should not answer strangers itself.
         "USER": "user nobody nogroup;" if os.geteuid() == ROOT else "",
@@ -118,11 +131,13 @@ def rendered(opening: Opening, *, closed: bool = False) -> str:
         "RATE": opening.rate,
         "CONNECTIONS": opening.connections,
         "INFERENCE": urlsplit(opening.inference).netloc,
+        "TWIN": urlsplit(opening.twin).netloc,
+        "SWITCH": opening.switch,
         "HEALTH": opening.health,
         "LISTEN": f"{opening.port} ssl" if opening.certificate else opening.port,
         "TLS": _tls(opening),
         "BODY": opening.body,
-        "CLOSED": "return 503;" if closed else "",
+        "CLOSED": opening.closed,
         "ANSWER": opening.answer,
         "RETRY": RETRY,
     }

@@ -120,19 +120,27 @@ class Instance:
             shutil.rmtree(scratch, ignore_errors=True)
             raise NotStarted(f"TorchServe ended at once:\n{self._printed() or error}") from error
         state = Running(pid, created, scratch, settings.inference, settings.management, served)
-        self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        try:
+            self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        except OSError:  # the disk is full: what nobody knows of could never be stopped
+            self._end(psutil.Process(pid), STOP_GRACE)
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         return state
 
     def stop(self, grace: float = STOP_GRACE) -> bool:
         """End TorchServe and its workers, by force after `grace` seconds; return whether there was one."""
         state = self.running()
         if state is not None:
-            server = psutil.Process(state.pid)
-            family = [*server.children(recursive=True), server]
-            server.terminate()
-            end(family, grace)
+            self._end(psutil.Process(state.pid), grace)
         self._forget()
         return state is not None
+
+    @staticmethod
+    def _end(server: psutil.Process, grace: float) -> None:
+        family = [*server.children(recursive=True), server]
+        server.terminate()
+        end(family, grace)
 
     def _launch(
         self, command: list[str], environ: dict[str, str], scratch: Path, console: Path | None

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,17 +16,21 @@ from typing import NoReturn
 
 import psutil
 
-from front_door import DRAIN, HEALTH_SOCKET, FrontDoor, Opening
+from front_door import DRAIN, HEALTH_SOCKET, SWITCH, FrontDoor, Opening
 from health import Health
-from instance import STOP_GRACE, Instance, Running, process_of
+from instance import STOP_GRACE, Instance, Running
+from places import Place, Places, twin_of
 from process_end import end, living
 from readiness import fault_of
+from say import say
 
 EVERY = 1.0  # seconds between two looks at the server
 # Seconds before another try to start a server that does not become ready; the last one counts on.
 PAUSES = (1, 2, 5, 10, 30)
 # The socket in it is reached by nginx's processes, which are nobody's; no other file in it is.
 THROUGH = 0o711
+CONTROL = "control"
+FIRST = 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Kept:
         return Path(self.scratch) / HEALTH_SOCKET
 
     @property
+    def control(self) -> Path:
+        """The folder of the Unix socket that takes requests for the keeper itself."""
+        return Path(self.scratch) / CONTROL
+
+    @property
+    def twin_answers(self) -> bool:
+        """Whether the second place is the one that answers."""
+        return (Path(self.scratch) / SWITCH).exists()
+
+    @property
     def process(self) -> psutil.Process | None:
         """The keeper's process, None where it has ended."""
         return living(self.pid, self.created)
@@ -54,6 +69,12 @@ def kept_in(folder: Path) -> Kept | None:
         return Kept(**json.loads(_file(folder).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def answering_in(instance: Instance) -> Instance:
+    """Return the one that answers: this one, or another version beside it behind the same door."""
+    state = kept_in(instance.folder)
+    return twin_of(instance.folder) if state is not None and state.twin_answers else instance
 
 
 @contextlib.contextmanager
@@ -75,7 +96,7 @@ def kept(instance: Instance, opening_in: Callable[[Path], Opening]) -> Iterator[
 
 
 def end_keeper(instance: Instance) -> bool:
-    """End who keeps an instance's server, and the server with it; return whether there was a keeper."""
+    """End who keeps an instance's server, and the servers with it; return whether there was a keeper."""
     state = kept_in(instance.folder)
     if state is None:
         return False
@@ -84,6 +105,7 @@ def end_keeper(instance: Instance) -> bool:
         end([process], DRAIN + STOP_GRACE + DRAIN)
     # What it would have put away itself, had nobody killed it.
     door_of(instance).close()
+    twin_of(instance.folder).stop()
     shutil.rmtree(state.scratch, ignore_errors=True)
     _file(instance.folder).unlink(missing_ok=True)
     return process is not None
@@ -94,29 +116,60 @@ def door_of(instance: Instance) -> FrontDoor:
     return FrontDoor(instance.folder / "door")
 
 
-def keep(start: Callable[[], Running], health: Health) -> NoReturn:
-    """Start the server, look at it every second, and start it again whenever it has ended.
+class Keeper:
+    """Looks every second at the server that answers, and starts it again whenever it has ended.
 
-    Raises what `start` does, the first time.
+    `start` starts what a place has taken and returns when it is ready. `turn` is held while a server is started
+    again, so that no other one takes its place meanwhile.
     """
-    state = start()
-    while True:
-        if process_of(state) is None:
-            health.saw("it ended by itself and is started again", live=False)
-            state = _again(start)
-        health.saw(fault_of(state))
-        time.sleep(EVERY)
 
+    def __init__(self, places: Places, start: Callable[[Place], Running], seen: Health) -> None:
+        self._places, self._start, self._seen = places, start, seen
+        self._tries, self._next_try = 0, 0.0
+        self.turn = threading.Lock()
 
-def _again(start: Callable[[], Running]) -> Running:
-    tries = 0
-    while True:
+    def keep(self) -> NoReturn:
+        """Start the server and keep it up. Raises what `start` does, the first time."""
+        self._start(self._places.answering)
+        while True:
+            if os.getpid() == FIRST:
+                _ask_for_orphans()
+            self._look()
+            time.sleep(EVERY)
+
+    def _look(self) -> None:
+        with self.turn:
+            place = self._places.answering
+            state = place.instance.running() or self._again(place)
+        if state is None:
+            return
+        fault = fault_of(state)
+        with self.turn:
+            if self._places.answering is place:  # else another version has taken its place
+                self._seen.saw(fault)
+
+    def _again(self, place: Place) -> Running | None:
+        """Start a server again; None where it does not become ready, or the next try is not due."""
+        self._seen.saw("it ended by itself and is started again", live=False)
+        if time.monotonic() < self._next_try:
+            return None
         try:
-            return start()
+            state = self._start(place)
         except Exception as error:  # noqa: BLE001 whatever it is, the next try may find it mended
-            print(f"error: {error}", flush=True)
-            time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
-            tries += 1
+            say(f"error: {error}")
+            place.instance.stop()
+            self._next_try = time.monotonic() + PAUSES[min(self._tries, len(PAUSES) - 1)]
+            self._tries += 1
+            return None
+        self._tries, self._next_try = 0, 0.0
+        return state
+
+
+def _ask_for_orphans() -> None:
+    """Take note of what has ended: the first process of a container inherits all that lose their parent."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _file(folder: Path) -> Path:

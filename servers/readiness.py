@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
 from instance import Running, Served, process_of
-from mar import known_answer
+from mar import known_answer, known_answers
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -36,7 +37,8 @@ def workers_of(management: str, served: Served) -> tuple[int, int]:
     """
     url = f"{management}/models/{served.model}/{served.version}"
     try:
-        reply = _ask("GET", url, ANSWER)
+        with _session() as session:
+            reply = session.get(url, timeout=ANSWER)
     except requests.RequestException:
         return 0, 1
     if reply.status_code == requests.codes.not_found:  # not registered yet
@@ -79,14 +81,37 @@ def fault_of(state: Running) -> str | None:
     return None
 
 
+def prove(state: Running, seconds: float, go_on: Callable[[], None]) -> int:
+    """Send all golden pictures of all archives, over and over; return how many were answered rightly.
+
+    Raises NotReady at the first that is not, and whatever `go_on`, called between them, raises.
+    """
+    count = 0
+    end = time.monotonic() + seconds
+    with _session() as session:
+        while time.monotonic() < end:
+            for one in state.served:
+                url = f"{state.inference}/predictions/{one.model}/{one.version}"
+                for known in known_answers(Path(one.archive)):
+                    go_on()
+                    _check(session, url, known, ANSWER)
+                    count += 1
+    return count
+
+
 def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
     """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
 
     `patience` is in seconds.
     """
-    name, picture, label = known_answer(archive)
+    with _session() as session:
+        _check(session, url, known_answer(archive), patience)
+
+
+def _check(session: requests.Session, url: str, known: tuple[str, bytes, str], patience: float) -> None:
+    name, picture, label = known
     try:
-        reply = _ask("PUT", url, patience, picture)
+        reply = session.put(url, picture, timeout=patience)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
@@ -94,10 +119,10 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
         raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
-def _ask(method: str, url: str, patience: float, body: bytes | None = None) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False  # this machine's own address needs no proxy
-        return session.request(method, url, data=body, timeout=patience)
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # this machine's own address needs no proxy
+    return session
 
 
 def last_words(log: Path) -> str:

@@ -9,24 +9,25 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from control import Refused
 from foreground import Ended, Stopped, stop_on_signals, watch
 from front_door import BadDoor
 from instance import Instance, NotStarted, Running
 from java import NoJava
-from keeper import end_keeper, kept_in
+from keeper import answering_in, end_keeper, kept_in
 from mar import BadArchive
 from ports import PortTaken
 from readiness import NotReady, tail, workers_of
 from settings import BadSettings, Settings
 from signature import BadKey
 from starting import names_of, settings_of, sha256, start_and_wait
-from up import add_arguments, up
+from up import add_arguments, deploy, up
 
 LOG = "ts_log.log"
 # Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
 FOREGROUND_GRACE = 4.0
 # What is said in a sentence, without a traceback.
-FAULTS = (BadArchive, BadDoor, BadKey, BadSettings, Ended, NoJava, NotReady, NotStarted, PortTaken)
+FAULTS = (BadArchive, BadDoor, BadKey, BadSettings, Ended, NoJava, NotReady, NotStarted, PortTaken, Refused)
 
 
 def main() -> int:
@@ -46,10 +47,10 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe and return when it is ready; a second start says that it runs."""
     with instance.lock():
         settings = settings_of(arguments)
-        if (running := instance.running()) is not None:
+        if (running := answering_in(instance).running()) is not None:
             return _already(running, settings, instance, arguments)
         try:
-            state = start_and_wait(instance, settings, arguments)
+            state = start_and_wait(instance, settings, arguments.archive, arguments)
         except BaseException:  # Ctrl-C too: nothing half-started is left behind
             instance.stop()
             raise
@@ -68,11 +69,11 @@ def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     settings = settings_of(arguments)
     with contextlib.ExitStack() as at_the_end:
         with instance.lock():
-            if (running := instance.running()) is not None:
+            if (running := answering_in(instance).running()) is not None:
                 raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
             at_the_end.callback(instance.stop, FOREGROUND_GRACE)
             stop_on_signals()
-            state = start_and_wait(instance, settings, arguments)
+            state = start_and_wait(instance, settings, arguments.archive, arguments)
         watch(state, instance.logs / LOG)
 
 
@@ -95,7 +96,7 @@ def stop(instance: Instance, _: argparse.Namespace) -> int:
 
 def status(instance: Instance, _: argparse.Namespace) -> int:
     """Say what runs here; 1 where nothing does, a worker is not ready or the archive has changed."""
-    state = instance.running()
+    state = answering_in(instance).running()
     if state is None:
         print("not running; start it with: make serve")
         return 1
@@ -116,7 +117,7 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
 
 def logs(instance: Instance, arguments: argparse.Namespace) -> int:
     """Print the end of the log."""
-    log = instance.logs / LOG
+    log = answering_in(instance).logs / LOG
     if not log.exists():
         print("there are no logs yet; start TorchServe with: make serve")
         return 1
@@ -142,6 +143,9 @@ def _arguments() -> argparse.Namespace:
         starting.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
         if do is up:
             add_arguments(starting)
+    deploying = commands.add_parser("deploy", help=(deploy.__doc__ or "").split("\n")[0])
+    deploying.set_defaults(do=deploy)
+    deploying.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
     printing = commands.add_parser("logs", help=logs.__doc__)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ports import why_not
+
 # TorchServe's keys that hold a port, in the order in which PORT counts them up.
 PORT_KEYS = (
     "inference_address",
@@ -17,6 +19,8 @@ PORT_KEYS = (
 # Those of them that clients outside of a container ask. gRPC, which nothing here uses, stays on loopback.
 ADDRESS_KEYS = PORT_KEYS[:3]
 HIGHEST_PORT = 65535
+# By how much the ports of a second server beside the first may be higher; the first that are free are taken.
+STEPS = range(10, 200, 10)
 BODY_LIMIT = "max_request_size"
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
@@ -78,6 +82,23 @@ class Settings:
             raise BadSettings(f"there are no {len(PORT_KEYS)} ports from {first_port} on; try PORT=9080")
         values = {key: _moved(self.values[key], first_port + i) for i, key in enumerate(PORT_KEYS)}
         return Settings(self.lines, values)
+
+    def beside(self, taken: int) -> Settings:
+        """Return the same settings on five other ports that are free, none of them `taken`.
+
+        Raises BadSettings where there are none.
+        """
+        for step in STEPS:
+            ports = [port + step for port in self.ports]
+            if taken not in ports and max(ports) <= HIGHEST_PORT and not any(map(why_not, ports)):
+                values = {key: _moved(self.values[key], port) for key, port in zip(PORT_KEYS, ports, strict=True)}
+                return Settings(self.lines, self.values | values)
+        raise BadSettings(f"no ports near {self.ports[0]} are free for another version; try PORT=9080")
+
+    def behind(self, port: int) -> Settings:
+        """Return the same settings with predictions on a port of this machine alone: a front door has theirs."""
+        key = PORT_KEYS[0]
+        return Settings(self.lines, self.values | {key: _moved(_on_host(self.values[key], LOOPBACK), port)})
 
     def on_host(self, host: str) -> Settings:
         """Return the same settings with the HTTP addresses on another host, as 0.0.0.0 in a container."""

@@ -12,6 +12,7 @@ from java import find_java
 from mar import BadArchive, known_answer, read_manifest
 from ports import check_free
 from readiness import wait_until_ready
+from say import say
 from settings import Settings
 from signature import check_signature
 
@@ -25,20 +26,22 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return settings.on_host(arguments.host) if arguments.host else settings
 
 
-def start_and_wait(instance: Instance, settings: Settings, arguments: argparse.Namespace) -> Running:
-    """Start TorchServe, return when it is ready, and say so."""
+def start_and_wait(
+    instance: Instance, settings: Settings, archives: list[Path], arguments: argparse.Namespace
+) -> Running:
+    """Start TorchServe with these archives, return when it is ready, and say so."""
     if arguments.public_key is not None:
-        for archive in arguments.archive:
+        for archive in archives:
             check_signature(archive, arguments.public_key)
-    served = [describe(archive) for archive in arguments.archive]
+    served = [describe(archive) for archive in archives]
     java = find_java()
     check_free(settings.ports)
     began = time.monotonic()
-    state = instance.start(settings, java, _store(arguments.archive), served, arguments.log_config)
+    state = instance.start(settings, java, _store(archives), served, arguments.log_config)
     wait_until_ready(state, instance.logs, READY_TIMEOUT)
     took = time.monotonic() - began
-    print(f"serving {names_of(served)} on {state.inference}")
-    print(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}", flush=True)
+    say(f"serving {names_of(served)} on {state.inference}")
+    say(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}")
     return state
 
 

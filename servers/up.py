@@ -5,22 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
 
+import control
 import health
+from deployment import Deployments
 from foreground import stop_on_signals
 from front_door import DRAIN, BadDoor, Opening
 from instance import STOP_GRACE, Instance, NotStarted, Running
-from keeper import keep, kept, kept_in
+from keeper import CONTROL, Keeper, answering_in, kept, kept_in
+from places import Place, Places, twin_of
 from ports import check_free
 from readiness import NotReady, tail
 from settings import body_limit
-from signature import SUFFIX as SIGNATURE
 from starting import READY_TIMEOUT, settings_of, start_and_wait
 
 LOG = "keeper.log"
@@ -34,6 +35,7 @@ def add_arguments(starting: argparse.ArgumentParser) -> None:
     """Add what `up` takes besides the arguments of every start."""
     starting.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
     starting.add_argument("--door", type=int, default=8000, help="the front door's port")
+    starting.add_argument("--inside", type=int, help="TorchServe's own port, where the door takes its place")
     starting.add_argument("--rate", type=int, default=500, help="requests a second from one address")
     starting.add_argument("--connections", type=int, default=200, help="of one address at once")
     starting.add_argument("--tls-certificate", type=Path, help="a PEM file: the door then speaks TLS")
@@ -75,43 +77,50 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     Raises Stopped then; whatever else it raises is of the first start.
     """
     settings = settings_of(arguments)
-    if (running := instance.running()) is not None:
+    if arguments.inside is not None:
+        settings = settings.behind(arguments.inside)
+    if (running := answering_in(instance).running()) is not None:
         raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
     if (arguments.tls_certificate is None) != (arguments.tls_key is None):
         raise BadDoor("TLS takes a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
     check_free([arguments.door])
     stop_on_signals()
-    arguments.archive = _taken(arguments.archive, instance.folder / "served")
+    twin = settings.beside(arguments.door)
     seen = health.Health()
 
     def opening_in(scratch: Path) -> Opening:
         return Opening(
-            arguments.door, settings.inference, scratch, body_limit(arguments.config), ANSWER, arguments.rate,
-            arguments.connections, arguments.tls_certificate, arguments.tls_key,
+            arguments.door, settings.inference, twin.inference, scratch, body_limit(arguments.config), ANSWER,
+            arguments.rate, arguments.connections, arguments.tls_certificate, arguments.tls_key,
         )  # fmt: skip
 
-    def start_once() -> Running:
-        with instance.lock():
-            instance.stop()
-            return start_and_wait(instance, settings, arguments)
+    def start(place: Place) -> Running:
+        with place.instance.lock():
+            place.instance.stop()
+            return start_and_wait(place.instance, place.settings, place.archives, arguments)
 
     with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
-        at_the_end.callback(instance.stop)
+        places = Places(Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch)
+        places.answering.take(arguments.archive)
+        keeper = Keeper(places, start, seen)
+        deployments = Deployments(places, start, keeper.turn, hold=ANSWER)
+        at_the_end.callback(places.stop)
+        at_the_end.callback(deployments.stop)
         at_the_end.callback(door.refuse, opening)
         at_the_end.callback(seen.saw, "it is stopping")
         health.serve(seen, opening.health)
-        keep(start_once, seen)
+        control.serve(opening.scratch / CONTROL, deployments.deploy)
+        keeper.keep()
 
 
-def _taken(archives: list[Path], folder: Path) -> list[Path]:
-    """Return copies of archives: what is started again is what was proven, whatever came in its place."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for archive in archives:
-        shutil.copy2(archive, folder)
-        if (signature := archive.with_name(archive.name + SIGNATURE)).exists():
-            shutil.copy2(signature, folder)
-    return [folder / archive.name for archive in archives]
+def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
+    """Put other archives in the place of those that `up` serves; no request is lost, and what fails leaves no trace."""
+    state = kept_in(instance.folder)
+    if state is None or state.process is None:
+        print("error: nothing is up that it could take the place of; start it with: make up", file=sys.stderr)
+        return 1
+    control.ask(state.control, arguments.archive, print)
+    return 0
 
 
 def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
@@ -131,5 +140,5 @@ def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
 
 
 def _first_model(instance: Instance) -> str:
-    running = instance.running()
+    running = answering_in(instance).running()
     return running.served[0].model if running else "MODEL"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import pytest
 import requests
 
+from clients import Clients
 from conftest import DIGITS, free_port, make
 from pictures import bad_pictures
+from up_process import until
 
 TARGETS = ("torchserve", "flask")
 TIMEOUT = 30
@@ -23,7 +25,12 @@ class Container:
 
     name: str
     target: str
-    predictions: str
+    port: int
+
+    @property
+    def predictions(self) -> str:
+        """The address that answers pictures."""
+        return f"http://127.0.0.1:{self.port}/predictions/convnet"
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a shell script in it, as its own user."""
@@ -68,7 +75,7 @@ def start(engine_with_images):  # noqa: ARG001 it decides whether these tests ru
         done = make("docker-run", PORT=str(port), **options)
         assert done.returncode == 0, done.stderr
         assert f"convnet:{target} answers on http://127.0.0.1:{port}" in done.stdout
-        return Container(names[-1], target, f"http://127.0.0.1:{port}/predictions/convnet")
+        return Container(names[-1], target, port)
 
     yield run
     docker("rm", "--force", *names)
@@ -154,10 +161,30 @@ def test_stop_ends_with_status_0(start, target):
     assert stopped.inspect(".State.ExitCode") == "0"
 
 
-def test_container_ends_with_torchserve(start):
-    """Where TorchServe dies its container ends by an error that says so, for Docker to start it again."""
+def test_stop_loses_no_answer(start):
+    """Under load, what a container has taken in is answered; the others are told to come again."""
+    stopped = start("torchserve")
+    with Clients(stopped.port, DIGITS, leave_when_refused=True) as clients:
+        until(lambda: clients.right > 200)
+        docker("stop", stopped.name)
+    assert stopped.inspect(".State.ExitCode") == "0"
+    assert clients.wrong == []
+    assert set(clients.failed) <= {"503, Retry-After 2"}
+
+
+def test_torchserve_that_dies_is_started_again(start):
+    """Its container goes on, and answers as before."""
     dying = start("torchserve")
     pid = json.loads(dying.shell("cat /tmp/run/server.json").stdout)["pid"]
     dying.shell(f"kill -KILL {pid}")
-    assert docker("wait", dying.name).stdout.strip() == "1"
-    assert "error: TorchServe ended by itself, by SIGKILL" in docker("logs", dying.name).stderr
+    until(lambda: put(dying, DIGITS["2"]).status_code == 503)
+    until(lambda: put(dying, DIGITS["2"]).text == "2")
+    assert dying.inspect(".State.Running") == "true"
+
+
+def test_models_are_no_prediction(start):
+    """In a container, too, management is behind no prediction's port."""
+    running = start("torchserve")
+    assert requests.get(f"http://127.0.0.1:{running.port}/models", timeout=TIMEOUT).status_code == 404
+    models = requests.get(f"http://127.0.0.1:{running.port + 1}/models", timeout=TIMEOUT)
+    assert [model["modelName"] for model in models.json()["models"]] == ["convnet"]

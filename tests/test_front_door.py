@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import json
+import os
 import shutil
 import signal
 import socket
@@ -28,14 +29,17 @@ from keeper import THROUGH
 from ports import why_not
 from process_end import lives
 from settings import body_limit
+from small_disk import fill, small_disk
 from up import ANSWER
 from up_process import Up, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
 )
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
+NOWHERE = "http://127.0.0.1:1"
 SOON = 30.0  # seconds within which what must happen has happened
 
 
@@ -81,7 +85,7 @@ def door_to(tmp_path, scratch, server):
 
     def door(**rules):
         rules = {"rate": 100_000, "connections": 1000, "body": BODY, "answer": 20} | rules
-        opening = Opening(free_port(), server.inference, scratch, **rules)
+        opening = Opening(free_port(), server.inference, NOWHERE, scratch, **rules)
         opened.append(FrontDoor(tmp_path / f"door{len(opened)}"))
         opened[-1].open(opening)
         return opening, opened[-1]
@@ -219,7 +223,7 @@ def test_slow_sender_is_sent_away(door_to):
 
 def test_server_that_is_away_is_503_and_when_to_come_again(tmp_path, scratch):
     """Nothing behind the door: a sentence, and not nginx's page."""
-    nothing = Opening(free_port(), f"http://127.0.0.1:{free_port()}", scratch, BODY, 20, 100, 100)
+    nothing = Opening(free_port(), f"http://127.0.0.1:{free_port()}", NOWHERE, scratch, BODY, 20, 100, 100)
     door = FrontDoor(tmp_path / "door")
     door.open(nothing)
     try:
@@ -268,7 +272,7 @@ def test_missing_nginx_is_named(tmp_path, monkeypatch):
     """The sentence says what to install."""
     monkeypatch.setattr("front_door.PROGRAM", "no-such-nginx")
     with pytest.raises(BadDoor, match="apt-get install nginx-light"):
-        FrontDoor(tmp_path).open(Opening(free_port(), "http://127.0.0.1:1", tmp_path, BODY, 20, 100, 100))
+        FrontDoor(tmp_path).open(Opening(free_port(), NOWHERE, NOWHERE, tmp_path, BODY, 20, 100, 100))
 
 
 def test_taken_port_is_named(up):
@@ -385,6 +389,74 @@ def test_stopped_worker_costs_no_answer(own_up):
             worker.resume()
     assert clients.longest > ANSWER
     assert (clients.wrong, dict(clients.failed)) == ([], {})
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory):
+    """The archive with a TorchServe that gives a worker up after five seconds."""
+    folder = tmp_path_factory.mktemp("impatient")
+    config = folder / "model-config.yaml"
+    contract = (ROOT / "model" / "model-config.yaml").read_text()
+    assert "responseTimeout: 120" in contract
+    config.write_text(contract.replace("responseTimeout: 120", "responseTimeout: 5"))
+    built = make("archive", MAR=str(folder / "convnet.mar"), CONFIG=str(config))
+    assert built.returncode == 0, built.stderr
+    return folder / "convnet.mar"
+
+
+def test_worker_that_is_given_up_costs_no_answer(tmp_path, impatient):
+    """Stopped for longer than responseTimeout, a worker is replaced; what it took, the other one answers."""
+    running, _ = started(tmp_path / "run", MARS=str(impatient))
+    try:
+        stopped = running.workers[0]
+        with Clients(running.door, DIGITS) as clients:
+            until(lambda: clients.right > 200)
+            stopped.suspend()
+            until(lambda: not lives(stopped))
+            until(lambda: len(running.workers) == 2 and running.is_ready)
+        assert (clients.wrong, dict(clients.failed)) == ([], {})
+    finally:
+        make("stop", RUN=str(running.run))
+
+
+@needs_root
+def test_full_disk_costs_no_answer(tmp_path):
+    """Nothing can be written where the logs are: pictures are answered, also after a worker's death."""
+    with small_disk(tmp_path / "run") as run:
+        running, _ = started(run)
+        try:
+            with Clients(running.door, DIGITS) as clients:
+                until(lambda: clients.right > 200)
+                fill(run)
+                for _ in range(100):
+                    assert requests.put(running.predictions, data=b"hello", timeout=SOON).status_code == 400
+                running.workers[0].kill()
+                until(lambda: len(running.workers) == 2 and running.is_ready)
+                before = clients.right
+                until(lambda: clients.right > before + 200)
+            assert (clients.wrong, dict(clients.failed)) == ([], {})
+        finally:
+            assert make("stop", RUN=str(run)).stdout.strip() == "stopped"
+        assert why_not(running.door) is None
+
+
+@needs_root
+def test_java_that_dies_on_a_full_disk_is_back_when_there_is_room(tmp_path):
+    """Until then clients are told to come again, and nothing is left running that nobody knows."""
+    with small_disk(tmp_path / "run") as run:
+        running, _ = started(run)
+        try:
+            full = fill(run)
+            running.java.kill()
+            until(lambda: running.status("/health/live") == 503)
+            time.sleep(3)
+            reply = requests.put(running.predictions, data=DIGITS["2"], timeout=SOON)
+            assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+            full.unlink()
+            until(lambda: running.is_ready)
+            assert requests.put(running.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
+        finally:
+            make("stop", RUN=str(run))
 
 
 def test_archive_that_was_spoilt_costs_no_answer(tmp_path):

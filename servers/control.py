@@ -1,0 +1,63 @@
+"""What a running keeper is asked to do: JSON lines on a Unix socket that its own user alone can open."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from say import say
+
+OWNER_ALONE = 0o700
+SOCKET = "socket"
+SAID, FAILED = "said", "failed"
+
+Say = Callable[[str], None]
+Deploy = Callable[[list[Path], Say], None]
+
+
+class Refused(RuntimeError):
+    """The keeper did not do what it was asked to; the text is its reason."""
+
+
+def serve(folder: Path, deploy: Deploy) -> None:
+    """Take requests on a socket in a new folder, in threads of their own, for as long as this process lives."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            try:
+                deploy([Path(archive) for archive in json.loads(self.rfile.readline())], self._say)
+            except Exception as error:  # noqa: BLE001 whatever it is, who asked has to hear of it
+                self._tell(FAILED, str(error))
+
+        def _say(self, sentence: str) -> None:
+            self._tell(SAID, sentence)
+
+        def _tell(self, kind: str, sentence: str) -> None:
+            say(sentence)
+            with contextlib.suppress(OSError):  # who asked has gone; what was begun goes on
+                self.wfile.write(json.dumps({kind: sentence}).encode() + b"\n")
+
+    folder.mkdir(OWNER_ALONE)
+    server = socketserver.ThreadingUnixStreamServer(str(folder / SOCKET), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def ask(folder: Path, archives: Iterable[Path], say: Say) -> None:
+    """Ask the keeper of a folder to serve other archives, and pass on what it says. Raises Refused."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(folder / SOCKET))
+        except OSError as error:
+            raise Refused(f"the keeper does not answer ({error.strerror}); see: make status") from error
+        connection.sendall(json.dumps([str(one.resolve()) for one in archives]).encode() + b"\n")
+        for line in connection.makefile(encoding="utf-8"):
+            message = json.loads(line)
+            if FAILED in message:
+                raise Refused(message[FAILED])
+            say(message[SAID])

@@ -1,0 +1,114 @@
+"""Another version in the place of the one that answers: started beside it, proven, and only then asked."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from control import Say
+from front_door import DRAIN
+from instance import Running, Served
+from places import Place, Places
+from readiness import NotReady, fault_of, prove
+from starting import describe
+
+WARM = 5.0  # seconds of golden pictures before a client's: Java compiles what it meets often
+EVERY = 1.0  # seconds between two looks at a version that has just begun to answer
+
+
+class NotDeployed(RuntimeError):
+    """The version that answered before still does; the text says why."""
+
+
+class Deployments:
+    """One at a time, for as long as nobody stops them.
+
+    `start` starts what a place has taken and returns when it is ready. `turn` is held while the places change.
+    `hold` is in seconds: for so long the version before stands by after the change.
+    """
+
+    def __init__(
+        self, places: Places, start: Callable[[Place], Running], turn: threading.Lock, hold: float
+    ) -> None:
+        self._places, self._start, self._turn, self._hold = places, start, turn, hold
+        self._busy = threading.Lock()
+        self._stopping = threading.Event()
+
+    def deploy(self, archives: list[Path], say: Say) -> None:
+        """Serve these archives instead. Raises NotDeployed, and all is as it was; BadArchive at once."""
+        with self._alone():
+            served = [describe(archive) for archive in archives]
+            before = [describe(archive) for archive in self._places.answering.archives]
+            _check_names(served, before)
+            new, old = _named(served), _named(before)
+            place = self._places.free
+            began = time.monotonic()
+            try:
+                place.take(archives)
+                self._serve(place, new, say)
+            except Exception as error:
+                self._back_from(place)
+                raise NotDeployed(
+                    f"{new} did not prove itself, {old} goes on answering. What was wrong: {error}"
+                ) from error
+            # Whatever was asked of it before the change is answered, or given up, by now.
+            self._places.free.instance.stop()
+            say(f"{new} has taken the place of {old}, after {time.monotonic() - began:.0f} s")
+
+    def stop(self) -> None:
+        """End a deployment that is under way, and let no other one begin."""
+        self._stopping.set()
+        while not self._busy.acquire(timeout=EVERY / 5):
+            self._places.free.instance.stop()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise NotDeployed("another version is being deployed; wait for its end")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _serve(self, place: Place, name: str, say: Say) -> None:
+        state = self._start(place)
+        say(f"{name} is ready on {state.inference}, beside the version that answers")
+        count = prove(state, WARM, self._go_on)
+        say(f"{count:,} golden pictures were answered rightly")
+        with self._turn:
+            self._places.exchange()
+        say(f"{name} answers; the version before stands by for {self._hold:.0f} s")
+        end = time.monotonic() + self._hold
+        while time.monotonic() < end:
+            self._go_on()
+            if (fault := fault_of(state)) is not None:
+                raise NotReady(fault)
+            self._stopping.wait(EVERY)
+
+    def _back_from(self, place: Place) -> None:
+        """Let the version before answer again, where it does not, and end this one."""
+        if self._places.answering is place:
+            with self._turn:
+                self._places.exchange()
+            if place.instance.running() is not None:
+                self._stopping.wait(DRAIN)
+        place.instance.stop()
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise NotReady("all is being stopped")
+
+
+def _check_names(served: list[Served], before: list[Served]) -> None:
+    """Raise NotDeployed where a model that is asked for would be there no more."""
+    gone = {one.model for one in before} - {one.model for one in served}
+    if gone:
+        raise NotDeployed(f"{', '.join(sorted(gone))} would be served no more; deploy all models together, "
+                          "or first: make stop")  # fmt: skip
+
+
+def _named(served: list[Served]) -> str:
+    return ", ".join(f"{one.model} {one.version}" for one in served)

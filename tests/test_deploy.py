@@ -1,0 +1,237 @@
+"""make deploy: another version in the place of the one that answers, under load."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import requests
+
+import keeper
+from clients import Clients
+from conftest import DIGITS, ROOT, free_port, make
+from front_door import PLACES, PROGRAM
+from instance import Instance
+from places import twin_of
+from ports import why_not
+from process_end import lives
+from up_process import Up, until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
+)
+SOON = 30.0
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Version 1.0 answers by digits, 2.0 by words: whose answer it is can be seen."""
+    folder = tmp_path_factory.mktemp("archives")
+    contract = (ROOT / "model" / "model-config.yaml").read_text()
+    digits = next(line for line in contract.splitlines() if line.startswith("labels:"))
+    config = folder / "model-config.yaml"
+    config.write_text(contract.replace(digits, f"labels: {json.dumps(WORDS)}"))
+    new = folder / "new" / "convnet.mar"
+    new.parent.mkdir()
+    done = make("archive", MAR=str(new), VERSION="2.0", CONFIG=str(config))
+    assert done.returncode == 0, done.stderr
+    return ROOT / "model_store" / "convnet.mar", new
+
+
+@pytest.fixture
+def up(tmp_path):
+    """What make up serves: version 1.0."""
+    running = Up(free_port(), free_port(), tmp_path / "run")
+    done = make("up", RUN=str(running.run), PORT=str(running.port), DOOR=str(running.door), RATE="100000")
+    assert done.returncode == 0, done.stderr
+    yield running
+    make("stop", RUN=str(running.run))
+
+
+def deploy(up: Up, archive) -> subprocess.CompletedProcess[str]:
+    """Run what make deploy runs, with an archive that is there already."""
+    return make("deploy", RUN=str(up.run), MARS=str(archive))
+
+
+def answer(up: Up) -> str:
+    """Return what a two is answered by."""
+    return requests.put(up.predictions, data=DIGITS["2"], timeout=SOON).text
+
+
+def twin(up: Up) -> Up:
+    """Return what runs in the second place, to look at its processes."""
+    return Up(up.door, up.port, twin_of(up.run).folder)
+
+
+class Kept:
+    """A client that keeps its connection; it takes down the answers to a two, and what went wrong."""
+
+    def __init__(self, up: Up) -> None:
+        self.answers: list[str] = []
+        self.failed: list[str] = []
+        self._up, self._going = up, True
+
+    def send(self) -> None:
+        with requests.Session() as session:
+            while self._going:
+                try:
+                    self.answers.append(session.put(self._up.predictions, data=DIGITS["2"], timeout=SOON).text)
+                except requests.RequestException as error:
+                    self.failed.append(str(error))
+
+    def stop(self) -> None:
+        self._going = False
+
+
+@contextlib.contextmanager
+def kept_connections(up: Up, count: int = 8):
+    """Clients that send, one picture after another, each on its one connection."""
+    clients = [Kept(up) for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        for client in clients:
+            pool.submit(client.send)
+        try:
+            yield clients
+        finally:
+            for client in clients:
+                client.stop()
+
+
+def test_new_version_takes_over_without_a_failed_request(up, archives):
+    """Every request gets the old version's answer up to a moment, and the new one's from then on."""
+    _, new = archives
+    old_java = up.java
+    with kept_connections(up) as clients, Clients(up.door, DIGITS, count=8, others=WORDS) as strangers:
+        done = deploy(up, new)
+        seen = {id(client): len(client.answers) for client in clients}
+        until(lambda: all(len(client.answers) > seen[id(client)] + 10 for client in clients))
+    assert done.returncode == 0, done.stderr
+    assert "convnet 2.0 has taken the place of convnet 1.0" in done.stdout
+    for client in clients:
+        assert client.failed == []
+        before = client.answers.count("2")
+        assert client.answers == ["2"] * before + ["two"] * (len(client.answers) - before)
+        assert 10 < before < len(client.answers) - 10
+    assert (strangers.wrong, dict(strangers.failed)) == ([], {})
+    assert not lives(old_java)
+    assert up.is_ready
+    status = make("status", RUN=str(up.run))
+    assert "convnet 2.0: 2 of 2 workers ready" in status.stdout
+
+
+def test_version_can_be_put_back(up, archives):
+    """The first place is free again for the next version."""
+    old, new = archives
+    assert deploy(up, new).returncode == 0
+    done = deploy(up, old)
+    assert done.returncode == 0, done.stderr
+    assert answer(up) == "2"
+    assert [p.name() for p in psutil.process_iter() if str(twin_of(up.run).folder) in " ".join(p.cmdline())] == []
+
+
+def test_deployed_version_is_kept_up(up, archives):
+    """It is the new version that is started again where it dies."""
+    assert deploy(up, archives[1]).returncode == 0
+    twin(up).java.kill()
+    until(lambda: up.status("/health/live") == 503)
+    until(lambda: up.is_ready)
+    assert answer(up) == "two"
+
+
+@pytest.fixture(params=["weights", "answers"])
+def bad(request, archives, tmp_path):
+    """A version that cannot prove itself: changed weights, or answers of another model."""
+    target = tmp_path / "bad" / "convnet.mar"
+    target.parent.mkdir()
+    with zipfile.ZipFile(archives[1]) as good, zipfile.ZipFile(target, "w") as changed:
+        for member in good.infolist():
+            data = good.read(member)
+            if request.param == "weights" and member.filename.endswith(".onnx"):
+                data = data[:-100] + bytes(100)
+            if request.param == "answers" and member.filename == "golden.json":
+                data = data.replace(b'"label": "two"', b'"label": "one"')
+            changed.writestr(member, data)
+    return target
+
+
+def test_version_that_does_not_prove_itself_never_answers(up, bad):
+    """It is not asked once; who deploys it hears why."""
+    java = up.java
+    with Clients(up.door, DIGITS, count=8) as clients:
+        done = deploy(up, bad)
+    assert done.returncode != 0
+    assert "error: convnet 2.0 did not prove itself, convnet 1.0 goes on answering." in done.stderr
+    assert "What was wrong:" in done.stderr
+    assert (clients.wrong, dict(clients.failed)) == ([], {})
+    assert lives(java)
+    assert twin_of(up.run).running() is None
+    assert up.is_ready
+
+
+def test_version_that_dies_after_the_change_is_taken_back(up, archives):
+    """While the version before stands by, it is the one that answers again."""
+    with ThreadPoolExecutor() as pool:
+        deploying = pool.submit(deploy, up, archives[1])
+        until(lambda: answer(up) == "two")
+        for process in [*twin(up).workers, twin(up).java]:
+            process.kill()
+        until(lambda: answer(up) == "2")
+    assert "convnet 1.0 goes on answering" in deploying.result().stderr
+    assert up.is_ready
+
+
+def test_stop_ends_a_deployment(up, archives):
+    """Nothing of either version is left, and who deployed hears why."""
+    with ThreadPoolExecutor() as pool:
+        deploying = pool.submit(deploy, up, archives[1])
+        until(lambda: twin_of(up.run).running() is not None)
+        javas = [up.java, twin(up).java]
+        assert make("stop", RUN=str(up.run)).stdout.strip() == "stopped"
+    assert deploying.result().returncode != 0
+    assert not any(lives(java) for java in javas)
+    assert why_not(up.door) is None
+
+
+def test_one_version_at_a_time(up, archives):
+    """A second deployment is refused while one is under way."""
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(deploy, up, archives[1])
+        until(lambda: twin_of(up.run).running() is not None)
+        second = deploy(up, archives[1])
+    assert "error: another version is being deployed" in second.stderr
+    assert first.result().returncode == 0
+
+
+def test_other_model_is_no_version(up, archives, tmp_path):
+    """A model whose name is another one would leave the clients without theirs."""
+    other = tmp_path / "other" / "digits.mar"
+    other.parent.mkdir()
+    shutil.copy(archives[1], other)
+    with zipfile.ZipFile(archives[1]) as good, zipfile.ZipFile(other, "w") as renamed:
+        for member in good.infolist():
+            data = good.read(member)
+            if member.filename == "MAR-INF/MANIFEST.json":
+                data = data.replace(b'"modelName": "convnet"', b'"modelName": "digits"')
+            renamed.writestr(member, data)
+    done = deploy(up, other)
+    assert "error: convnet would be served no more" in done.stderr
+    assert answer(up) == "2"
+
+
+def test_without_a_front_door_there_is_nothing_to_replace(tmp_path):
+    """It says what to start first."""
+    done = make("deploy", RUN=str(tmp_path))
+    assert done.returncode != 0
+    assert "error: nothing is up that it could take the place of; start it with: make up" in done.stderr
+
+
+def test_nobody_else_can_ask_for_it(up):
+    """The socket that takes deployments lies in a folder of the user's own."""
+    state = keeper.kept_in(Instance(up.run).folder)
+    assert state is not None
+    assert state.control.stat().st_mode & 0o077 == 0
