@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from ports import why_not
 from process_end import end, wait_for_end
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "deploy" / "nginx.conf"
@@ -134,7 +135,7 @@ def rendered(opening: Opening) -> str:
         "TWIN": urlsplit(opening.twin).netloc,
         "SWITCH": opening.switch,
         "HEALTH": opening.health,
-        "LISTEN": f"{opening.port} ssl" if opening.certificate else opening.port,
+        "LISTEN": _listen(opening),
         "TLS": _tls(opening),
         "BODY": opening.body,
         "CLOSED": opening.closed,
@@ -142,6 +143,15 @@ def rendered(opening: Opening) -> str:
         "RETRY": RETRY,
     }
     return PLACE.sub(lambda found: str(values[found[1]]), TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _listen(opening: Opening) -> str:
+    """Return the addresses: all of the machine's, of IPv6 too where it has that."""
+    tls = " ssl" if opening.certificate else ""
+    places = [str(opening.port)]
+    if why_not(opening.port, "::1") is None:
+        places.append(f"[::]:{opening.port} ipv6only=on")
+    return " ".join(f"listen {place}{tls};" for place in places)
 
 
 def _tls(opening: Opening) -> str:

@@ -24,7 +24,8 @@ def check_free(ports: Iterable[int]) -> None:
 
 def why_not(port: int, host: str = LOOPBACK) -> str | None:
     """Say why no server can listen on this port of an address; None where one can."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         # As servers do: a port in TIME_WAIT is free, one with a listener is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -118,6 +118,14 @@ def test_picture_gets_its_digit(up, digit):
     assert {reply.text for reply in (raw_body, form, chunked, version)} == {digit}
 
 
+def test_door_is_open_on_both_kinds_of_address(up):
+    """IPv4 and IPv6 lead to the same answer."""
+    sixth = ["[::1]"] if why_not(free_port(), "::1") is None else []
+    for host in ["127.0.0.1", *sixth]:
+        reply = requests.put(f"http://{host}:{up.door}/predictions/convnet", data=DIGITS["2"], timeout=SOON)
+        assert reply.text == "2"
+
+
 def test_bad_picture_is_told_what_to_send(up):
     """The handler's own sentence passes."""
     reply = requests.put(up.predictions, data=b"hello", timeout=SOON)
