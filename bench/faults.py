@@ -61,7 +61,7 @@ def main() -> int:
     """Do each fault before a server of its own; print the table, and write it into docs/faults.md."""
     archive = _arguments().archive
     if os.geteuid():
-        print("error: a full disk and a memory limit are made by root alone; run this as root", file=sys.stderr)
+        print("error: root alone can fill a disk and limit the memory; run this as root", file=sys.stderr)
         return 1
     head = ["fault", "sent", "answered rightly", "wrongly", "failed", "told to come again", "as before after"]
     rows = [_row(name, harm, archive).cells for name, harm in FAULTS.items()]

@@ -1,4 +1,4 @@
-"""A limit to the memory of running processes, as a container has it: by a control group. Only root can set it."""
+"""A limit to the memory of running processes, as a container has it. Only root can set it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Refused(RuntimeError):
 
 
 def serve(folder: Path, deploy: Deploy) -> None:
-    """Take requests on a socket in a new folder, in threads of their own, for as long as this process lives."""
+    """Take requests on a socket in a new folder, in threads of their own, until this process ends."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:

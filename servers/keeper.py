@@ -119,8 +119,8 @@ def door_of(instance: Instance) -> FrontDoor:
 class Keeper:
     """Looks every second at the server that answers, and starts it again whenever it has ended.
 
-    `start` starts what a place has taken and returns when it is ready. `turn` is held while a server is started
-    again, so that no other one takes its place meanwhile.
+    `start` starts what a place has taken and returns when it is ready. `turn` is held while a server is
+    started again, so that no other one takes its place meanwhile.
     """
 
     def __init__(self, places: Places, start: Callable[[Place], Running], seen: Health) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -80,8 +81,7 @@ class Settings:
         """Return the same settings on the five ports from first_port on. Raises BadSettings."""
         if not 0 < first_port <= HIGHEST_PORT - len(PORT_KEYS) + 1:
             raise BadSettings(f"there are no {len(PORT_KEYS)} ports from {first_port} on; try PORT=9080")
-        values = {key: _moved(self.values[key], first_port + i) for i, key in enumerate(PORT_KEYS)}
-        return Settings(self.lines, values)
+        return self._on(range(first_port, first_port + len(PORT_KEYS)))
 
     def beside(self, taken: int) -> Settings:
         """Return the same settings on five other ports that are free, none of them `taken`.
@@ -91,12 +91,11 @@ class Settings:
         for step in STEPS:
             ports = [port + step for port in self.ports]
             if taken not in ports and max(ports) <= HIGHEST_PORT and not any(map(why_not, ports)):
-                values = {key: _moved(self.values[key], port) for key, port in zip(PORT_KEYS, ports, strict=True)}
-                return Settings(self.lines, self.values | values)
+                return self._on(ports)
         raise BadSettings(f"no ports near {self.ports[0]} are free for another version; try PORT=9080")
 
     def behind(self, port: int) -> Settings:
-        """Return the same settings with predictions on a port of this machine alone: a front door has theirs."""
+        """Return the same settings with predictions on a port of this machine alone, behind a door."""
         key = PORT_KEYS[0]
         return Settings(self.lines, self.values | {key: _moved(_on_host(self.values[key], LOOPBACK), port)})
 
@@ -104,6 +103,10 @@ class Settings:
         """Return the same settings with the HTTP addresses on another host, as 0.0.0.0 in a container."""
         values = {key: _on_host(self.values[key], host) for key in ADDRESS_KEYS}
         return Settings(self.lines, self.values | values)
+
+    def _on(self, ports: Iterable[int]) -> Settings:
+        pairs = zip(PORT_KEYS, ports, strict=True)
+        return Settings(self.lines, {key: _moved(self.values[key], port) for key, port in pairs})
 
     def _line(self, line: str) -> str:
         key, _ = _pair(line)

@@ -114,7 +114,7 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
 
 
 def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
-    """Put other archives in the place of those that `up` serves; no request is lost, and what fails leaves no trace."""
+    """Put other archives in the place of those that `up` serves; no request is lost."""
     state = kept_in(instance.folder)
     if state is None or state.process is None:
         print("error: nothing is up that it could take the place of; start it with: make up", file=sys.stderr)
