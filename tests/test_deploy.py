@@ -127,7 +127,8 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
     """
     old, new = archives
     old_java = own_up.java
-    with kept_connections(own_up) as clients, Clients(own_up.door, DIGITS, count=8, others=WORDS) as strangers:
+    strangers = Clients(own_up.door, DIGITS, count=8, others=WORDS)
+    with kept_connections(own_up) as clients, strangers:
         done = deploy(own_up, new)
         seen = [len(client.answers) for client in clients]
         until(lambda: all(len(client.answers) > n + 10 for client, n in zip(clients, seen, strict=True)))
