@@ -26,7 +26,7 @@ class NotDeployed(RuntimeError):
 class Deployments:
     """One at a time, for as long as nobody stops them.
 
-    `start` starts what a place has taken and returns when it is ready; `turn` is held while the places change.
+    `start` starts what a place has taken and returns when it is ready; `turn` is held while places change.
     `hold` is in seconds: so long the version before stands by after the change.
     """
 
