@@ -449,22 +449,24 @@ def test_full_disk_costs_no_answer(tmp_path):
 
 
 @needs_root
-def test_java_that_dies_on_a_full_disk_is_back_when_there_is_room(tmp_path):
-    """Until then clients are told to come again, and nothing is left running that nobody knows."""
+def test_java_that_dies_on_a_full_disk_comes_back(tmp_path):
+    """At the latest when there is room again; until then clients are told to come again."""
     with small_disk(tmp_path / "run") as run:
         running, _ = started(run)
         try:
             full = fill(run)
-            running.java.kill()
-            until(lambda: running.status("/health/live") == 503)
-            time.sleep(3)
-            reply = requests.put(running.predictions, data=DIGITS["2"], timeout=SOON)
-            assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
-            full.unlink()
-            until(lambda: running.is_ready)
-            assert requests.put(running.predictions, data=DIGITS["2"], timeout=SOON).text == "2"
+            with Clients(running.door, DIGITS, count=4) as clients:
+                running.java.kill()
+                until(lambda: running.status("/health/live") == 503)
+                time.sleep(3)
+                full.unlink()
+                until(lambda: running.is_ready)
+                before = clients.right
+                until(lambda: clients.right > before + 200)
+            assert clients.wrong == []
+            assert set(clients.failed) == {"503, Retry-After 2"}
         finally:
-            make("stop", RUN=str(run))
+            assert make("stop", RUN=str(run)).stdout.strip() == "stopped"
 
 
 def test_archive_that_was_spoilt_costs_no_answer(tmp_path):
