@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +10,10 @@ from pathlib import Path
 
 from clients import Clients
 from marked import replace_marked
-from ports import why_not
 from process_end import lives
 from report import circumstances, table
 from up import ANSWER
-from up_process import Up, until
+from up_process import Up, serve, started, until
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
@@ -93,7 +89,7 @@ def java_killed(up: Up) -> float:
 def stopped(up: Up) -> float:
     """Stop it all: `make stop`."""
     began = time.monotonic()
-    _serve(up, "stop")
+    serve(up, "stop")
     return time.monotonic() - began
 
 
@@ -107,34 +103,18 @@ FAULTS: dict[str, Harm] = {
 
 
 def _row(name: str, harm: Harm, archive: Path) -> Row:
-    with tempfile.TemporaryDirectory() as folder:
-        up = Up(_free(FIRST_PORT + 10), _free(FIRST_PORT), Path(folder))
-        _serve(up, "up", "--port", str(up.port), "--door", str(up.door), "--rate", "1000000", str(archive))
-        try:
-            with Clients(up.door, PICTURES, leave_when_refused=harm is stopped) as clients:
-                until(lambda: clients.right > RAMP)
-                recovery = harm(up)
-                before = clients.right
-                if harm is not stopped:
-                    until(lambda: clients.right > before + RAMP)
-        finally:
-            _serve(up, "stop")
+    leaving = harm is stopped
+    with started(archive, FIRST_PORT) as up, Clients(up.door, PICTURES, leave_when_refused=leaving) as clients:
+        until(lambda: clients.right > RAMP)
+        recovery = harm(up)
+        before = clients.right
+        if harm is not stopped:
+            until(lambda: clients.right > before + RAMP)
     return Row(name, clients, recovery)
 
 
 def _workers_back(up: Up) -> float:
     return until(lambda: len(up.workers) == 2 and up.is_ready)  # noqa: PLR2004 as model-config.yaml has it
-
-
-def _serve(up: Up, *words: str) -> None:
-    command = [sys.executable, str(ROOT / "servers" / "serve.py"), "--run", str(up.run), *words]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-
-
-def _free(first: int) -> int:
-    """Return the first of five ports that are free."""
-    tens = range(first, first + 1000, 10)
-    return next(port for port in tens if not any(why_not(port + i) for i in range(5)))
 
 
 def _arguments() -> argparse.Namespace:
