@@ -104,7 +104,10 @@ FAULTS: dict[str, Harm] = {
 
 def _row(name: str, harm: Harm, archive: Path) -> Row:
     leaving = harm is stopped
-    with started(archive, FIRST_PORT) as up, Clients(up.door, PICTURES, leave_when_refused=leaving) as clients:
+    with (
+        started(archive, FIRST_PORT) as up,
+        Clients(up.door, PICTURES, leave_when_refused=leaving) as clients,
+    ):
         until(lambda: clients.right > RAMP)
         recovery = harm(up)
         before = clients.right

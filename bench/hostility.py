@@ -58,7 +58,7 @@ def in_a_process(archive: Path, kind: str, numbers: Iterable[int], seed: int, ke
     for outcome in answered(archive, numbers, body):
         tally.count(outcome.status)
         tally.died += bool(outcome.end)
-        if (fault := outcome.fault(list(DIGITS))) is not None:
+        if (fault := outcome.fault(list(DIGITS)) or outcome.cost) is not None:
             name = f"{kind} {outcome.number}"
             tally.findings[name] = fault
             keep.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,9 @@ def spoilt_pictures_over_http(port: int, numbers: Iterable[int], seed: int, name
             kind = list(files)[number % len(files)]
             body = mutation(files, kind, number, seed)
             reply = session.put(f"http://127.0.0.1:{port}{PATH}", body, timeout=PATIENCE)
-            take_down(tally, f"{kind} {number}", Reply(reply.status_code, reply.text))
+            tally.count(reply.status_code)
+            if reply.status_code not in (OK, REFUSED) or not reply.text:
+                tally.findings[f"{kind} {number}"] = f"{reply.status_code} {reply.text[:200]!r}"
     return tally
 
 
@@ -84,7 +86,10 @@ def hostile_over_http(port: int, hostile: Sequence[Hostile], name: str) -> Tally
     """Send hostile requests, each on a connection of its own."""
     tally = Tally(name)
     for one in hostile:
-        take_down(tally, one.name, sent(port, one))
+        reply = sent(port, one)
+        tally.count(reply.status)
+        if not sound(one, reply):
+            tally.findings[one.name] = f"{reply.status} {reply.text[:200]!r}"
     return tally
 
 
@@ -94,15 +99,10 @@ def sent(port: int, one: Hostile) -> Reply:
     return reply._replace(text="HEAD gets no body") if one.method == "HEAD" else reply
 
 
-def take_down(tally: Tally, name: str, reply: Reply) -> None:
-    """Count a reply, and keep it as a finding where it is not sound."""
-    tally.count(reply.status)
-    if not sound(reply):
-        tally.findings[name] = f"{reply.status} {reply.text[:200]!r}"
-
-
-def sound(reply: Reply) -> bool:
-    """Tell whether a reply is 2xx, or 4xx with a sentence, or the end of a request that had none."""
-    if reply.status == CLOSED or OK <= reply.status < OK + 100:
+def sound(one: Hostile, reply: Reply) -> bool:
+    """Tell whether a reply is 2xx, or 4xx with a sentence, or the end of a request that came to none."""
+    if reply.status == CLOSED:
+        return one.may_be_dropped
+    if OK <= reply.status < OK + 100:
         return True
     return REFUSED <= reply.status < FAULTS and bool(reply.text)

@@ -23,7 +23,8 @@ def resident(up: Up) -> dict[str, float]:
     """Return the resident MB of the largest process of each kind."""
     state = kept_in(up.run)
     keeper = state.process if state else None
-    kinds = {"worker": up.workers, "Java": [up.java], "nginx": _nginx(up), "keeper": [keeper] if keeper else []}
+    keepers = [keeper] if keeper else []
+    kinds = {"worker": up.workers, "Java": [up.java], "nginx": _nginx(up), "keeper": keepers}
     return {kind: max(map(_megabytes, processes), default=0.0) for kind, processes in kinds.items()}
 
 

@@ -142,6 +142,6 @@ def _place(body: bytes, chance: random.Random) -> int:
 _WIDTHS = (("B", 0xFF), ("H", 0xFFFF), ("I", 0xFFFFFFFF))
 DAMAGES: tuple[Damage, ...] = (
     _bits_flipped, _bytes_changed, _cut_short, _cut_out, _inserted, _number_at_the_end_of_its_range,
-    _number_at_the_end_of_its_range, _part_again, _part_lost, _parts_in_another_order, _part_of_another, _spliced,
-    _head_of_another,
+    _number_at_the_end_of_its_range, _part_again, _part_lost, _parts_in_another_order, _part_of_another,
+    _spliced, _head_of_another,
 )  # fmt: skip

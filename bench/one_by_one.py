@@ -1,4 +1,4 @@
-"""Pictures answered one by one in a process that may die of them; who asks lives on and knows of which one."""
+"""Pictures answered one by one in a process that may die of them; who asks lives on, and knows of which."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ class Outcome:
     memory: float = 0.0   # MB by which the process's peak grew
     end: str = ""         # DIED or HUNG
 
-    def fault(self, labels: Sequence[str]) -> str | None:
-        """Say what is not as it must be; None where a label, or 400 and a sentence, came in time."""
-        if self.end:
-            return f"the process {self.end}: {self.text}"
+    @property
+    def cost(self) -> str | None:
+        """Say what it cost where that is more than a picture is worth."""
         if self.seconds > SLOW:
             return f"it took {self.seconds:.1f} s"
-        if self.memory > LARGE:
-            return f"it took {self.memory:,.0f} MB"
+        return f"it took {self.memory:,.0f} MB" if self.memory > LARGE else None
+
+    def fault(self, labels: Sequence[str]) -> str | None:
+        """Say what is not as it must be; None where a label came, or 400 and a sentence."""
+        if self.end:
+            return f"the process {self.end}: {self.text}"
         if self.status == OK:
             return None if self.text in labels else f"the answer {self.text!r} is no label"
         if self.status == REFUSED and "send" in self.text and len(self.text) <= SENTENCE:
@@ -64,7 +67,8 @@ def answered(archive: Path, numbers: Iterable[int], body: Body) -> Iterator[Outc
 def _until_it_ends(archive: Path, numbers: Sequence[int], body: Body) -> Iterator[Outcome]:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     # Not forked: ONNX Runtime's threads would not come along.
-    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(archive, numbers, body, theirs))
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=_answer, args=(archive, numbers, body, theirs))
     process.start()
     theirs.close()
     try:

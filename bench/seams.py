@@ -36,7 +36,7 @@ def with_right_checksums(body: bytes) -> bytes:
     )
 
 
-def _seams(body: bytes) -> Iterable[int]:
+def _seams(body: bytes) -> Iterable[int]:  # noqa: PLR0911 a format each
     if body.startswith(PNG_SIGNATURE):
         return _chunks(body, len(PNG_SIGNATURE), ">I", 0, 12)
     if body.startswith(b"RIFF"):

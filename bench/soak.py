@@ -1,4 +1,4 @@
-"""Good, bad and hostile requests in a steady mix, for as long as is wanted, while memory and answers are watched."""
+"""Good, bad and hostile requests in a steady mix, while memory and answers are watched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OK, BAD_REQUEST = 200, 400
 
 
 def main() -> int:
-    """Draw docs/soak.png, write docs/soak.md; return 1 where an answer was wrong, or none, or a worker died."""
+    """Draw docs/soak.png, write docs/soak.md; return 1 after a wrong or missing answer or a death."""
     arguments = _arguments()
     seen = Seen()
     with started(arguments.archive, FIRST_PORT) as up:
@@ -119,7 +119,7 @@ def _hostile(up: Up, seen: Seen) -> Callable[[int], None]:
     def once(number: int) -> None:
         one = hostile[number % len(hostile)]
         reply = sent(up.door, one)
-        if sound(reply):
+        if sound(one, reply):
             seen.refuse()
         else:
             seen.fail(f"{one.name}: {reply.status} {reply.text[:200]!r}")

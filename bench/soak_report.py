@@ -24,7 +24,7 @@ SMOOTH = 5  # samples that one point of a rate is the mean of
 
 @dataclass(frozen=True)
 class Sample:
-    """One stretch of time: its end and length in seconds, latencies in seconds, the memory at its end in MB."""
+    """One stretch of time: its end, its length and latencies in seconds, the memory at its end in MB."""
 
     at: float
     length: float
@@ -85,10 +85,11 @@ def write_report(samples: Sequence[Sample], seen: Seen, died: int) -> str:
     times = (p50, p99, max(every, default=0.0) * MILLISECONDS)
     row = [*(f"{number:,}" for number in counts), *(f"{value:,.1f} ms" for value in times)]
     memory = table(
-        ["MB", "after a minute", "halfway", "at last", "at most"],
+        ["MB, of the largest", "after a minute", "halfway", "at last", "at most"],
         [[kind, *(f"{value:,.0f}" for value in _of_kind(samples, kind))] for kind in COLORS],
     )
-    ran = f"It ran for {samples[-1].at / 60:.0f} minutes: {circumstances('torchserve', 'onnxruntime', 'pillow')}"
+    packages = circumstances("torchserve", "onnxruntime", "pillow")
+    ran = f"It ran for {samples[-1].at / 60:.0f} minutes: {packages}"
     shown = f"{table(head, [row])}\n\n{memory}\n\n{ran}"
     replace_marked(PAGE, "soak", shown)
     _draw(samples)

@@ -9,8 +9,8 @@ from images import SEND, BadImage
 
 RAW_BODY = "body"
 FORM = "application/x-www-form-urlencoded"
-# Of a form's fields that are too many, so many are named, each by so many characters: TorchServe ends a worker
-# whose answer is above max_response_size, and a form may have millions of fields.
+# Of a form's fields that are too many, so many are named, each by so many characters: TorchServe ends a
+# worker whose answer is above max_response_size.
 NAMED, NAME = 5, 40
 
 
