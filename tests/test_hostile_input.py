@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import DIGITS, free_port, make
@@ -107,13 +107,16 @@ def test_death_is_seen_and_the_next_picture_is_answered(archive):
 
 @reproducible
 @given(
-    head=st.sampled_from([b"", *(body[:40] for files in FILES.values() for body in files)]),
-    body=st.binary(max_size=500),
+    file=st.sampled_from([b"", *(body for files in FILES.values() for body in files)]),
+    place=st.integers(0, 100),
+    patch=st.binary(max_size=100),
+    kept=st.booleans(),
 )
-def test_any_bytes_are_a_picture_or_refused(head, body, contract):
-    """Whatever follows a picture's first bytes: pixels or BadImage, and no other error."""
+def test_any_bytes_are_a_picture_or_refused(file, place, patch, kept, contract):
+    """Whatever stands in a picture's first bytes or follows them: pixels or BadImage, and no other error."""
+    body = file[:place] + patch + (file[place + len(patch) :] if kept else b"")
     try:
-        said = str(read_pixels(head + body, contract).shape)
+        said = str(read_pixels(body, contract).shape)
     except BadImage as refused:
         said = str(refused)
     assert said == "(28, 28, 1)" or "send" in said
@@ -122,6 +125,7 @@ def test_any_bytes_are_a_picture_or_refused(head, body, contract):
 
 @reproducible
 @given(names=st.lists(st.text(max_size=200), min_size=2, max_size=50, unique=True))
+@example([f"{number} {'a' * 100}" for number in range(1000)])
 def test_sentence_about_fields_is_short(names):
     """However many fields there are and whatever their names: a sentence, and not what came."""
     with pytest.raises(BadImage) as refused:
