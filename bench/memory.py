@@ -12,8 +12,8 @@ from up_process import Up
 
 MEGABYTE = 1e6
 # MB that each kind of process may keep of what hostile input made it take. A worker keeps up to the 64 MB of
-# MALLOC_TRIM_THRESHOLD_ in servers/instance.py at the top of its heap, and more in holes below it. Java's heap
-# grows to what it needed at once and shrinks late.
+# MALLOC_TRIM_THRESHOLD_ in servers/instance.py at the top of its heap, and more in holes below it. Java's
+# heap grows to what it needed at once and shrinks late.
 BOUND = {"worker": 100.0, "Java": 400.0, "nginx": 30.0, "keeper": 30.0}
 PATIENCE = 60.0  # seconds until what is given back has been given back
 EVERY = 2.0      # seconds between two looks
