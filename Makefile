@@ -35,6 +35,11 @@ CONTAINER    = $(NAME)-$(TARGET)
 DOCKER_BUILD =
 DOCKER_RUN   =
 
+# How many spoilt pictures `make fuzz` sends, of which chance, and how long `make soak` goes on.
+MUTATIONS = 20000
+SEED      = 0
+MINUTES   = 20
+
 KEY    =
 IMAGE  =
 IMAGES =
@@ -52,6 +57,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
 PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
+# With the tests' pictures, which hostile input is made of.
+HOSTILE := PYTHONPATH=model:handler:archive:servers:exports:bench:tests $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
@@ -84,8 +91,8 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
-	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
-	evaluate test lint types lock clean
+	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
+	doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -163,6 +170,12 @@ interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads
 
 faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
 	@$(PY) bench/faults.py $(MAR)
+
+fuzz: $(MAR) $(VENV)/dev.installed ## Send hostile input, in a process and over HTTP (needs nginx; MUTATIONS=20000 SEED=0)
+	@$(HOSTILE) bench/fuzz.py $(MAR) --mutations $(MUTATIONS) --seed $(SEED)
+
+soak: $(MAR) $(VENV)/dev.installed ## Send good, bad and hostile requests, and watch memory and answers (needs nginx; MINUTES=20)
+	@$(HOSTILE) bench/soak.py $(MAR) --minutes $(MINUTES)
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
 	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,12 +18,11 @@ from PIL import Image
 from clients import PATIENCE, Clients
 from marked import replace_marked
 from memory_limit import memory_limit
-from ports import why_not
 from process_end import lives
 from report import circumstances, table
 from small_disk import fill, small_disk
 from up import ANSWER
-from up_process import Up, until
+from up_process import Up, serve, started, until
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
@@ -137,14 +135,14 @@ def out_of_memory(up: Up) -> float:
 def deployed(up: Up) -> float:
     """Put another version in its place: `make deploy`."""
     began = time.monotonic()
-    _serve(up, "deploy", *map(str, (up.run / "served").glob("*.mar")))
+    serve(up, "deploy", *map(str, (up.run / "served").glob("*.mar")))
     return time.monotonic() - began
 
 
 def stopped(up: Up) -> float:
     """Stop it all: `make stop`."""
     began = time.monotonic()
-    _serve(up, "stop")
+    serve(up, "stop")
     return time.monotonic() - began
 
 
@@ -162,18 +160,18 @@ FAULTS: dict[str, Harm] = {
 
 
 def _row(name: str, harm: Harm, archive: Path) -> Row:
-    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)):
-        up = Up(_free(FIRST_PORT + 10), _free(FIRST_PORT), Path(folder))
-        _serve(up, "up", "--port", str(up.port), "--door", str(up.door), "--rate", "1000000", str(archive))
-        try:
-            with Clients(up.door, PICTURES, leave_when_refused=harm is stopped) as clients:
-                until(lambda: clients.right > RAMP)
-                recovery = harm(up)
-                before = clients.right
-                if harm is not stopped:
-                    until(lambda: clients.right > before + RAMP)
-        finally:
-            _serve(up, "stop")
+    leaving = harm is stopped
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        small_disk(Path(folder)) as run,
+        started(archive, FIRST_PORT, run) as up,
+        Clients(up.door, PICTURES, leave_when_refused=leaving) as clients,
+    ):
+        until(lambda: clients.right > RAMP)
+        recovery = harm(up)
+        before = clients.right
+        if harm is not stopped:
+            until(lambda: clients.right > before + RAMP)
     return Row(name, clients, recovery)
 
 
@@ -185,17 +183,6 @@ def _large_picture() -> bytes:
     file = io.BytesIO()
     Image.new("RGBA", LARGE, (0, 0, 0, 128)).save(file, "PNG")
     return file.getvalue()
-
-
-def _serve(up: Up, *words: str) -> None:
-    command = [sys.executable, str(ROOT / "servers" / "serve.py"), "--run", str(up.run), *words]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-
-
-def _free(first: int) -> int:
-    """Return the first of five ports that are free."""
-    tens = range(first, first + 1000, 10)
-    return next(port for port in tens if not any(why_not(port + i) for i in range(5)))
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -12,6 +15,9 @@ from pathlib import Path
 import psutil
 import requests
 
+from ports import why_not
+
+ROOT = Path(__file__).parents[1]
 WORKER = "model_service_worker"
 ANSWER = 30.0  # seconds for one answer
 POLL = 0.02  # seconds between two looks
@@ -76,6 +82,37 @@ class Up:
     def _state(self) -> dict[str, str | int]:
         state: dict[str, str | int] = json.loads((self.run / "server.json").read_text(encoding="utf-8"))
         return state
+
+
+def pids(up: Up) -> set[int]:
+    """Return the processes that answer, Java and its workers, as soon as all are ready."""
+    until(lambda: up.is_ready)
+    return {up.java.pid, *(worker.pid for worker in up.workers)}
+
+
+@contextlib.contextmanager
+def started(archive: Path, first_port: int, run: Path) -> Iterator[Up]:
+    """Serve an archive as `make up` does, on free ports from this one on, in a folder; stop it at the end."""
+    door = _free(first_port)
+    up = Up(door, _free(door + 10), run)
+    ports = ("--port", str(up.port), "--door", str(up.door))
+    serve(up, "up", *ports, "--rate", "1000000", "--connections", "1000", str(archive))
+    try:
+        yield up
+    finally:
+        serve(up, "stop")
+
+
+def serve(up: Up, *words: str) -> None:
+    """Run servers/serve.py for what runs in this folder."""
+    command = [sys.executable, str(ROOT / "servers" / "serve.py"), "--run", str(up.run), *words]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def _free(first: int) -> int:
+    """Return the first of five ports that are free."""
+    tens = range(first, first + 1000, 10)
+    return next(port for port in tens if not any(why_not(port + i) for i in range(5)))
 
 
 def until(condition: Callable[[], object], patience: float = 60.0) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from images import SEND, BadImage
 
 RAW_BODY = "body"
 FORM = "application/x-www-form-urlencoded"
+# Of a form's fields that are too many, so many are named, each by so many characters: TorchServe ends a
+# worker whose answer is above max_response_size.
+NAMED, NAME = 5, 40
 
 
 def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes:
@@ -17,7 +20,7 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
     Raises BadImage where there is none, where it is no bytes, or where there are several.
     """
     if len(row) > 1:
-        raise BadImage(f"the form has the fields {', '.join(sorted(row))}; send one picture a request")
+        raise BadImage(f"the form has the fields {_named(sorted(row))}; send one picture a request")
     if RAW_BODY in row:
         return _as_bytes(row[RAW_BODY])
     if (content_type or "").lower().startswith(FORM):
@@ -27,6 +30,12 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
             "the header Content-Type: application/octet-stream"
         )
     return _as_bytes(next(iter(row.values()), b""))
+
+
+def _named(fields: Sequence[str]) -> str:
+    shown = [name if len(name) <= NAME else f"{name[:NAME]}…" for name in fields[:NAMED]]
+    more = f" and {len(fields) - NAMED:,} more" if len(fields) > NAMED else ""
+    return f"{', '.join(shown)}{more}"
 
 
 def _as_bytes(value: Any) -> bytes:

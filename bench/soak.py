@@ -1,0 +1,156 @@
+"""Good, bad and hostile requests in a steady mix, while memory and answers are watched."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import requests
+
+from hostile_requests import hostile_requests
+from hostility import DIGITS, sent, sound
+from memory import resident
+from mutations import mutation, originals
+from pictures import VARIANTS, opened
+from soak_report import Sample, Seen, write_report
+from up_process import Up, pids, started
+
+FIRST_PORT = 30_500  # below those that the kernel hands out to clients
+GOOD_CLIENTS, PAUSE = 8, 0.01     # one after the other each, and seconds between two pictures
+BAD_PAUSE, HOSTILE_PAUSE = 0.05, 0.5
+EVERY = 2.0                       # seconds between two samples
+PATIENCE = 60.0                   # seconds for one answer
+# Left out here: they take minutes each, and `make fuzz` sends them.
+NOT_HERE = ("bodies of a gigabyte", "slow senders")
+OK, BAD_REQUEST = 200, 400
+
+
+def main() -> int:
+    """Draw docs/soak.png, write docs/soak.md; return 1 after a wrong or missing answer or a death."""
+    arguments = _arguments()
+    seen = Seen()
+    with tempfile.TemporaryDirectory() as run, started(arguments.archive, FIRST_PORT, Path(run)) as up:
+        before = pids(up)
+        with _sending(up, seen):
+            samples = list(_samples(up, seen, arguments.minutes * 60))
+        died = len(before - pids(up))
+    print(write_report(samples, seen, died))
+    print(*seen.wrong[:20], *seen.failed[:20], sep="\n", file=sys.stderr)
+    return int(bool(seen.wrong or seen.failed or died))
+
+
+@contextlib.contextmanager
+def _sending(up: Up, seen: Seen) -> Iterator[None]:
+    """Have all clients send for as long as this lasts."""
+    stop = threading.Event()
+    clients = [(_good(up, seen, number), PAUSE) for number in range(GOOD_CLIENTS)]
+    clients += [(_bad(up, seen), BAD_PAUSE), (_hostile(up, seen), HOSTILE_PAUSE)]
+
+    def send(once: Callable[[int], None], pause: float) -> None:
+        for number in count():
+            if stop.wait(pause):
+                return
+            try:
+                once(number)
+            except Exception as error:  # noqa: BLE001 whatever it is, no answer came
+                seen.fail(f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=send, args=client) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _good(up: Up, seen: Seen, first: int) -> Callable[[int], None]:
+    """Return what sends one of all kinds of good pictures and checks the answer."""
+    pictures = [
+        (digit, make(opened(DIGITS[digit]))) for make in VARIANTS.values() for digit in ("2", "5", "8")
+    ]
+    session = _session()
+
+    def once(number: int) -> None:
+        digit, picture = pictures[(first * len(pictures) // GOOD_CLIENTS + number) % len(pictures)]
+        began = time.monotonic()
+        reply = session.put(up.predictions, picture, timeout=PATIENCE)
+        if (reply.status_code, reply.text) == (OK, digit):
+            seen.right(time.monotonic() - began)
+        elif reply.status_code == OK:
+            seen.err(f"{digit} was answered by {reply.text!r}")
+        else:
+            seen.fail(f"{reply.status_code} {reply.text[:200]!r}")
+
+    return once
+
+
+def _bad(up: Up, seen: Seen) -> Callable[[int], None]:
+    """Return what sends one spoilt picture: a label, or a sentence, is right."""
+    files = originals()
+    session = _session()
+    labels = set(DIGITS)
+
+    def once(number: int) -> None:
+        kind = list(files)[number % len(files)]
+        reply = session.put(up.predictions, mutation(files, kind, number, seed=1), timeout=PATIENCE)
+        refused = reply.status_code == BAD_REQUEST and "send" in reply.text
+        if refused or (reply.status_code == OK and reply.text in labels):
+            seen.refuse()
+        else:
+            seen.fail(f"{kind} {number}: {reply.status_code} {reply.text[:200]!r}")
+
+    return once
+
+
+def _hostile(up: Up, seen: Seen) -> Callable[[int], None]:
+    """Return what sends one hostile request: anything but 5xx and silence is right."""
+    kinds = hostile_requests(DIGITS["2"])
+    hostile = [one for kind, all_of_it in kinds.items() if kind not in NOT_HERE for one in all_of_it]
+
+    def once(number: int) -> None:
+        one = hostile[number % len(hostile)]
+        reply = sent(up.door, one)
+        if sound(one, reply):
+            seen.refuse()
+        else:
+            seen.fail(f"{one.name}: {reply.status} {reply.text[:200]!r}")
+
+    return once
+
+
+def _samples(up: Up, seen: Seen, seconds: float) -> Iterator[Sample]:
+    """Yield what was seen in each stretch of time, and the memory at its end."""
+    began = last = time.monotonic()
+    while last < began + seconds:
+        time.sleep(EVERY)
+        now = time.monotonic()
+        latencies, refused = seen.taken()
+        yield Sample(now - began, now - last, latencies, refused, resident(up))
+        last = now
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # this machine's own address needs no proxy
+    return session
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
