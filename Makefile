@@ -21,6 +21,8 @@ PROPERTIES = config.properties
 PORT       =
 RUN        = run
 PUBLIC_KEY =
+# 1: a line of JSON for each request, in logs/requests.jsonl.
+REQUEST_LOG =
 
 # The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
 DOOR        =
@@ -41,6 +43,7 @@ IMAGES =
 OUT    =
 # By the environment, so that a file's name may hold quotes and spaces.
 export IMAGE IMAGES OUT
+export REQUEST_LOG
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
 

@@ -13,6 +13,7 @@ import requests
 
 from instance import Running, Served, process_of
 from mar import known_answer
+from probe import HEADER as HEALTH_CHECK
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -86,7 +87,7 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
     """
     name, picture, label = known_answer(archive)
     try:
-        reply = _ask("PUT", url, patience, picture)
+        reply = _ask("PUT", url, patience, picture, {HEALTH_CHECK: "1"})
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
@@ -94,10 +95,12 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
         raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
-def _ask(method: str, url: str, patience: float, body: bytes | None = None) -> requests.Response:
+def _ask(
+    method: str, url: str, patience: float, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False  # this machine's own address needs no proxy
-        return session.request(method, url, data=body, timeout=patience)
+        return session.request(method, url, data=body, headers=headers, timeout=patience)
 
 
 def last_words(log: Path) -> str:
