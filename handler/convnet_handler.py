@@ -23,12 +23,13 @@ from front_end import speed_up
 from images import BadImage, read_pixels
 from observer import Observer
 from onnx_model import SUFFIX, load_onnx
-from request_body import picture_of
+from request_body import http_headers, picture_of
 from runtimes import Model, load_exported
 
 logger = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
+DIGEST = "archive_sha256"
 # TorchServe marks what it asks for besides a prediction by these headers of its own.
 DESCRIBE, EXPLAIN, ASKED = "describe", "explain", "True"
 
@@ -58,10 +59,9 @@ class ConvNetHandler(BaseHandler):
         self.model = self._load()
         self._check_fit()
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
-        digest = canonical.check_unpacked(self.folder)
-        self.description = self._describe(digest)
+        self.description = self._describe(canonical.check_unpacked(self.folder))
         speed_up(context.metrics)
-        self.observer = Observer(context, self.contract.labels, digest)
+        self.observer = Observer(context, self.contract.labels, self.description[DIGEST])
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
@@ -159,7 +159,7 @@ class ConvNetHandler(BaseHandler):
         provenance = self.folder / canonical.PROVENANCE
         config = self.context.model_yaml_config
         return {
-            "archive_sha256": digest,
+            DIGEST: digest,
             "provenance": json.loads(provenance.read_text()) if provenance.exists() else None,
             "contract": {key: config[key] for key in ("input", "labels")},
         }
@@ -173,7 +173,7 @@ class ConvNetHandler(BaseHandler):
 
     def _read(self, index: int, row: dict[str, Any], context: Any, batch: BatchRecord) -> np.ndarray | Any:
         """Return a request's pixels; or its finished answer, with the status set."""
-        headers = _http_headers(context.get_all_request_header(index))
+        headers = http_headers(context.get_all_request_header(index))
         if headers.get(DESCRIBE) == ASKED:
             # As TorchServe writes it; of anything but text it asks torch first whether it is a tensor.
             return json.dumps(self.describe_handle(), indent=2)
@@ -198,8 +198,3 @@ class ConvNetHandler(BaseHandler):
 def _refuse(context: Any, batch: BatchRecord, index: int, status: HTTPStatus, reason: str = "") -> None:
     context.set_response_status(int(status), status.phrase, index)
     batch.refused.append((index, int(status), reason))
-
-
-def _http_headers(mixed: dict[str, Any]) -> dict[str, str]:
-    """Return the HTTP headers by lower-case name: TorchServe mixes them with the types of form fields."""
-    return {name.lower(): value for name, value in mixed.items() if isinstance(value, str)}

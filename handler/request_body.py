@@ -32,6 +32,11 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
     return _as_bytes(next(iter(row.values()), b""))
 
 
+def http_headers(mixed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the HTTP headers by lower-case name: TorchServe mixes them with the types of form fields."""
+    return {name.lower(): value for name, value in mixed.items() if isinstance(value, str)}
+
+
 def _as_bytes(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
