@@ -87,8 +87,8 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
-	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
-	evaluate test lint types lock clean
+	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding metrics-cost \
+	dashboard faults doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -160,6 +160,12 @@ reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos a
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported
+
+metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the request log cost (needs wrk; 3 minutes)
+	@$(PY) bench/metrics_cost.py $(MAR)
+
+dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
+	@$(PY) bench/dashboard.py $(MAR)
 
 faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (needs nginx; 3 minutes)
 	@$(PY) bench/faults.py $(MAR)

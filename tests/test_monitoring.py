@@ -5,19 +5,21 @@ import itertools
 import json
 import math
 import re
+import subprocess
 import threading
 
 import pytest
 
-from conftest import DIGITS
+from conftest import DIGITS, free_port
 from metrics_page import HISTOGRAMS, page_of, page_when
-from prometheus_process import DEPLOY, prometheus_of, promtool
+from prometheus_process import DEPLOY, NoPrometheus, filled_in, program, prometheus_of
 from test_metrics import put, serving
 from up_process import until
 
 ALERTS = DEPLOY / "alerts.yml"
 CASES = DEPLOY.parent / "tests" / "alert_cases.yml"
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+OVER = "10s"
 QUERIES = {
     f"{panel['title']}: {target['legendFormat'] or 'table'}": target["expr"]
     for panel in DASHBOARD["panels"]
@@ -37,8 +39,22 @@ KNOWN_COMPLAINTS = (
 def watched(tmp_path_factory):
     """A server that one client asks without a pause, a good and a bad picture in turn, and its Prometheus."""
     folder = tmp_path_factory.mktemp("watched")
-    with serving(folder) as server, prometheus_of(server.port + 2, folder) as prometheus, asked(server):
-        yield server, prometheus
+    installed("prometheus")
+    with serving(folder) as server, prometheus_of(server.port + 2, free_port(), folder) as one, asked(server):
+        yield server, one
+
+
+def installed(name: str) -> str:
+    """Return where a program is; without it a test fails, and says what to install."""
+    try:
+        return program(name)
+    except NoPrometheus as missing:
+        pytest.fail(str(missing))
+
+
+def promtool(*words, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [installed("promtool"), *map(str, words)]
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
 @contextlib.contextmanager
@@ -60,16 +76,11 @@ def asked(server):
     client.join()
 
 
-def filled_in(expression: str) -> str:
-    """Return a panel's expression as Grafana sends it."""
-    return expression.replace("$model", ".*").replace("$__rate_interval", "10s")
-
-
 @pytest.mark.parametrize("name", QUERIES)
 def test_panel_has_data(watched, name):
     """Each expression of the dashboard gives numbers."""
     _, prometheus = watched
-    expression = filled_in(QUERIES[name])
+    expression = filled_in(QUERIES[name], OVER)
     assert "$" not in expression
 
     def numbers() -> bool:
@@ -91,11 +102,11 @@ def test_prometheus_reads_what_the_workers_did(watched):
         return prometheus.value(expression)
 
     # A client that asks for one at a time, every other one bad: batches of one.
-    assert 0 < over_ten_seconds(filled_in(QUERIES["Requests in a batch: p90"])) <= 1
-    assert over_ten_seconds(filled_in(QUERIES["Requests in a batch: mean"])) == pytest.approx(1)
-    assert over_ten_seconds(filled_in(QUERIES["Errors: 4xx"])) == pytest.approx(0.5, abs=0.1)
-    assert over_ten_seconds(filled_in(QUERIES["Errors: 5xx"])) == 0
-    assert over_ten_seconds(f"sum({filled_in(QUERIES['Share of each label: {{label}}'])})") == pytest.approx(1)
+    assert 0 < over_ten_seconds(filled_in(QUERIES["Requests in a batch: p90"], OVER)) <= 1
+    assert over_ten_seconds(filled_in(QUERIES["Requests in a batch: mean"], OVER)) == pytest.approx(1)
+    assert over_ten_seconds(filled_in(QUERIES["Errors: 4xx"], OVER)) == pytest.approx(0.5, abs=0.1)
+    assert over_ten_seconds(filled_in(QUERIES["Errors: 5xx"], OVER)) == 0
+    assert over_ten_seconds(f"sum({filled_in(QUERIES['Share of each label: {{label}}'], OVER)})") == pytest.approx(1)
 
 
 def test_alerts_are_loaded(watched):

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 import yaml
 
-from conftest import ROOT, free_port
 from up_process import until
 
-DEPLOY = ROOT / "deploy"
+DEPLOY = Path(__file__).parents[1] / "deploy"
 ANSWER = 30  # seconds
+
+
+class NoPrometheus(RuntimeError):
+    """A program of Prometheus's that is not installed; the text says how to come by it."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,16 @@ class Prometheus:
 
     url: str
 
-    def ask(self, path: str, **parameters: str) -> Any:
+    def ask(self, path: str, **parameters: object) -> Any:
         """Return the data of an answer of its HTTP API."""
-        reply = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=ANSWER)
-        assert reply.status_code == 200, reply.text
+        reply = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=ANSWER)  # type: ignore[arg-type]
+        reply.raise_for_status()
         return reply.json()["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return what an expression gives now: a list of series, each with its labels and one value."""
-        return self.ask("query", query=expression)["result"]
+        result: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
+        return result
 
     def value(self, expression: str) -> float | None:
         """Return the one value that an expression gives now; None where it gives nothing."""
@@ -44,28 +47,21 @@ class Prometheus:
 
 
 def program(name: str) -> str:
-    """Return where a program of Prometheus's is; fail the test where it is not installed."""
+    """Return where a program of Prometheus's is. Raises NoPrometheus."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"there is no {name} on this machine; apt-get install prometheus")
+        raise NoPrometheus(f"there is no {name} on this machine; apt-get install prometheus")
     return found
 
 
-def promtool(*words: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run promtool."""
-    command = [program("promtool"), *map(str, words)]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
-
-
 @contextlib.contextmanager
-def prometheus_of(metrics_port: int, folder: Path) -> Iterator[Prometheus]:
-    """Start a Prometheus; what differs from deploy/prometheus.yml is the port, and that it asks more often."""
+def prometheus_of(metrics_port: int, port: int, folder: Path) -> Iterator[Prometheus]:
+    """Start a Prometheus; it differs from deploy/prometheus.yml in whom it asks, and in asking each second."""
     config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
     config["rule_files"] = [str(DEPLOY / name) for name in config["rule_files"]]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
     command = [
         program("prometheus"), "--config.file", folder / "prometheus.yml",
         "--storage.tsdb.path", folder / "data", "--web.listen-address", f"127.0.0.1:{port}",
@@ -79,7 +75,12 @@ def prometheus_of(metrics_port: int, folder: Path) -> Iterator[Prometheus]:
             one.terminate()
 
 
+def filled_in(expression: str, over: str) -> str:
+    """Return an expression of the dashboard as Grafana sends it: all models, rates over so long."""
+    return expression.replace("$model", ".*").replace("$__rate_interval", over)
+
+
 def _is_ready(url: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"{url}/-/ready", timeout=ANSWER).status_code == 200
+        return requests.get(f"{url}/-/ready", timeout=ANSWER).ok
     return False

@@ -1,0 +1,121 @@
+"""What it costs to count and to log requests: the same server without and with, asked in turn."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ts
+
+from arms import PREDICTIONS, ROOT
+from instance import Instance
+from java import find_java
+from load import Request, check_wrk, load
+from load_pictures import load_pictures
+from marked import replace_marked
+from readiness import wait_until_ready
+from report import circumstances, table
+from request_log import ASKED
+from settings import Settings
+from starting import describe
+
+PAGE = ROOT / "docs" / "metrics.md"
+FIRST_PORT, STEP = 24_000, 10
+ROUNDS, SECONDS, CONNECTIONS = 12, 4, 32
+READY = 60.0  # seconds
+PICTURE = "28x28 PNG"
+# What TorchServe itself measures, and nothing of ours: a worker then counts nothing.
+THEIRS = Path(ts.__file__).parent / "configs" / "metrics.yaml"
+WITHOUT, COUNTED, LOGGED = "TorchServe's own metrics alone", "with ours", "with ours and REQUEST_LOG=1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to be asked: its name in the table, its archive, what is added to its settings and environment."""
+
+    name: str
+    archive: Path
+    settings: str = ""
+    environ: str = ""
+
+
+def main() -> None:
+    """Ask the servers in turn; print the table, and write it into docs/metrics.md unless others were asked."""
+    arguments = _arguments()
+    check_wrk()
+    archive = arguments.archive
+    servers = [
+        Server(WITHOUT, archive, settings=f"metrics_config={THEIRS}\n"),
+        Server(COUNTED, archive),
+        Server(LOGGED, archive, environ="1"),
+        *(Server(str(other), other) for other in arguments.others),
+    ]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as started:
+        ports = {
+            server.name: started.enter_context(_started(server, arguments.port + STEP * place, Path(folder)))
+            for place, server in enumerate(servers)
+        }
+        rates = _measured(ports, Path(folder), arguments.rounds)
+    shown = _table(rates)
+    print(shown)
+    if not arguments.others:
+        replace_marked(PAGE, "cost", f"{shown}\n\n{circumstances('torchserve', 'onnxruntime')}")
+
+
+@contextlib.contextmanager
+def _started(server: Server, port: int, folder: Path) -> Iterator[int]:
+    """Start a server in a folder of its own; give its port, and stop it at the end."""
+    config = folder / f"{port}.properties"
+    config.write_text((ROOT / "config.properties").read_text(encoding="utf-8") + server.settings)
+    instance = Instance(folder / str(port))
+    os.environ[ASKED] = server.environ
+    settings = Settings.from_file(config, port)
+    archive = server.archive.resolve()
+    state = instance.start(settings, find_java(), archive.parent, [describe(archive)], None)
+    try:
+        wait_until_ready(state, instance.logs, READY)
+        yield port
+    finally:
+        instance.stop()
+
+
+def _measured(ports: dict[str, int], folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Return each server's answers a second in each round, the first one, of warm-up, left out."""
+    request = Request(PREDICTIONS, load_pictures()[PICTURE])
+    rates: dict[str, list[float]] = {name: [] for name in ports}
+    for turn in range(rounds + 1):
+        names = list(ports)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            answers = load(ports[name], request, CONNECTIONS, SECONDS, folder)
+            if answers.failed:
+                raise RuntimeError(f"{name}: {answers.failed} requests of {answers.requests} failed")
+            rates[name].append(answers.per_second)
+    return {name: of[1:] for name, of in rates.items()}
+
+
+def _table(rates: dict[str, list[float]]) -> str:
+    base = statistics.median(rates[WITHOUT])
+    rows = []
+    for name, of in rates.items():
+        rate = statistics.median(of)
+        rows.append([name, f"{rate:,.0f}", f"{min(of):,.0f} to {max(of):,.0f}", f"{rate / base:.3f}"])
+    return table([f"{PICTURE}, {CONNECTIONS} connections", "answers/s", "rounds", "ratio"], rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("others", type=Path, nargs="*", help="other .mar files, to be asked as well")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--port", type=int, default=FIRST_PORT, help="the first of some dozen ports")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
