@@ -86,7 +86,7 @@ class Reporter(threading.Thread):
     def stop(self) -> None:
         """End, the last words said."""
         self._ended.set()
-        self.join()
+        self.join(EVERY)
 
 
 def quoted(text: str) -> str:

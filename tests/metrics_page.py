@@ -51,6 +51,16 @@ class Page:
         """The number of requests that the workers told of."""
         return self.total("classifier_requests_total")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the page was asked for between two tellings: a worker's lines come one after the other."""
+        whole = all(
+            self.by("le", f"{name}_bucket")["+Inf"] == self.total(f"{name}_count") for name in HISTOGRAMS
+        )
+        sizes = self.total("classifier_batch_size_sum"), self.total("classifier_request_duration_seconds_count")
+        good = self.by("status", "classifier_requests_total")["200"]
+        return whole and sizes == (self.requests,) * 2 and self.total("classifier_confidence_count") == good
+
 
 def page_of(server: Served) -> Page:
     """Ask a server for its metrics."""

@@ -22,6 +22,7 @@ from up_process import Up
 
 TIMEOUT = 30
 BAD = bad_pictures(DIGITS["3"])
+HEALTH_CHECKS = "classifier_health_checks_total"
 # How each sentence of a refusal begins, and the reason that it is counted by; all others are damaged files.
 REASONS = {
     "the request has no content": "empty",
@@ -62,8 +63,9 @@ def reason_of(sentence: str) -> str:
 
 def told_from(server: Served, before: float, more: int):
     """Return the page on which so many requests more than before are told of."""
-    page = page_when(server, lambda now: now.requests >= before + more)
+    page = page_when(server, lambda now: now.requests >= before + more and now.is_whole)
     assert page.requests == before + more
+    assert page.is_whole
     return page
 
 
@@ -74,9 +76,12 @@ def difference(now, before, name: str, label: str) -> Counter:
 def test_start_counts_as_a_question_of_health_alone(tmp_path):
     """The golden picture that a start is proven by is told apart; all else is there from the start, as 0."""
     with serving(tmp_path) as server:
-        page = page_when(server, lambda now: now.total("classifier_health_checks_total") > 0)
+        page = page_when(
+            server,
+            lambda now: (now.total(HEALTH_CHECKS), now.total("classifier_worker_starts_total")) == (1, 2),
+        )
         names = {name for name, _, _ in page.samples}
-        assert page.total("classifier_health_checks_total") == 1
+        assert page.total(HEALTH_CHECKS) == 1
         assert page.requests == page.total("classifier_predictions_total") == 0
         assert page.total("classifier_worker_starts_total") == 2
         assert {*FAMILIES, INFO} <= names
@@ -150,8 +155,9 @@ def test_workers_add_up(counted):
 
 def test_dead_worker_takes_nothing_back(counted):
     """What was told stays told; the new worker counts on, and is counted itself."""
+    at_first = page_of(counted).requests
     put(counted, DIGITS["1"])
-    before = page_when(counted, lambda now: now.requests > 0)
+    before = told_from(counted, at_first, 1)
     one, _ = Up(0, counted.port, counted.run).workers
     one.kill()
     page_when(counted, lambda now: now.total("classifier_worker_starts_total") == 3)
@@ -181,9 +187,9 @@ def test_health_checks_are_counted_on_their_own(counted):
         asked += [pool.submit(put, counted, DIGITS["4"]) for _ in range(64)]
         assert {one.result().text for one in asked} == {"7", "4"}
     assert put(counted, b"no", headers=marked).status_code == 400
+    page_when(counted, lambda now: now.total(HEALTH_CHECKS) >= before.total(HEALTH_CHECKS) + 64)
     now = told_from(counted, before.requests, 65)
-    checks = [page.total("classifier_health_checks_total") for page in (before, now)]
-    assert checks[1] - checks[0] == 64
+    assert now.total(HEALTH_CHECKS) == before.total(HEALTH_CHECKS) + 64
     assert difference(now, before, "classifier_predictions_total", "label") == {"4": 64}
     assert now.total("classifier_batch_size_sum") == now.requests
 
