@@ -1,4 +1,4 @@
-"""Draws what deploy/grafana-dashboard.json shows of a short load: its own queries, answered by a Prometheus."""
+"""Draws what deploy/grafana-dashboard.json shows of a short load: its queries, answered by a Prometheus."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ WITHOUT, COUNTED, LOGGED = "TorchServe's own metrics alone", "with ours", "with 
 
 @dataclass(frozen=True)
 class Server:
-    """A server to be asked: its name in the table, its archive, what is added to its settings and environment."""
+    """A server to be asked: its name in the table, its archive, and how it differs from others."""
 
     name: str
     archive: Path
@@ -46,7 +46,7 @@ class Server:
 
 
 def main() -> None:
-    """Ask the servers in turn; print the table, and write it into docs/metrics.md unless others were asked."""
+    """Ask the servers in turn; print the table, and write it into docs/metrics.md unless there are others."""
     arguments = _arguments()
     check_wrk()
     archive = arguments.archive

@@ -56,23 +56,26 @@ def program(name: str) -> str:
 
 @contextlib.contextmanager
 def prometheus_of(metrics_port: int, port: int, folder: Path) -> Iterator[Prometheus]:
-    """Start a Prometheus; it differs from deploy/prometheus.yml in whom it asks, and in asking each second."""
+    """Start a Prometheus as deploy/prometheus.yml has it, but for whom it asks and how often: each second."""
     config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
     config["rule_files"] = [str(DEPLOY / name) for name in config["rule_files"]]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     command = [
-        program("prometheus"), "--config.file", folder / "prometheus.yml",
-        "--storage.tsdb.path", folder / "data", "--web.listen-address", f"127.0.0.1:{port}",
+        program("prometheus"), "--config.file", str(folder / "prometheus.yml"),
+        "--storage.tsdb.path", str(folder / "data"), "--web.listen-address", f"127.0.0.1:{port}",
     ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as one:
+    with (
+        (folder / "prometheus.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             until(lambda: _is_ready(url))
             yield Prometheus(url)
         finally:
-            one.terminate()
+            process.terminate()
 
 
 def filled_in(expression: str, over: str) -> str:

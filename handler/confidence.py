@@ -20,4 +20,5 @@ def confidences(outputs: np.ndarray) -> np.ndarray:
         return largest
     with np.errstate(invalid="ignore"):
         odds = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return np.nan_to_num(1 / odds.sum(axis=1))
+    sure: np.ndarray = np.nan_to_num(1 / odds.sum(axis=1))
+    return sure

@@ -95,9 +95,9 @@ def quoted(text: str) -> str:
     As in an address, %2C stands for a comma, and so on: for what a line is split at, for what does not
     print, and for all but ASCII, which Java writes as question marks in some locales.
     """
-    plain = (one if one.isascii() and one.isprintable() and one not in SEPARATORS else _escaped(one) for one in text)
-    return "".join(plain) or NO_TEXT
+    told = (one if _is_plain(one) else quote(one, safe="", errors="replace") for one in text)
+    return "".join(told) or NO_TEXT
 
 
-def _escaped(character: str) -> str:
-    return quote(character, safe="", errors="replace")
+def _is_plain(character: str) -> bool:
+    return character.isascii() and character.isprintable() and character not in SEPARATORS

@@ -57,9 +57,13 @@ class Page:
         whole = all(
             self.by("le", f"{name}_bucket")["+Inf"] == self.total(f"{name}_count") for name in HISTOGRAMS
         )
-        sizes = self.total("classifier_batch_size_sum"), self.total("classifier_request_duration_seconds_count")
+        latencies = self.total("classifier_request_duration_seconds_count")
         good = self.by("status", "classifier_requests_total")["200"]
-        return whole and sizes == (self.requests,) * 2 and self.total("classifier_confidence_count") == good
+        return (
+            whole
+            and latencies == self.total("classifier_batch_size_sum") == self.requests
+            and self.total("classifier_confidence_count") == good
+        )
 
 
 def page_of(server: Served) -> Page:

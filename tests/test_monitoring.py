@@ -101,7 +101,7 @@ def test_prometheus_reads_what_the_workers_did(watched):
         value = prometheus.value(filled_in(query, OVER))
         return value is not None and abs(value - expected) <= within
 
-    # A client that asks for one at a time, every other one bad: batches of one, whose quantiles lie in (0, 1].
+    # One client, one request at a time, every other one bad: batches of one, whose quantiles are below it.
     until(lambda: comes_to(1, QUERIES["Requests in a batch: mean"]))
     until(lambda: comes_to(0.9, QUERIES["Requests in a batch: p90"]))
     until(lambda: comes_to(0.5, QUERIES["Errors: 4xx"], within=0.1))
@@ -112,9 +112,13 @@ def test_prometheus_reads_what_the_workers_did(watched):
 def test_alerts_are_loaded(watched):
     """Prometheus evaluates every rule without an error, and none goes off while all is well."""
     _, prometheus = watched
-    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
-    assert len(rules) == len(re.findall("alert:", ALERTS.read_text()))
-    until(lambda: all(rule["health"] == "ok" for group in prometheus.ask("rules")["groups"] for rule in group["rules"]))
+
+    def health() -> list[str]:
+        groups = prometheus.ask("rules")["groups"]
+        return [rule["health"] for group in groups for rule in group["rules"]]
+
+    assert len(health()) == len(re.findall("alert:", ALERTS.read_text()))
+    until(lambda: set(health()) == {"ok"})
     assert not [alert for alert in prometheus.ask("alerts")["alerts"] if alert["state"] == "firing"]
 
 

@@ -156,10 +156,17 @@ def test_nobody_is_told_outside_of_a_worker(engine):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("cat", "cat"), ("a, b: c|d", "a%2C b%3A c%7Cd"), ("50%", "50%25"), ("Äpfel\u2028", "%C3%84pfel%E2%80%A8"),
-     ("", "%00"), ('"\\', '"\\'), ("\ud800", "%3F")],
+    [
+        ("cat", "cat"),
+        ("a, b: c|d", "a%2C b%3A c%7Cd"),
+        ("50%", "50%25"),
+        ("Äpfel\u2028", "%C3%84pfel%E2%80%A8"),
+        ("", "%00"),
+        ('"\\', '"\\'),
+        ("\ud800", "%3F"),
+    ],
     ids=["plain", "separators", "percent", "not-ascii", "nothing", "quotes", "surrogate"],
-)  # fmt: skip
+)
 def test_label_is_written_as_torchserve_reads_it(text, told):
     """What would split a line, or not arrive, is escaped as in an address."""
     assert quoted(text) == told
