@@ -94,9 +94,10 @@ def test_every_request_is_counted(counted, engine):
     work = [*DIGITS.values()] * 3 + [body for body, _ in BAD.values()]
     random.Random(0).shuffle(work)  # noqa: S311 no secret
     replies = [put(counted, body) for body in work]
+    two, web = {"a": DIGITS["1"], "b": DIGITS["1"]}, {"Content-Type": "application/x-www-form-urlencoded"}
     replies += [
-        requests.post(counted.predictions, files={"a": DIGITS["1"], "b": DIGITS["1"]}, timeout=TIMEOUT),
-        put(counted, DIGITS["1"], headers={"Content-Type": "application/x-www-form-urlencoded"}),
+        requests.post(counted.predictions, files=two, timeout=TIMEOUT),
+        requests.post(counted.predictions, DIGITS["3"], headers=web, timeout=TIMEOUT),
         requests.put(counted.predictions.replace("predictions", "explanations"), b"x", timeout=TIMEOUT),
     ]
     requests.get(f"{counted.management}/models/convnet?customized=true", timeout=TIMEOUT)
