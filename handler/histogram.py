@@ -28,7 +28,7 @@ class Histogram:
         times = np.ones(len(values), np.int64) if times is None else times
         # From the left: a value that equals a bound is within it.
         np.add.at(self._counts, np.searchsorted(self._bounds, values), times)
-        self._sum += float(values @ times)
+        self._sum += float(values.astype(np.float64) @ times)
 
     @property
     def total(self) -> float:
