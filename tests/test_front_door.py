@@ -26,7 +26,7 @@ from conftest import DIGITS, ROOT, free_port, make
 from front_door import PLACES, PROGRAM, BadDoor, FrontDoor, Opening
 from health import FRESH, Health
 from keeper import THROUGH
-from metrics_page import page_of, page_when
+from metrics_page import page_when
 from ports import why_not
 from process_end import lives
 from settings import body_limit
@@ -119,7 +119,7 @@ def test_picture_gets_its_digit(up, digit):
 def test_client_is_no_question_of_health(server, door_to):
     """Whoever marks a picture as one is counted as all other clients are."""
     name = "classifier_health_checks_total"
-    before = page_of(server)
+    before = page_when(server, lambda page: page.total(name) == 1)  # of the start, by make
     opening, _ = door_to()
     for _ in range(20):
         assert put(opening, headers={probe.HEADER: "1"}).text == "2"
