@@ -21,6 +21,8 @@ PROPERTIES = config.properties
 PORT       =
 RUN        = run
 PUBLIC_KEY =
+# 1: a line of JSON for each request, in logs/requests.jsonl.
+REQUEST_LOG =
 
 # The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
 DOOR        =
@@ -46,6 +48,7 @@ IMAGES =
 OUT    =
 # By the environment, so that a file's name may hold quotes and spaces.
 export IMAGE IMAGES OUT
+export REQUEST_LOG
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
 
@@ -92,7 +95,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	doctor train evaluate test lint types lock clean
+	metrics-cost dashboard doctor train evaluate test lint types lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -167,6 +170,12 @@ reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos a
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
 	@$(PY) bench/interpreter_lock.py $(MAR) exported
+
+metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the request log cost (needs wrk; 3 minutes)
+	@$(PY) bench/metrics_cost.py $(MAR)
+
+dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
+	@$(PY) bench/dashboard.py $(MAR)
 
 faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
 	@$(PY) bench/faults.py $(MAR)

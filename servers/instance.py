@@ -34,6 +34,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
 }
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+METRICS = Path(__file__).with_name("metrics.yaml")
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
 WORKER_START = Path(__file__).resolve().parent / "worker"
 
@@ -102,7 +103,10 @@ class Instance:
         self.logs.mkdir(parents=True)
         greedy_batches.install(self.folder)
         config = self.folder / "config.properties"
-        config.write_text(settings.text, encoding="utf-8")
+        # A copy, by a bare name: a properties file is read as Latin-1, and a checkout's path may be anything.
+        # Of two lines TorchServe takes the later: a metrics_config in the settings stands.
+        shutil.copyfile(METRICS, self.folder / METRICS.name)
+        config.write_text(f"metrics_config={METRICS.name}\n{settings.text}", encoding="utf-8")
         # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
         # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
         scratch = tempfile.mkdtemp(prefix="torchserve-")

@@ -14,6 +14,7 @@ import requests
 
 from instance import Running, Served, process_of
 from mar import known_answer, known_answers
+from probe import HEADER as HEALTH_CHECK
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -111,7 +112,7 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
 def _check(session: requests.Session, url: str, known: tuple[str, bytes, str], patience: float) -> None:
     name, picture, label = known
     try:
-        reply = session.put(url, picture, timeout=patience)
+        reply = session.put(url, picture, headers={HEALTH_CHECK: "1"}, timeout=patience)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):

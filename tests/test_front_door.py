@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import health
+import probe
 from clients import Clients
 from conftest import DIGITS, ROOT, free_port, make
 from front_door import PLACES, PROGRAM, BadDoor, FrontDoor, Opening
 from health import FRESH, Health
 from keeper import THROUGH
+from metrics_page import page_when
 from ports import why_not
 from process_end import lives
 from settings import body_limit
@@ -124,6 +126,18 @@ def test_door_is_open_on_both_kinds_of_address(up):
     for host in ["127.0.0.1", *sixth]:
         reply = requests.put(f"http://{host}:{up.door}/predictions/convnet", data=DIGITS["2"], timeout=SOON)
         assert reply.text == "2"
+
+
+def test_client_is_no_question_of_health(server, door_to):
+    """Whoever marks a picture as one is counted as all other clients are."""
+    name = "classifier_health_checks_total"
+    before = page_when(server, lambda page: page.total(name) == 1)  # of the start, by make
+    opening, _ = door_to()
+    for _ in range(20):
+        assert put(opening, headers={probe.HEADER: "1"}).text == "2"
+    now = page_when(server, lambda page: page.requests >= before.requests + 20 and page.is_whole)
+    assert now.requests >= before.requests + 20
+    assert now.total(name) == before.total(name)
 
 
 def test_bad_picture_is_told_what_to_send(up):
