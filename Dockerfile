@@ -61,7 +61,7 @@ COPY deploy/log4j2.xml deploy/
 USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
-    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080"]
+    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
 # Logs of the start, settings and sockets lie in /tmp, the one place that is written.
 CMD ["python", "servers/serve.py", "--run", "/tmp/run", "run", "--host", "0.0.0.0", \
      "--log-config", "deploy/log4j2.xml", "model_store/model.mar"]

@@ -21,6 +21,9 @@ PROPERTIES = config.properties
 PORT       =
 RUN        = run
 PUBLIC_KEY =
+# on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
+TOKENS     =
+KIND       =
 
 # The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
 DOOR        =
@@ -83,7 +86,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve up flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
+.PHONY: help setup archive serve up flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
 	evaluate test lint types lock clean
 
@@ -95,17 +98,18 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 
-serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
+serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
-		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
 up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
 	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
-		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
+		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
 		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
@@ -114,6 +118,9 @@ stop: | $(VENV)/serve.installed ## Stop TorchServe
 
 status: | $(VENV)/serve.installed ## Say whether TorchServe runs and how many workers are ready
 	@$(SERVE) status
+
+token: | $(VENV)/serve.installed ## Print the token that TorchServe wants after TOKENS=on (KIND=management: the other one)
+	@$(SERVE) token $(if $(KIND),--kind $(KIND))
 
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import requests
 
 from instance import Running, Served, process_of
 from mar import known_answer
+from tokens import INFERENCE, MANAGEMENT, NoToken
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -29,14 +32,18 @@ class NotReady(RuntimeError):
     """TorchServe ended, a worker died, or an answer was wrong; the text says which and why."""
 
 
-def workers_of(management: str, served: Served) -> tuple[int, int]:
+# What returns the header that lets a request in.
+Authorize = Callable[[], dict[str, str]]
+
+
+def workers_of(state: Running, served: Served) -> tuple[int, int]:
     """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer.
 
-    Raises NotReady where the question is refused, as with tokens.
+    Raises NotReady where the question is refused, and NoToken.
     """
-    url = f"{management}/models/{served.model}/{served.version}"
+    url = f"{state.management}/models/{served.model}/{served.version}"
     try:
-        reply = _ask("GET", url, ANSWER)
+        reply = _ask("GET", url, ANSWER, authorize=partial(state.authorization, MANAGEMENT))
     except requests.RequestException:
         return 0, 1
     if reply.status_code == requests.codes.not_found:  # not registered yet
@@ -48,7 +55,10 @@ def workers_of(management: str, served: Served) -> tuple[int, int]:
 
 
 def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
-    """Return when all that `state` serves is ready; raise NotReady as soon as it cannot become so."""
+    """Return when all that `state` serves is ready.
+
+    Raises NotReady as soon as it cannot become so, and NoToken.
+    """
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if process_of(state) is None:
@@ -57,10 +67,10 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
             time.sleep(WORDS_LATER)
             words = last_words(logs / "model_log.log")
             raise NotReady(f"a worker died while it loaded the model: {_error_in(words)}\n{words}")
-        counts = [workers_of(state.management, one) for one in state.served]
+        counts = [workers_of(state, one) for one in state.served]
         if all(ready >= wanted for ready, wanted in counts):
             for one in state.served:
-                check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
+                _check(state, one)
             return
         time.sleep(POLL)
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
@@ -70,23 +80,28 @@ def fault_of(state: Running) -> str | None:
     """Say what keeps a running server from being ready: a worker, or an answer; None where nothing does."""
     try:
         for one in state.served:
-            ready, wanted = workers_of(state.management, one)
+            ready, wanted = workers_of(state, one)
             if ready < wanted:
                 return f"{ready} of {wanted} workers of {one.model} {one.version} are ready"
-            check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
-    except NotReady as fault:
+            _check(state, one)
+    except (NotReady, NoToken) as fault:
         return str(fault)
     return None
 
 
-def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
+def _check(state: Running, served: Served) -> None:
+    url = f"{state.inference}/predictions/{served.model}/{served.version}"
+    check_answer(url, Path(served.archive), authorize=partial(state.authorization, INFERENCE))
+
+
+def check_answer(url: str, archive: Path, patience: float = ANSWER, authorize: Authorize = dict) -> None:
     """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
 
-    `patience` is in seconds.
+    `patience` is in seconds; `authorize` returns the header that lets the question in.
     """
     name, picture, label = known_answer(archive)
     try:
-        reply = _ask("PUT", url, patience, picture)
+        reply = _ask("PUT", url, patience, picture, authorize)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
@@ -94,10 +109,17 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
         raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
-def _ask(method: str, url: str, patience: float, body: bytes | None = None) -> requests.Response:
+def _ask(
+    method: str, url: str, patience: float, body: bytes | None = None, authorize: Authorize = dict
+) -> requests.Response:
+    headers = authorize()
     with requests.Session() as session:
         session.trust_env = False  # this machine's own address needs no proxy
-        return session.request(method, url, data=body, timeout=patience)
+        reply = session.request(method, url, data=body, headers=headers, timeout=patience)
+        if reply.status_code == requests.codes.bad_request and (new := authorize()) != headers:
+            # The token expired, or somebody had it replaced, while we asked.
+            reply = session.request(method, url, data=body, headers=new, timeout=patience)
+        return reply
 
 
 def last_words(log: Path) -> str:

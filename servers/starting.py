@@ -20,8 +20,13 @@ READY_TIMEOUT = 120.0
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the arguments name, on their port and host. Raises BadSettings."""
+    """Return the settings that the arguments name, on their port and host, with or without tokens.
+
+    Raises BadSettings.
+    """
     settings = Settings.from_file(arguments.config, arguments.port)
+    if arguments.tokens:
+        settings = settings.with_tokens(arguments.tokens)
     return settings.on_host(arguments.host) if arguments.host else settings
 
 
