@@ -38,6 +38,9 @@ CONTAINER    = $(NAME)-$(TARGET)
 DOCKER_BUILD =
 DOCKER_RUN   =
 
+# Who is asked for known flaws by `make audit`: pypi or osv.
+SERVICE = pypi
+
 KEY    =
 IMAGE  =
 IMAGES =
@@ -59,6 +62,8 @@ PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
 EXPORT := PYTHONHASHSEED=0 $(PY)
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
 TENSORFLOW := .venv-tensorflow
+# Nor does what serves need what it is looked at with.
+AUDIT := .venv-audit
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
 EXPORTERS := $(wildcard exports/*.py)
@@ -88,7 +93,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults doctor train \
-	evaluate test lint types lock clean
+	evaluate test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -190,7 +195,7 @@ train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/
 evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictures, draw docs/*.png
 	$(PY) model/evaluate.py
 
-test: $(VENV)/dev.installed $(TENSORFLOW)/installed lint types $(MAR) ## Lint, check the types, run every test
+test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types $(MAR) ## Lint, check the types, run every test
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.installed ## Lint
@@ -198,6 +203,10 @@ lint: $(VENV)/dev.installed ## Lint
 
 types: $(VENV)/dev.installed ## Check the types
 	$(BIN)/mypy
+
+audit: $(MAR) $(AUDIT)/installed ## Ask for known flaws of what is served, look at our code, write exported/convnet.cdx.json
+	@PYTHONPATH=archive:audit $(AUDIT)/bin/python audit/audit.py $(MAR) --environment $(VENV) --service $(SERVICE) \
+		--bill exported/$(NAME).cdx.json $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
 lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it needs, in requirements/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
@@ -258,6 +267,10 @@ $(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV
 # Without dependencies: the lock holds all there is, and onnx2tf's own pins contradict it.
 $(TENSORFLOW)/installed: requirements/tensorflow.txt
 	@setup/venv.sh $(TENSORFLOW) $< --no-deps
+	@touch $@
+
+$(AUDIT)/installed: requirements/audit.txt
+	@setup/venv.sh $(AUDIT) $<
 	@touch $@
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt

@@ -10,6 +10,7 @@ from pathlib import Path
 from instance import Instance, Running, Served
 from java import find_java
 from mar import BadArchive, known_answer, read_manifest
+from members import check_members
 from ports import check_free
 from readiness import wait_until_ready
 from settings import Settings
@@ -48,8 +49,12 @@ def start_and_wait(instance: Instance, settings: Settings, arguments: argparse.N
 
 
 def describe(archive: Path) -> Served:
-    """Say what an archive serves. Raises BadArchive where it is no archive that can be held to answers."""
+    """Say what an archive serves.
+
+    Raises BadArchive where it is no archive that can be held to answers, or not safe to unpack.
+    """
     model = read_manifest(archive)["model"]
+    check_members(archive)
     known_answer(archive)
     return Served(model["modelName"], model["modelVersion"], str(archive), sha256(archive))
 
