@@ -63,7 +63,7 @@ COPY deploy/log4j2.xml deploy/nginx.conf deploy/
 USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
-    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080"]
+    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
 # Logs of the start, settings and sockets lie in /tmp, the one place that is written. All clients of a container
 # often have one address, a proxy's: the limits of one address are wider than elsewhere.
 CMD ["python", "servers/serve.py", "--run", "/tmp/run", "up", "--foreground", "--door", "8080", "--inside", "8085", \

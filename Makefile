@@ -23,6 +23,9 @@ RUN        = run
 PUBLIC_KEY =
 # 1: a line of JSON for each request, in logs/requests.jsonl.
 REQUEST_LOG =
+# on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
+TOKENS     =
+KIND       =
 
 # The front door of `make up`: its port, what one address may send, and the PEM files with which it speaks TLS.
 DOOR        =
@@ -41,6 +44,8 @@ DOCKER_RUN   =
 MUTATIONS = 20000
 SEED      = 0
 MINUTES   = 20
+# Who is asked for known flaws by `make audit`: pypi or osv.
+SERVICE = pypi
 
 KEY    =
 IMAGE  =
@@ -66,6 +71,8 @@ HOSTILE := PYTHONPATH=model:handler:archive:servers:exports:bench:tests $(BIN)/p
 EXPORT := PYTHONHASHSEED=0 $(PY)
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
 TENSORFLOW := .venv-tensorflow
+# Nor does what serves need what it is looked at with.
+AUDIT := .venv-audit
 SERVE := $(PY) servers/serve.py --run $(RUN)
 
 EXPORTERS := $(wildcard exports/*.py)
@@ -93,9 +100,9 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup archive serve up deploy flask stop status logs predict verify sign docker docker-run docker-stop torchscript \
+.PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	metrics-cost dashboard doctor train evaluate test lint types lock clean
+	metrics-cost dashboard doctor train evaluate test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -105,20 +112,21 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 
-serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080)
+serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
-		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
 up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
 	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
-		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
+		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
 		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
 
 deploy: $(MARS) ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
 	@$(SERVE) deploy $(MARS)
 
 flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
@@ -127,6 +135,9 @@ stop: | $(VENV)/serve.installed ## Stop TorchServe
 
 status: | $(VENV)/serve.installed ## Say whether TorchServe runs and how many workers are ready
 	@$(SERVE) status
+
+token: | $(VENV)/serve.installed ## Print the token that TorchServe wants after TOKENS=on (KIND=management: the other one)
+	@$(SERVE) token $(if $(KIND),--kind $(KIND))
 
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs
@@ -208,7 +219,7 @@ train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/
 evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictures, draw docs/*.png
 	$(PY) model/evaluate.py
 
-test: $(VENV)/dev.installed $(TENSORFLOW)/installed lint types $(MAR) ## Lint, check the types, run every test
+test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types $(MAR) ## Lint, check the types, run every test
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.installed ## Lint
@@ -216,6 +227,10 @@ lint: $(VENV)/dev.installed ## Lint
 
 types: $(VENV)/dev.installed ## Check the types
 	$(BIN)/mypy
+
+audit: $(MAR) $(AUDIT)/installed ## Ask for known flaws of what is served, look at our code, write exported/convnet.cdx.json
+	@PYTHONPATH=archive:audit $(AUDIT)/bin/python audit/audit.py $(MAR) --environment $(VENV) --service $(SERVICE) \
+		--bill exported/$(NAME).cdx.json $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
 
 lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it needs, in requirements/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
@@ -276,6 +291,10 @@ $(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV
 # Without dependencies: the lock holds all there is, and onnx2tf's own pins contradict it.
 $(TENSORFLOW)/installed: requirements/tensorflow.txt
 	@setup/venv.sh $(TENSORFLOW) $< --no-deps
+	@touch $@
+
+$(AUDIT)/installed: requirements/audit.txt
+	@setup/venv.sh $(AUDIT) $<
 	@touch $@
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 import greedy_batches
+import tokens
 from java import Java
 from process_end import end, living
 from settings import Settings
@@ -63,6 +64,21 @@ class Running:
     inference: str
     management: str
     served: list[Served]
+    keys: str | None = None  # the file of its tokens; None where it wants none
+
+    def authorization(self, kind: str) -> dict[str, str]:
+        """Return the header that lets a request in, with the token of a kind; none where none is wanted.
+
+        Raises what `KeyFile.token` does.
+        """
+        return {} if self.keys is None else self.key_file.header(kind)
+
+    @property
+    def key_file(self) -> tokens.KeyFile:
+        """Where its tokens are. Raises NoToken where it wants none."""
+        if self.keys is None:
+            raise tokens.NoToken("this server wants no tokens; for one that does: make stop serve TOKENS=on")
+        return tokens.KeyFile(Path(self.keys), self.management)
 
 
 class Instance:
@@ -102,6 +118,7 @@ class Instance:
         self._forget()
         self.logs.mkdir(parents=True)
         greedy_batches.install(self.folder)
+        keys = str(tokens.prepare(self.folder)) if settings.tokens else None
         config = self.folder / "config.properties"
         # A copy, by a bare name: a properties file is read as Latin-1, and a checkout's path may be anything.
         # Of two lines TorchServe takes the later: a metrics_config in the settings stands.
@@ -123,7 +140,7 @@ class Instance:
         except (OSError, ValueError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
             shutil.rmtree(scratch, ignore_errors=True)
             raise NotStarted(f"TorchServe ended at once:\n{self._printed() or error}") from error
-        state = Running(pid, created, scratch, settings.inference, settings.management, served)
+        state = Running(pid, created, scratch, settings.inference, settings.management, served, keys)
         try:
             self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         except OSError:  # the disk is full: what nobody knows of could never be stopped
@@ -167,6 +184,7 @@ class Instance:
         """Remove what is left of a server that has ended, by itself or not."""
         if (left := self._read()) is not None:
             shutil.rmtree(left.scratch, ignore_errors=True)
+        (self.folder / tokens.KEY_FILE).unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
 
     def _read(self) -> Running | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -15,6 +16,7 @@ import requests
 from instance import Running, Served, process_of
 from mar import known_answer, known_answers
 from probe import HEADER as HEALTH_CHECK
+from tokens import INFERENCE, MANAGEMENT, NoToken
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
@@ -31,15 +33,21 @@ class NotReady(RuntimeError):
     """TorchServe ended, a worker died, or an answer was wrong; the text says which and why."""
 
 
-def workers_of(management: str, served: Served) -> tuple[int, int]:
+MARK = {HEALTH_CHECK: "1"}
+# What returns the header that lets a request in.
+Authorize = Callable[[], dict[str, str]]
+
+
+def workers_of(state: Running, served: Served) -> tuple[int, int]:
     """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer.
 
-    Raises NotReady where the question is refused, as with tokens.
+    Raises NotReady where the question is refused, and NoToken.
     """
-    url = f"{management}/models/{served.model}/{served.version}"
+    url = f"{state.management}/models/{served.model}/{served.version}"
     try:
         with _session() as session:
-            reply = session.get(url, timeout=ANSWER)
+            authorize = partial(state.authorization, MANAGEMENT)
+            reply = _let_in(lambda headers: session.get(url, headers=headers, timeout=ANSWER), authorize)
     except requests.RequestException:
         return 0, 1
     if reply.status_code == requests.codes.not_found:  # not registered yet
@@ -51,7 +59,10 @@ def workers_of(management: str, served: Served) -> tuple[int, int]:
 
 
 def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
-    """Return when all that `state` serves is ready; raise NotReady as soon as it cannot become so."""
+    """Return when all that `state` serves is ready.
+
+    Raises NotReady as soon as it cannot become so, and NoToken.
+    """
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if process_of(state) is None:
@@ -60,10 +71,10 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
             time.sleep(WORDS_LATER)
             words = last_words(logs / "model_log.log")
             raise NotReady(f"a worker died while it loaded the model: {_error_in(words)}\n{words}")
-        counts = [workers_of(state.management, one) for one in state.served]
+        counts = [workers_of(state, one) for one in state.served]
         if all(ready >= wanted for ready, wanted in counts):
             for one in state.served:
-                check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
+                _prove_one(state, one)
             return
         time.sleep(POLL)
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
@@ -73,11 +84,11 @@ def fault_of(state: Running) -> str | None:
     """Say what keeps a running server from being ready: a worker, or an answer; None where nothing does."""
     try:
         for one in state.served:
-            ready, wanted = workers_of(state.management, one)
+            ready, wanted = workers_of(state, one)
             if ready < wanted:
                 return f"{ready} of {wanted} workers of {one.model} {one.version} are ready"
-            check_answer(f"{state.inference}/predictions/{one.model}/{one.version}", Path(one.archive))
-    except NotReady as fault:
+            _prove_one(state, one)
+    except (NotReady, NoToken) as fault:
         return str(fault)
     return None
 
@@ -92,27 +103,40 @@ def prove(state: Running, seconds: float, go_on: Callable[[], None]) -> int:
     with _session() as session:
         while time.monotonic() < end:
             for one in state.served:
-                url = f"{state.inference}/predictions/{one.model}/{one.version}"
+                url, authorize = _way_to(state, one)
                 for known in known_answers(Path(one.archive)):
                     go_on()
-                    _check(session, url, known, ANSWER)
+                    _check(session, url, known, ANSWER, authorize)
                     count += 1
     return count
 
 
-def check_answer(url: str, archive: Path, patience: float = ANSWER) -> None:
+def _prove_one(state: Running, served: Served) -> None:
+    url, authorize = _way_to(state, served)
+    check_answer(url, Path(served.archive), authorize=authorize)
+
+
+def _way_to(state: Running, served: Served) -> tuple[str, Authorize]:
+    """Return the address of a version's predictions, and what lets them in."""
+    url = f"{state.inference}/predictions/{served.model}/{served.version}"
+    return url, partial(state.authorization, INFERENCE)
+
+
+def check_answer(url: str, archive: Path, patience: float = ANSWER, authorize: Authorize = dict) -> None:
     """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
 
-    `patience` is in seconds.
+    `patience` is in seconds; `authorize` returns the header that lets the question in.
     """
     with _session() as session:
-        _check(session, url, known_answer(archive), patience)
+        _check(session, url, known_answer(archive), patience, authorize)
 
 
-def _check(session: requests.Session, url: str, known: tuple[str, bytes, str], patience: float) -> None:
+def _check(
+    session: requests.Session, url: str, known: tuple[str, bytes, str], patience: float, authorize: Authorize
+) -> None:
     name, picture, label = known
     try:
-        reply = session.put(url, picture, headers={HEALTH_CHECK: "1"}, timeout=patience)
+        reply = _let_in(lambda headers: session.put(url, picture, headers=headers, timeout=patience), authorize)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
@@ -124,6 +148,16 @@ def _session() -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # this machine's own address needs no proxy
     return session
+
+
+def _let_in(send: Callable[[dict[str, str]], requests.Response], authorize: Authorize) -> requests.Response:
+    """Send with the headers that let it in, and once more where they have just become others."""
+    headers = authorize()
+    reply = send(MARK | headers)
+    if reply.status_code == requests.codes.bad_request and (new := authorize()) != headers:
+        # The token expired, or somebody had it replaced, while we asked.
+        reply = send(MARK | new)
+    return reply
 
 
 def last_words(log: Path) -> str:

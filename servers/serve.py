@@ -21,13 +21,17 @@ from readiness import NotReady, tail, workers_of
 from settings import BadSettings, Settings
 from signature import BadKey
 from starting import names_of, settings_of, sha256, start_and_wait
+from tokens import INFERENCE, KINDS, MANAGEMENT, NoToken, curl_option
 from up import add_arguments, deploy, up
 
 LOG = "ts_log.log"
 # Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
 FOREGROUND_GRACE = 4.0
 # What is said in a sentence, without a traceback.
-FAULTS = (BadArchive, BadDoor, BadKey, BadSettings, Ended, NoJava, NotReady, NotStarted, PortTaken, Refused)
+FAULTS = (
+    BadArchive, BadDoor, BadKey, BadSettings, Ended, NoJava, NoToken, NotReady, NotStarted, PortTaken,
+    Refused,
+)  # fmt: skip
 
 
 def main() -> int:
@@ -54,8 +58,9 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
         except BaseException:  # Ctrl-C too: nothing half-started is left behind
             instance.stop()
             raise
-    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {arguments.picture}")
-    print(f"  list  curl {state.management}/models")
+    ask, look = (curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT))
+    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {arguments.picture}{ask}")
+    print(f"  list  curl {state.management}/models{look}")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
     print("  stop  make stop")
     return 0
@@ -84,6 +89,10 @@ def _already(running: Running, settings: Settings, instance: Instance, arguments
     if running.inference != settings.inference or [one.archive for one in running.served] != asked:
         print(f"not started: {', '.join(asked)} on {settings.inference}; first: make stop", file=sys.stderr)
         return 1
+    if settings.tokens != (running.keys is not None):
+        wanted = "with" if settings.tokens else "without"
+        print(f"not started {wanted} tokens; first: make stop", file=sys.stderr)
+        return 1
     return unready
 
 
@@ -104,15 +113,31 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
         print(f"the front door is open on {door.address}")
     names = names_of(state.served)
     print(f"{names} served on {state.inference} by process {state.pid}; to stop it: make stop")
+    if state.keys is not None:
+        print(f"it wants tokens, kept in {os.path.relpath(state.keys)}; to see one: make token")
     unready = 0
     for one in state.served:
-        ready, wanted = workers_of(state.management, one)
+        ready, wanted = workers_of(state, one)
         unready += ready < wanted
         print(f"{one.model} {one.version}: {ready} of {wanted} workers ready")
         if Path(one.archive).exists() and sha256(Path(one.archive)) != one.sha256:
             print(f"{one.archive} has changed since; to serve the new one: make stop serve")
             unready += 1
     return int(unready > 0)
+
+
+def token(instance: Instance, arguments: argparse.Namespace) -> int:
+    """Print a token that lets requests in, a new one where the old one has expired."""
+    if arguments.kind not in KINDS:
+        raise NoToken(f"KIND={arguments.kind} is not known; say KIND={' or KIND='.join(KINDS)}")
+    state = answering_in(instance).running()
+    if state is None:
+        raise NoToken("there is no server to let you in; start it with: make serve TOKENS=on")
+    found = state.key_file.token(arguments.kind)
+    if found is None:
+        raise NoToken(f"TorchServe has written no token into {state.keys} yet; try again")
+    print(found)
+    return 0
 
 
 def logs(instance: Instance, arguments: argparse.Namespace) -> int:
@@ -137,6 +162,7 @@ def _arguments() -> argparse.Namespace:
         starting.add_argument("--config", type=Path, default=Path("config.properties"))
         starting.add_argument("--port", type=int, help="the first of five ports")
         starting.add_argument("--host", help="of the HTTP addresses, as 0.0.0.0 in a container")
+        starting.add_argument("--tokens", help="on: only who sends a token is answered; off")
         starting.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then prints here")
         starting.add_argument("--picture", type=Path, default=Path("image.jpg"), help="shown to be tried")
         starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
@@ -148,6 +174,9 @@ def _arguments() -> argparse.Namespace:
     deploying.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
+    showing = commands.add_parser("token", help=token.__doc__)
+    showing.set_defaults(do=token)
+    showing.add_argument("--kind", default=INFERENCE, help=" or ".join(KINDS))
     printing = commands.add_parser("logs", help=logs.__doc__)
     printing.set_defaults(do=logs)
     printing.add_argument("--lines", type=int, default=40)

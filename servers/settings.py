@@ -23,16 +23,19 @@ HIGHEST_PORT = 65535
 # By how much the ports of a second server beside the first may be higher; the first that are free are taken.
 STEPS = range(10, 200, 10)
 BODY_LIMIT = "max_request_size"
+# TorchServe's key that turns its tokens off; unless it says true, they are on.
+NO_TOKENS = "disable_token_authorization"
+TOKENS = {"on": "false", "off": "true"}
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
 
 class BadSettings(ValueError):
-    """A config.properties, or a PORT, that TorchServe could not be started with."""
+    """A config.properties, a PORT or a TOKENS that TorchServe could not be started with."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The lines of a properties file, and the values of those that hold a port."""
+    """The lines of a properties file, and the values of those that hold a port or decide about tokens."""
 
     lines: tuple[str, ...]
     values: dict[str, str]
@@ -47,7 +50,7 @@ class Settings:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise BadSettings(f"cannot read {path}: {error.strerror}") from error
-        pairs = dict(_pair(line) for line in lines if _pair(line)[0] in PORT_KEYS)
+        pairs = dict(_pair(line) for line in lines if _pair(line)[0] in (*PORT_KEYS, NO_TOKENS))
         for key in PORT_KEYS:
             if key not in pairs:
                 raise BadSettings(f"{path} sets no {key}; write it with its port, as in config.properties")
@@ -72,10 +75,17 @@ class Settings:
         return self._address("management_address")
 
     @property
+    def tokens(self) -> bool:
+        """Whether TorchServe answers only those who send a token."""
+        return self.values.get(NO_TOKENS, "").lower() != "true"
+
+    @property
     def text(self) -> str:
         """The file, with the values as they are now."""
         changed = [self._line(line) for line in self.lines]
-        return "\n".join(changed) + "\n"
+        there = {_pair(line)[0] for line in self.lines}
+        added = [f"{key}={value}" for key, value in self.values.items() if key not in there]
+        return "\n".join([*changed, *added]) + "\n"
 
     def moved_to(self, first_port: int) -> Settings:
         """Return the same settings on the five ports from first_port on. Raises BadSettings."""
@@ -106,7 +116,13 @@ class Settings:
 
     def _on(self, ports: Iterable[int]) -> Settings:
         pairs = zip(PORT_KEYS, ports, strict=True)
-        return Settings(self.lines, {key: _moved(self.values[key], port) for key, port in pairs})
+        return Settings(self.lines, self.values | {key: _moved(self.values[key], port) for key, port in pairs})
+
+    def with_tokens(self, word: str) -> Settings:
+        """Return the same settings with TorchServe's tokens "on" or "off". Raises BadSettings."""
+        if word not in TOKENS:
+            raise BadSettings(f"TOKENS={word} is not known; say TOKENS=on or TOKENS=off")
+        return Settings(self.lines, self.values | {NO_TOKENS: TOKENS[word]})
 
     def _line(self, line: str) -> str:
         key, _ = _pair(line)

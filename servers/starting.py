@@ -10,6 +10,7 @@ from pathlib import Path
 from instance import Instance, Running, Served
 from java import find_java
 from mar import BadArchive, known_answer, read_manifest
+from members import check_members
 from ports import check_free
 from readiness import wait_until_ready
 from say import say
@@ -21,8 +22,13 @@ READY_TIMEOUT = 120.0
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the arguments name, on their port and host. Raises BadSettings."""
+    """Return the settings that the arguments name, on their port and host, with or without tokens.
+
+    Raises BadSettings.
+    """
     settings = Settings.from_file(arguments.config, arguments.port)
+    if arguments.tokens:
+        settings = settings.with_tokens(arguments.tokens)
     return settings.on_host(arguments.host) if arguments.host else settings
 
 
@@ -46,8 +52,12 @@ def start_and_wait(
 
 
 def describe(archive: Path) -> Served:
-    """Say what an archive serves. Raises BadArchive where it is no archive that can be held to answers."""
+    """Say what an archive serves.
+
+    Raises BadArchive where it is no archive that can be held to answers, or not safe to unpack.
+    """
     model = read_manifest(archive)["model"]
+    check_members(archive)
     known_answer(archive)
     return Served(model["modelName"], model["modelVersion"], str(archive), sha256(archive))
 

@@ -23,6 +23,7 @@ from ports import check_free
 from readiness import NotReady, tail
 from settings import body_limit
 from starting import READY_TIMEOUT, settings_of, start_and_wait
+from tokens import INFERENCE, curl_option
 
 LOG = "keeper.log"
 POLL = 0.1  # seconds between two looks at a keeper that starts
@@ -64,7 +65,8 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
         raise
     print(f"serving {', '.join(map(str, arguments.archive))} on {address}, ready after "
           f"{time.monotonic() - began:.1f} s")  # fmt: skip
-    print(f"  try    curl {address}/predictions/{_first_model(instance)} -T {arguments.picture}")
+    model, option = _first_model(instance, arguments.run)
+    print(f"  try    curl {address}/predictions/{model} -T {arguments.picture}{option}")
     print(f"  ready  curl {address}/health/ready")
     print(f"  logs   {os.path.relpath(instance.folder / LOG)}")
     print("  stop   make stop")
@@ -139,6 +141,8 @@ def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
     raise NotReady(f"nothing was ready after {READY_TIMEOUT:.0f} seconds:\n{said}")
 
 
-def _first_model(instance: Instance) -> str:
-    running = answering_in(instance).running()
-    return running.served[0].model if running else "MODEL"
+def _first_model(instance: Instance, run: Path) -> tuple[str, str]:
+    """Return the name of a model that is served, and what curl takes besides to be answered by it."""
+    if (running := answering_in(instance).running()) is None:
+        return "MODEL", ""
+    return running.served[0].model, curl_option(INFERENCE, run) if running.keys else ""

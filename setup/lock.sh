@@ -26,5 +26,6 @@ compile parquet --constraints requirements/dev.txt
 compile onnx --constraints requirements/dev.txt
 compile flask --constraints requirements/dev.txt
 compile uv
+compile audit
 # What onnx2tf pins, the overrides file loosens: no resolver would accept the result, so pip is not asked to.
 compile tensorflow --constraints requirements/dev.txt --overrides requirements/tensorflow.overrides.txt

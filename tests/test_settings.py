@@ -58,6 +58,30 @@ def test_addresses_are_read_as_they_are_written(tmp_path, line, address):
     assert Settings.from_file(file, 9080).ports[0] == 9080
 
 
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("disable_token_authorization=true", False),
+        ("disable_token_authorization = TRUE", False),
+        ("disable_token_authorization=false", True),
+        ("disable_token_authorization=yes", True),
+        ("", True),
+    ],
+    ids=["true", "upper-case", "false", "another-word", "nothing"],
+)
+def test_tokens_are_on_unless_they_are_turned_off(tmp_path, line, wanted):
+    """As TorchServe reads its key; TOKENS decides otherwise, and changes no other line."""
+    file = tmp_path / "a.properties"
+    file.write_text(CONFIG.replace("disable_token_authorization=true", line))
+    settings = Settings.from_file(file)
+    assert settings.tokens is wanted
+    for word, said in (("on", "false"), ("off", "true")):
+        changed = settings.with_tokens(word).moved_to(9080)
+        assert changed.tokens is (word == "on")
+        assert changed.text.count("disable_token_authorization") == 1
+        assert f"disable_token_authorization={said}\n" in changed.text
+
+
 @pytest.mark.parametrize("value", ["http://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1:x", "0"])
 def test_address_without_a_port_is_refused(tmp_path, value):
     """The sentence quotes the line."""

@@ -248,9 +248,8 @@ def test_link_is_named(archive, tmp_path):
     assert "the member 'link' is a link; an archive holds files alone" in found
 
 
-def test_hidden_member_is_found(archive, tmp_path):
-    """A member that only readers of a stream find, as Java's is, leaves its bytes in the file."""
-    hidden = tmp_path / "hidden.mar"
+def with_hidden_member(archive, hidden):
+    """Write an archive with a member that only readers of a stream find, as Java's is."""
     with zipfile.ZipFile(archive) as mar:
         data, start = archive.read_bytes(), mar.start_dir
     evil = io.BytesIO()
@@ -262,7 +261,12 @@ def test_hidden_member_is_found(archive, tmp_path):
     end = data.rindex(b"PK\x05\x06")
     moved = data[end : end + 16] + (start + len(local)).to_bytes(4, "little") + data[end + 20 :]
     hidden.write_bytes(data[:start] + local + data[start:end] + moved)
-    [fault] = faults(hidden)
+    return hidden
+
+
+def test_hidden_member_is_found(archive, tmp_path):
+    """A member that is in no list leaves its bytes in the file."""
+    [fault] = faults(with_hidden_member(archive, tmp_path / "hidden.mar"))
     assert fault.startswith("the file is not what its members make")
 
 
