@@ -47,7 +47,7 @@ def workers_of(state: Running, served: Served) -> tuple[int, int]:
     try:
         with _session() as session:
             authorize = partial(state.authorization, MANAGEMENT)
-            reply = _let_in(lambda headers: session.get(url, headers=headers, timeout=ANSWER), authorize)
+            reply = _let_in(partial(session.get, url, timeout=ANSWER), authorize)
     except requests.RequestException:
         return 0, 1
     if reply.status_code == requests.codes.not_found:  # not registered yet
@@ -136,7 +136,7 @@ def _check(
 ) -> None:
     name, picture, label = known
     try:
-        reply = _let_in(lambda headers: session.put(url, picture, headers=headers, timeout=patience), authorize)
+        reply = _let_in(partial(session.put, url, picture, timeout=patience), authorize)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
@@ -150,13 +150,13 @@ def _session() -> requests.Session:
     return session
 
 
-def _let_in(send: Callable[[dict[str, str]], requests.Response], authorize: Authorize) -> requests.Response:
+def _let_in(send: Callable[..., requests.Response], authorize: Authorize) -> requests.Response:
     """Send with the headers that let it in, and once more where they have just become others."""
     headers = authorize()
-    reply = send(MARK | headers)
+    reply = send(headers=MARK | headers)
     if reply.status_code == requests.codes.bad_request and (new := authorize()) != headers:
         # The token expired, or somebody had it replaced, while we asked.
-        reply = send(MARK | new)
+        reply = send(headers=MARK | new)
     return reply
 
 

@@ -116,7 +116,8 @@ class Settings:
 
     def _on(self, ports: Iterable[int]) -> Settings:
         pairs = zip(PORT_KEYS, ports, strict=True)
-        return Settings(self.lines, self.values | {key: _moved(self.values[key], port) for key, port in pairs})
+        moved = {key: _moved(self.values[key], port) for key, port in pairs}
+        return Settings(self.lines, self.values | moved)
 
     def with_tokens(self, word: str) -> Settings:
         """Return the same settings with TorchServe's tokens "on" or "off". Raises BadSettings."""
