@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+import canonical
 import keeper
 from clients import Clients
 from conftest import DIGITS, ROOT, free_port, make
 from front_door import PLACES, PROGRAM
 from instance import Instance
+from mar import MANIFEST
 from places import twin_of
 from ports import why_not
 from process_end import lives
@@ -157,20 +159,30 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
     assert twin_of(own_up.run).running() is None
 
 
-@pytest.fixture(params=["weights", "answers"])
+def rewritten(archive, target, changes):
+    """Write an archive anew with members that are changed, and tell that nowhere; return where."""
+    with zipfile.ZipFile(archive) as mar:
+        members = {name: mar.read(name) for name in mar.namelist()}
+    for name, change in changes.items():
+        before, members[name] = members[name], change(members[name])
+        assert members[name] != before
+    target.parent.mkdir()
+    with target.open("wb") as file:
+        canonical.write(members, json.loads(members[canonical.PROVENANCE])["created"], file)
+    return target
+
+
+BAD = {
+    "weights": ("runtime.onnx", lambda data: data[:-100] + bytes(100)),
+    "answers": ("golden.json", lambda data: data.replace(b'"label": "two"', b'"label": "one"')),
+}
+
+
+@pytest.fixture(params=BAD)
 def bad(request, archives, tmp_path):
     """A version that cannot prove itself: changed weights, or answers of another model."""
-    target = tmp_path / "bad" / "convnet.mar"
-    target.parent.mkdir()
-    with zipfile.ZipFile(archives[1]) as good, zipfile.ZipFile(target, "w") as changed:
-        for member in good.infolist():
-            data = good.read(member)
-            if request.param == "weights" and member.filename.endswith(".onnx"):
-                data = data[:-100] + bytes(100)
-            if request.param == "answers" and member.filename == "golden.json":
-                data = data.replace(b'"label": "two"', b'"label": "one"')
-            changed.writestr(member, data)
-    return target
+    member, change = BAD[request.param]
+    return rewritten(archives[1], tmp_path / "bad" / "convnet.mar", {member: change})
 
 
 def test_version_that_does_not_prove_itself_never_answers(up, bad):
@@ -213,15 +225,8 @@ def test_stop_ends_a_deployment(own_up, archives):
 
 def test_other_model_is_no_version(up, archives, tmp_path):
     """A model whose name is another one would leave the clients without theirs."""
-    other = tmp_path / "other" / "digits.mar"
-    other.parent.mkdir()
-    with zipfile.ZipFile(archives[1]) as good, zipfile.ZipFile(other, "w") as renamed:
-        for member in good.infolist():
-            data = good.read(member)
-            if member.filename == "MAR-INF/MANIFEST.json":
-                data = data.replace(b'"modelName": "convnet"', b'"modelName": "digits"')
-            renamed.writestr(member, data)
-    done = deploy(up, other)
+    named = {MANIFEST: lambda data: data.replace(b'"modelName": "convnet"', b'"modelName": "digits"')}
+    done = deploy(up, rewritten(archives[1], tmp_path / "other" / "digits.mar", named))
     assert "error: convnet would be served no more" in done.stderr
     assert answer(up) == "2"
 
