@@ -8,6 +8,7 @@ import re
 import subprocess
 import zipfile
 from collections.abc import Iterable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def write(file: Path, archive: Path, environment: Path, lock: Path, cyclonedx: P
     packages = [one for one in bill["components"] if _normal(one["name"]) in served]
     if missing := served - {_normal(one["name"]) for one in packages}:
         raise NoBill(f"{lock} names {', '.join(sorted(missing))}, not in {environment}; run: make setup")
+    _add_licences(packages, environment)
     jar = _jar_of(environment)
     libs = libraries(jar)
     bill["components"] = [_archive(archive), *packages, _jar(jar), *(_library(one) for one in libs)]
@@ -56,6 +58,16 @@ def _installed(environment: Path, cyclonedx: Path) -> dict[str, Any]:
         raise NoBill(f"cyclonedx-py makes no bill of {environment}: {done.stderr.strip()}")
     told: dict[str, Any] = json.loads(done.stdout)
     return told
+
+
+def _add_licences(packages: Iterable[dict[str, Any]], environment: Path) -> None:
+    """Add licences that packages name in words of their own: cyclonedx-py takes registered names alone."""
+    folders = [str(folder) for folder in environment.glob("lib/python*/site-packages")]
+    told = [(one.name, one.metadata) for one in distributions(path=folders)]
+    named = {_normal(name): metadata["License"] for name, metadata in told if "License" in metadata}
+    for one in packages:
+        if not one.get("licenses") and (words := named.get(_normal(one["name"]))):
+            one["licenses"] = [{"license": {"name": words}}]
 
 
 def _archive(archive: Path) -> dict[str, Any]:

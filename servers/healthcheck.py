@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import roots  # noqa: F401 first of this project's own
 from instance import Instance
 from mar import BadArchive, read_manifest
 from readiness import Authorize, NotReady, check_answer

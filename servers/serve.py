@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import roots  # noqa: F401 first of this project's own
 from control import Refused
 from foreground import Ended, Stopped, stop_on_signals, watch
 from front_door import BadDoor
