@@ -80,21 +80,22 @@ class KeyFile:
         return keys
 
     def _read(self) -> dict[str, Any] | None:
-        """Return what the file holds, None while it is empty. Raises NoToken."""
+        """Return what the file holds, None where it stays empty. Raises NoToken."""
         end = time.monotonic() + WRITING
         while True:
             text = self._text()
-            if not text:
-                return None
             try:
                 keys: dict[str, Any] = json.loads(text)
                 if all(keys[kind][KEY] for kind in (*KINDS, API)):
                     return keys
             except (ValueError, TypeError, KeyError):
-                pass  # TorchServe may be writing it just now
+                pass  # TorchServe may be writing it just now: it empties the file first
             if time.monotonic() > end:
-                raise NoToken(f"{self.path} holds no tokens of TorchServe; {REMEDY}")
+                break
             time.sleep(POLL)
+        if text:
+            raise NoToken(f"{self.path} holds no tokens of TorchServe; {REMEDY}")
+        return None
 
     def _text(self) -> str:
         try:
