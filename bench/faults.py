@@ -22,7 +22,7 @@ from process_end import lives
 from report import circumstances, table
 from small_disk import fill, small_disk
 from up import ANSWER
-from up_process import Up, serve, started, until
+from up_process import Up, pids, serve, started, until
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
@@ -126,10 +126,16 @@ def disk_full(up: Up) -> float:
 def out_of_memory(up: Up) -> float:
     """Allow all of it 300 MB more than it has, and send pictures that take 800 to decode."""
     picture = _large_picture()
+    before = pids(up)
+    began = time.monotonic()
     with memory_limit([up.java, *up.workers], ROOM):
         for _ in range(LARGE_PICTURES):
             requests.put(up.predictions, data=picture, timeout=PATIENCE)
-    return _workers_back(up)
+        _workers_back(up)
+    took = time.monotonic() - began
+    if pids(up) == before:
+        raise RuntimeError("no process was short of memory")
+    return took
 
 
 def deployed(up: Up) -> float:

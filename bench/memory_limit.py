@@ -18,7 +18,8 @@ SECOND, FIRST = (ROOT, "memory.max"), (ROOT / "memory", "memory.limit_in_bytes")
 def memory_limit(processes: Iterable[psutil.Process], room: int) -> Iterator[Path]:
     """Give processes and their later children so many bytes more than they have; yield the group's folder.
 
-    Where one of them asks for more, the kernel kills one.
+    Where one of them asks for more, the kernel kills one. What they have already stays on their old group's
+    account.
     """
     parent, setting = SECOND if (ROOT / "cgroup.controllers").exists() else FIRST
     members = list(processes)
@@ -26,8 +27,7 @@ def memory_limit(processes: Iterable[psutil.Process], room: int) -> Iterator[Pat
     home = parent / "cgroup.procs"
     group.mkdir()
     try:
-        used = sum(process.memory_info().rss for process in members)
-        (group / setting).write_text(str(used + room), encoding="ascii")
+        (group / setting).write_text(str(room), encoding="ascii")
         for process in members:
             (group / "cgroup.procs").write_text(str(process.pid), encoding="ascii")
         yield group

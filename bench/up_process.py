@@ -66,7 +66,7 @@ class Up:
         """TorchServe's workers that live."""
         try:
             return [one for one in self.java.children() if WORKER in " ".join(one.cmdline())]
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, FileNotFoundError):  # Java has ended, and may be starting again
             return []
 
     def status(self, path: str) -> int:

@@ -19,6 +19,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from PIL import Image
 
 import health
 import probe
@@ -27,13 +28,15 @@ from conftest import DIGITS, ROOT, free_port, make
 from front_door import PLACES, PROGRAM, BadDoor, FrontDoor, Opening
 from health import FRESH, Health
 from keeper import THROUGH
+from memory_limit import memory_limit
 from metrics_page import page_when
+from pictures import encoded
 from ports import why_not
 from process_end import lives
 from settings import body_limit
 from small_disk import fill, small_disk
 from up import ANSWER
-from up_process import Up, until
+from up_process import Up, pids, until
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
@@ -384,6 +387,32 @@ def test_killed_worker_costs_no_answer(own_up):
             time.sleep(1)
     assert clients.right > 200
     assert (clients.wrong, dict(clients.failed)) == ([], {})
+
+
+def test_kernel_ends_a_worker_before_java(up):
+    """Where memory is short, it is a worker that goes: the other one answers what was in it."""
+    java = int(Path(f"/proc/{up.java.pid}/oom_score_adj").read_text())
+    workers = [int(Path(f"/proc/{worker.pid}/oom_score_adj").read_text()) for worker in up.workers]
+    assert workers == [500, 500]
+    assert java < 500
+
+
+@needs_root
+def test_short_memory_costs_no_answer(own_up):
+    """Pictures that need more than there is end workers, and nobody else's answer."""
+    picture = encoded(Image.new("RGBA", (8000, 8000), (0, 0, 0, 128)), "PNG")
+    before = pids(own_up)
+    with Clients(own_up.door, DIGITS, count=8) as clients:
+        until(lambda: clients.right > 200)
+        with memory_limit([own_up.java, *own_up.workers], 300 * 2**20):
+            reply = requests.put(own_up.predictions, data=picture, timeout=SOON)
+            until(lambda: len(own_up.workers) == 2 and own_up.is_ready)
+        after = pids(own_up)
+    assert reply.status_code == 503
+    assert before != after
+    assert own_up.java.pid in before
+    assert clients.wrong == []
+    assert set(clients.failed) <= {"503, Retry-After 2"}
 
 
 def test_killed_java_is_started_again(own_up):
