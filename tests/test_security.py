@@ -267,14 +267,18 @@ def test_management_is_not_behind_the_door(up, line):
 
 @needs_nginx
 def test_torchserve_behind_the_door_listens_to_this_machine_alone(up):
-    """The door is on all addresses; the five ports behind it are on loopback."""
+    """The door is on all addresses (IPv6 too where there is any); the ports behind it are on loopback."""
     ports = range(up.port, up.port + len(PORT_KEYS))
     listening = {
-        c.laddr.port: c.laddr.ip.removeprefix("::ffff:")
+        (c.laddr.port, c.laddr.ip.removeprefix("::ffff:"))
         for c in psutil.net_connections("tcp")
         if c.status == psutil.CONN_LISTEN and c.laddr.port in (*ports, up.door)
     }
-    assert listening == {up.door: "0.0.0.0"} | dict.fromkeys(ports, "127.0.0.1")  # noqa: S104 told, not bound
+    anyone = {"0.0.0.0", "::"}  # noqa: S104 told, not bound
+    assert {port for port, address in listening if address in anyone} == {up.door}
+    assert {(port, address) for port, address in listening if port != up.door} == {
+        (port, "127.0.0.1") for port in ports
+    }
 
 
 SECURITY = (ROOT / "SECURITY.md").read_text()
