@@ -102,7 +102,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	metrics-cost dashboard doctor train evaluate test lint types audit lock clean
+	metrics-cost dashboard doctor train evaluate evaluate-real test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -218,6 +218,9 @@ train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/
 
 evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictures, draw docs/*.png
 	$(PY) model/evaluate.py
+
+evaluate-real: $(VENV)/dev.installed ## Measure them on pictures as people send them, write docs/real-pictures.md
+	$(PY) model/evaluate_real.py
 
 test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types $(MAR) ## Lint, check the types, run every test
 	$(BIN)/pytest

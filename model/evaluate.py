@@ -1,8 +1,13 @@
-"""Measure the committed weights on MNIST's 10,000 test images, and draw where they go wrong."""
+"""Measure the committed weights on MNIST's 10,000 test images, and draw where they go wrong.
+
+The course of the training that made them is drawn, too, from the figures that it saved.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,19 +15,20 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from calibration import expected_calibration_error
 from contract import Contract
 from convnet import ConvNet
 from mnist import load_test
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-CONFUSION, MISTAKES = DOCS / "confusion.png", DOCS / "mistakes.png"
+CONFUSION, MISTAKES, TRAINING = DOCS / "confusion.png", DOCS / "mistakes.png", DOCS / "training.png"
 MISTAKES_SHOWN = 24
 DPI = 120
 
 
 def main() -> None:
-    """Print the accuracy, overall and per digit, and write the two pictures into docs/."""
+    """Print the accuracy, overall and per digit, and write the three pictures into docs/."""
     mpl.use("agg")
     contract = Contract.from_file(HERE / "model-config.yaml")
     images, truth = load_test()
@@ -30,9 +36,12 @@ def main() -> None:
     answers = log_probabilities.argmax(axis=1)
     matrix = confusion(truth, answers, len(contract.labels))
     report(matrix, contract.labels)
+    error = expected_calibration_error(np.exp(log_probabilities.max(axis=1)), answers == truth)
+    print(f"expected calibration error {error:.4f}")
     draw_confusion(matrix, contract.labels)
     draw_mistakes(images, truth, log_probabilities, contract.labels)
-    print(f"wrote {CONFUSION.relative_to(HERE.parent)} and {MISTAKES.relative_to(HERE.parent)}")
+    draw_training(json.loads((HERE / "convnet.json").read_text(encoding="utf-8")))
+    print("wrote", ", ".join(str(path.relative_to(HERE.parent)) for path in (CONFUSION, MISTAKES, TRAINING)))
 
 
 def classify(images: np.ndarray, contract: Contract) -> np.ndarray:
@@ -94,6 +103,25 @@ def draw_mistakes(
         read_as = f"{labels[truth[index]]} read as {labels[answers[index]]}"
         axes.set_title(f"{read_as}\n{sure:.0%} sure", fontsize=9)
     _save(figure, MISTAKES)
+
+
+def draw_training(figures: dict[str, Any]) -> None:
+    """Draw the loss, and the accuracy on pictures that were held out, after each epoch."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    epochs = range(1, figures["epochs"] + 1)
+    left.plot(epochs, figures["training_loss_per_epoch"], color="#b0412e")
+    left.set_ylabel("training loss, pictures without a digit included")
+    for key, color, label in (
+        ("validation_accuracy_per_epoch", "#2e6f8e", "as MNIST has them"),
+        ("validation_accuracy_as_sent_per_epoch", "#b0412e", "drawn and photographed at random"),
+    ):
+        right.plot(epochs, [100 * share for share in figures[key]], color=color, label=label)
+    right.set_ylabel(f"right of {figures['validation_images']:,} held out, in %")
+    right.legend(frameon=False, loc="lower right")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, TRAINING)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,0 +1,250 @@
+"""What training does to MNIST's digits, so that the model reads pictures as people send them.
+
+All of it is torch on whole batches, by torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0 where
+there is none and 1 where it is full, which is what MNIST's pictures are. What comes out is a picture: float32
+(N, 1, 28, 28), 0 black and 1 white, in either polarity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+SIDE = 28
+# Drawn at twice the model's size and averaged down to it, as a larger picture is when it is read.
+FINE = 2 * SIDE
+# How far a digit may be turned, sheared, scaled and moved: what handwriting itself varies.
+MAX_ANGLE = 12.0   # degrees
+MAX_SHEAR = 0.15   # as a tangent
+MAX_SCALE = 0.12   # relative
+MAX_SHIFT = 0.14   # of half the side: two pixels
+# How far a picture may go. MNIST's digits fill 0.71 of the side; 1 touches the edges.
+FILLS = (0.36, 1.0)
+COARSE_FILLS = (0.75, 1.0)
+WIDE_ANGLE = 30.0  # degrees
+WIDE_SHEAR = 0.45
+WIDE_STRETCH = 0.35  # the logarithm of width to height
+LEAST_CONTRAST = 0.25
+MOST_GRAIN = 0.3   # deviation of the noise, relative to the contrast
+COARSE_SIDES = (7, 8, 9, 10, 12, 14)
+SEEN = 0.3         # ink from which a pixel belongs to the digit
+# The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
+JPEG_STEPS = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+BLOCK = 8
+# Steps at quality 5 are ten times those at 50.
+COARSEST_STEPS = 10.0
+
+
+def distort(ink: torch.Tensor) -> torch.Tensor:
+    """Turn, shear, scale and move each of the images (N, 1, H, W) a little; black comes in."""
+    count = len(ink)
+    angle = torch.deg2rad(between(count, -MAX_ANGLE, MAX_ANGLE))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shear = between(count, -MAX_SHEAR, MAX_SHEAR)
+    across, down = (1 + between(count, -MAX_SCALE, MAX_SCALE) for _ in range(2))
+    matrix = _rows([across * cos, shear - sin], [sin, down * cos])
+    shift = torch.stack([between(count, -MAX_SHIFT, MAX_SHIFT) for _ in range(2)], dim=1)
+    return _sampled(ink, matrix, shift)
+
+
+def as_sent(ink: torch.Tensor) -> torch.Tensor:
+    """Return pictures (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
+
+    A quarter is coarse, like an enlarged icon: these fill their frame, or nothing could be read.
+    """
+    coarse = len(ink) // 4
+    fills = torch.cat([between(coarse, *COARSE_FILLS), between(len(ink) - coarse, *FILLS)])
+    return taken(placed(penned(ink), *box(ink), fills), coarse)
+
+
+def taken(ink: torch.Tensor, coarse: int = 0) -> torch.Tensor:
+    """Return pictures (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
+
+    The first `coarse` of them come in a low resolution; a quarter of the others have gone through JPEG.
+    """
+    page, contrast = on_paper(ink)
+    seen = F.avg_pool2d(negated(lit(page)), FINE // SIDE)
+    seen = torch.cat([coarsened(seen[:coarse]), blurred(seen[coarse:])])
+    grain = sometimes(len(ink), MOST_GRAIN) * contrast
+    seen = (seen + column(grain) * torch.randn(seen.shape)).clamp(0, 1)
+    last = coarse + (len(ink) - coarse) // 4
+    steps = between(last - coarse, 0, math.log(COARSEST_STEPS)).exp()
+    saved = compressed(seen[coarse:last], steps).clamp(0, 1)
+    return torch.cat([seen[:coarse], saved, seen[last:]])
+
+
+def penned(ink: torch.Tensor) -> torch.Tensor:
+    """Draw digits (N, 1, 28, 28) with thinner and thicker pens, hard and soft: (N, 1, 56, 56)."""
+    fine = F.interpolate(ink, size=(FINE, FINE), mode="bilinear", align_corners=False)
+    thick = _largest(fine, 5)
+    eroded = -_largest(-fine, 3)
+    # What an opening loses are strokes that are thin already: they stay, and no digit falls to pieces.
+    thin = torch.maximum(eroded, fine - _largest(eroded, 3))
+    amount = column(between(len(ink), -1, 1))
+    pen = fine + amount.clamp(min=0) * (thick - fine) + (-amount).clamp(min=0) * (thin - fine)
+    hardness = column(between(len(ink), 1, 4))
+    return ((pen - 0.5) * hardness + 0.5).clamp(0, 1)
+
+
+def box(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the middle and half the size (N, 2), across and down, of what is drawn; half the side is 1."""
+    seen = (ink[:, 0] > SEEN).float()
+    side = ink.shape[-1]
+    places = torch.arange(side, dtype=torch.float32)
+    middles, halves = [], []
+    for marks in (seen.amax(dim=1), seen.amax(dim=2)):  # (N, W), (N, H)
+        last = (marks * places).amax(dim=1)
+        first = side - (marks * (side - places)).amax(dim=1)
+        middles.append((first + last + 1) / side - 1)
+        halves.append(((last + 1 - first) / side).clamp(min=2 / side))
+    return torch.stack(middles, dim=1), torch.stack(halves, dim=1)
+
+
+def placed(
+    ink: torch.Tensor, middle: torch.Tensor, half: torch.Tensor, fills: torch.Tensor
+) -> torch.Tensor:
+    """Turn, slant and stretch each digit, let it fill that share of the side, and put it anywhere in it.
+
+    `middle` and `half` (N, 2) are its box, `fills` is (N,). The digit stays within the picture.
+    """
+    count = len(ink)
+    angle = torch.deg2rad(between(count, -WIDE_ANGLE, WIDE_ANGLE))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shear = between(count, -WIDE_SHEAR, WIDE_SHEAR)
+    stretch = torch.exp(between(count, -WIDE_STRETCH, WIDE_STRETCH))
+    matrix = _rows([stretch * cos, shear * cos - sin], [stretch * sin, shear * sin + cos])
+    extent = (matrix.abs() @ half[:, :, None])[..., 0]
+    scale = (fills / extent.amax(dim=1))[:, None]
+    room = (1 - extent * scale).clamp(min=0)
+    shift = room * (torch.rand(count, 2) * 2 - 1)
+    inverse = torch.linalg.inv(matrix * scale[:, :, None])
+    return _sampled(ink, inverse, middle - (inverse @ shift[:, :, None])[..., 0])
+
+
+def on_paper(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write in dark on light paper, some of it ruled or squared: the pages, and their contrasts (N,)."""
+    count = len(ink)
+    contrast = between(count, LEAST_CONTRAST, 1)
+    paper = contrast + (1 - contrast) * torch.rand(count)
+    page = column(paper) - column(contrast) * ink
+    ruled = column(paper - contrast * sometimes(count, 0.6)).clamp(min=0)
+    return torch.where(_rules(count), torch.minimum(page, ruled), page), contrast
+
+
+def lit(page: torch.Tensor) -> torch.Tensor:
+    """Light the pages unevenly: from one side, with the soft edge of a shadow, in folds."""
+    count = len(page)
+    slope = column(sometimes(count, 0.7)) * (_across(count) + 1) / 2
+    place, width = column(between(count, -0.8, 0.8)), column(between(count, 0.02, 0.3))
+    shadow = column(sometimes(count, 0.6)) * torch.sigmoid((_across(count) - place) / width)
+    folds = F.interpolate(torch.rand(count, 1, 4, 4) - 0.5, size=page.shape[-2:], mode="bicubic")
+    return (page * (1 - slope) * (1 - shadow) * (1 + column(sometimes(count, 0.5)) * folds)).clamp(0, 1)
+
+
+def negated(pages: torch.Tensor) -> torch.Tensor:
+    """Turn dark on light into light on dark, for half of the pages."""
+    return torch.where(column(_coins(len(pages))), 1 - pages, pages)
+
+
+def blurred(pictures: torch.Tensor) -> torch.Tensor:
+    """Blur pictures (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
+    soft = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
+    for _ in range(2):
+        soft = F.avg_pool2d(soft, 5, stride=1)
+    return pictures + column(sometimes(len(pictures), 1)) * (soft - pictures)
+
+
+def coarsened(pictures: torch.Tensor) -> torch.Tensor:
+    """Bring pictures (N, 1, 28, 28) down to a few pixels and back, in one of the usual ways."""
+    if not len(pictures):
+        return pictures
+    side = COARSE_SIDES[int(torch.randint(len(COARSE_SIDES), ()))]
+    mode = ("bilinear", "bicubic", "nearest")[int(torch.randint(3, ()))]
+    few = F.interpolate(pictures, size=(side, side), mode="area")
+    return F.interpolate(few, size=(SIDE, SIDE), mode=mode)
+
+
+def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Lose what a JPEG file loses of pictures (N, 1, 28, 28).
+
+    `steps` (N,) is how much coarser a file's steps are than those of quality 50: 10 is quality 5.
+    """
+    count, padded = len(pictures), -(-SIDE // BLOCK) * BLOCK
+    page = F.pad(pictures, (0, padded - SIDE) * 2, mode="replicate") * 255 - 128
+    blocks = page.view(count, -1, BLOCK, padded // BLOCK, BLOCK).transpose(2, 3)  # (N, 4, 4, 8, 8)
+    table = JPEG_STEPS * steps.view(-1, 1, 1, 1, 1)
+    cosines = _cosines()
+    levels = torch.round(cosines @ blocks @ cosines.T / table) * table
+    page = (cosines.T @ levels @ cosines).transpose(2, 3).reshape(count, 1, padded, padded)
+    return (page[..., :SIDE, :SIDE] + 128) / 255
+
+
+def between(count: int, least: float, most: float) -> torch.Tensor:
+    """Return so many numbers, each as likely as any other."""
+    return least + (most - least) * torch.rand(count)
+
+
+def sometimes(count: int, most: float) -> torch.Tensor:
+    """Return numbers half of which are 0 and the others anything up to most: no picture has every fault."""
+    return between(count, -most, most).clamp(min=0)
+
+
+def column(values: torch.Tensor) -> torch.Tensor:
+    """Shape values (N,) to go with pictures (N, 1, H, W)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def _sampled(ink: torch.Tensor, matrix: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    grid = F.affine_grid(torch.cat([matrix, shift[:, :, None]], dim=2), list(ink.shape), align_corners=False)
+    return F.grid_sample(ink, grid, align_corners=False)
+
+
+def _largest(ink: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the largest value of the square around each pixel, by its columns and then its rows."""
+    ink = F.max_pool2d(ink, (side, 1), stride=1, padding=(side // 2, 0))
+    return F.max_pool2d(ink, (1, side), stride=1, padding=(0, side // 2))
+
+
+def _rows(*rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (N, 2, 2)
+
+
+def _coins(count: int) -> torch.Tensor:
+    return torch.randint(2, (count,)).bool()
+
+
+def _across(count: int) -> torch.Tensor:
+    """Return how far each pixel is along a direction of its picture's own, from -1 to 1: (N, 1, 56, 56)."""
+    angle = column(between(count, 0, 2 * math.pi))
+    line = torch.linspace(-1, 1, FINE)
+    return (torch.cos(angle) * line + torch.sin(angle) * line[:, None]) / math.sqrt(2)
+
+
+def _rules(count: int) -> torch.Tensor:
+    """Tell where a sheet is ruled, at distances of an eighth to a half of its side; half are squared."""
+    distance, width = between(count, 7, 28)[:, None], between(count, 1, 2.5)[:, None]
+    places = torch.arange(FINE)[None]
+    down, across = ((places + torch.rand(count, 1) * distance) % distance < width for _ in range(2))
+    across &= _coins(count)[:, None]
+    return down[:, None, :, None] | across[:, None, None, :]
+
+
+def _cosines() -> torch.Tensor:
+    """Return the matrix (8, 8) of JPEG's cosine transform, a frequency a row."""
+    angles = (2 * torch.arange(BLOCK) + 1) * torch.arange(BLOCK)[:, None] * math.pi / (2 * BLOCK)
+    matrix = torch.cos(angles) * math.sqrt(2 / BLOCK)
+    matrix[0] /= math.sqrt(2)
+    return matrix

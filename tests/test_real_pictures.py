@@ -1,0 +1,288 @@
+"""Pictures as people send them: what training and evaluation make of digits, and what the weights read."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
+
+import real_report
+from augmentation import FINE, as_sent, box, coarsened, compressed, negated, penned, placed, taken
+from calibration import best_temperature, expected_calibration_error, fold
+from conftest import ROOT
+from evaluate_real import OTHERS, Reader, files, foreign
+from families import FAMILIES, MIDDLE, PHONE
+from images import read_pixels
+from mnist import load_test
+from no_digit import KINDS
+from outliers import outliers
+from pictures import encoded, opened
+from train import BATCH, OUTLIERS, varied
+
+DOCS = ROOT / "docs"
+TARGET = 0.97
+SOME = 200
+FEW = 60
+BY_NAME = {family.name: family for family in FAMILIES}
+CHIEF = [
+    "black on white", "off centre", "small", "frame-filling", "thin", "thick", "tilted", "slanted", "blurred",
+    "in a shadow", "noisy", "transparent, black ink", "transparent, white ink",
+]  # fmt: skip
+IMAGES, LABELS = load_test()
+INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
+
+
+@pytest.fixture(scope="module")
+def reader(contract):
+    """The committed weights, asked by files."""
+    return Reader(ROOT / "model" / "convnet.pth", contract)
+
+
+def pixels_of(name, severity, contract, count=FEW):
+    """Return what the model sees of a family's files, float (N, 28, 28) from 0 to 1."""
+    made = files(BY_NAME[name], BY_NAME[name].severities[severity], IMAGES[:count])
+    return np.stack([read_pixels(body, contract) for body in made])[..., 0] / 255
+
+
+def edges(pixels):
+    """Return the mean level of the picture's outermost pixels (N,)."""
+    frame = np.ones((28, 28), dtype=bool)
+    frame[1:-1, 1:-1] = False
+    return pixels[:, frame].mean(axis=1)
+
+
+def extents(pixels):
+    """Return how many rows and columns (N, 2) differ from the paper."""
+    marks = abs(pixels - edges(pixels)[:, None, None]) > 0.3
+    return np.stack([marks.any(axis=axis).sum(axis=1) for axis in (2, 1)], axis=1)
+
+
+# --- The weights ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHIEF)
+def test_weights_read_each_family(name, reader):
+    """At least 97 % of the pictures of each of the chief families, at its middle severity."""
+    family = BY_NAME[name]
+    made = files(family, family.severities[MIDDLE], IMAGES[:SOME])
+    assert reader.figures(made, LABELS[:SOME])["accuracy"] >= TARGET
+
+
+@pytest.mark.parametrize("dark_ink", [True, False], ids=["black-on-white", "white-on-black"])
+@pytest.mark.parametrize("way", OTHERS.values(), ids=["smooth", "blocks"])
+def test_weights_read_other_peoples_digits(way, dark_ink, reader):
+    """At least 97 % of digits that are not MNIST's: 8 x 8 pixels, enlarged."""
+    data = load_digits()
+    made = (foreign(image, way, dark_ink=dark_ink) for image in data.images[:: 1797 // SOME])
+    assert reader.figures(made, data.target[:: 1797 // SOME])["accuracy"] >= TARGET
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_weights_are_unsure_where_there_is_no_digit(kind, reader):
+    """More often than not the probability is below a half, also of kinds that training never showed."""
+    chance = np.random.default_rng(2)
+    sure = reader.probabilities(kind.file(digit, chance) for digit in IMAGES[:FEW]).max(axis=1)
+    assert np.median(sure) < 0.5
+
+
+# --- The families --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["black on white", "transparent, black ink"])
+def test_dark_ink_lies_on_light_paper(name, contract):
+    """The paper is white, whatever the severity, and the ink is darker, less so with each."""
+    darkest = []
+    for severity in range(3):
+        pixels = pixels_of(name, severity, contract)
+        assert edges(pixels) == pytest.approx(1)
+        darkest.append(pixels.min(axis=(1, 2)).mean())
+    assert darkest[0] < 0.1
+    assert darkest == sorted(darkest)
+
+
+def test_white_ink_on_nothing_is_read_on_black(contract):
+    """Transparent pictures in white ink come to the model as white on black."""
+    pixels = pixels_of("transparent, white ink", MIDDLE, contract)
+    assert edges(pixels) == pytest.approx(0)
+    assert pixels.max(axis=(1, 2)).min() > 0.3
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BY_NAME if not name.startswith(("black", "transparent", "photo", "coloured"))]
+)
+def test_both_polarities_occur(name, contract):
+    """Where the family does not say it, about half are dark on light."""
+    light = edges(pixels_of(name, 0, contract)) > 0.5
+    assert 0.3 < light.mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("thin", -1), ("thick", 1), ("small", -1), ("frame-filling", 1)], ids=str
+)
+def test_ink_changes_as_the_family_says(name, sign, contract):
+    """Thin and small pictures have less ink with each severity, thick and large ones more."""
+    ink = []
+    for severity in range(3):
+        pixels = pixels_of(name, severity, contract)
+        ink.append(sign * abs(pixels - np.rint(edges(pixels))[:, None, None]).mean())
+    plain = sign * (IMAGES[:FEW] / 255).mean()
+    assert plain < ink[0] < ink[1] < ink[2]
+
+
+def test_no_digit_falls_off_the_edge(contract):
+    """Off centre, a digit of half the side touches an edge at most, and keeps its size."""
+    pixels = pixels_of("off centre", 2, contract)
+    assert 12 <= extents(pixels).max(axis=1).mean() <= 16
+    assert abs(pixels - np.median(pixels, axis=(1, 2))[:, None, None])[:, [0, -1]].max() > 0.3
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_severities_differ_and_files_repeat(name, contract):
+    """Each severity is another picture; the same call makes the same files."""
+    mild, strong = (pixels_of(name, severity, contract, count=1) for severity in (0, 2))
+    assert mild.shape == (1, 28, 28)
+    assert not np.array_equal(mild, strong)
+    assert np.array_equal(mild, pixels_of(name, 0, contract, count=1))
+
+
+def test_photo_has_12_megapixels():
+    """The photo is a JPEG in colour, of a phone's size, dark on light."""
+    photo = opened(next(iter(files(BY_NAME["photo, 12 megapixels"], 0.5, IMAGES[:1]))))
+    assert (photo.format, photo.mode, sorted(photo.size)) == ("JPEG", "RGB", sorted(PHONE))
+    assert np.median(np.asarray(photo.reduce(50))) > 100
+
+
+# --- What training sees --------------------------------------------------------------------------
+
+
+def test_pictures_of_training_are_pictures():
+    """Whatever is done to a digit, 28 x 28 numbers from 0 to 1 come out, half dark on light, and repeat."""
+    torch.manual_seed(0)
+    pictures = as_sent(INK)
+    assert pictures.shape == INK.shape
+    assert pictures.dtype == torch.float32
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+    light = edges(pictures[:, 0].numpy()) > 0.5
+    assert 0.3 < light.mean() < 0.7
+    torch.manual_seed(0)
+    assert torch.equal(as_sent(INK), pictures)
+
+
+def test_batch_has_a_truth_for_each_picture(contract):
+    """The digits of a batch keep their labels, in order; what holds no digit gets all labels alike."""
+    torch.manual_seed(0)
+    labels = torch.from_numpy(LABELS[:BATCH]).long()
+    pictures, truth = varied(INK[:BATCH], labels, contract)
+    assert pictures.shape == (BATCH + OUTLIERS, 1, 28, 28)
+    assert torch.equal(truth[:BATCH].argmax(dim=1), labels)
+    torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
+    torch.testing.assert_close(truth[BATCH:], torch.full((OUTLIERS, 10), 0.1))
+
+
+def test_digits_are_placed_within_the_picture():
+    """Turned, slanted and moved, a digit fills the share that it should, and all of its ink is there."""
+    torch.manual_seed(0)
+    fine = penned(INK)
+    middle, half = box(INK)
+    fills = torch.linspace(0.4, 1, len(INK))
+    drawn = placed(fine, middle, half, fills)
+    assert drawn.shape == (SOME, 1, FINE, FINE)
+    _, halves = box(drawn)
+    # Its box, turned, is larger than the turned digit's own, and a thick pen goes beyond it.
+    assert (halves.amax(dim=1) <= fills + 0.12).all()
+    assert (halves.amax(dim=1) >= fills * 0.6).all()
+    per_area = drawn.sum(dim=(1, 2, 3)) / halves.prod(dim=1)
+    assert (per_area > 0).all()
+
+
+def test_box_is_where_the_ink_is():
+    """The middle and half the size of a rectangle, across and down, in units of half the side."""
+    ink = torch.zeros(1, 1, 28, 28)
+    ink[0, 0, 4:12, 14:28] = 1
+    middle, half = box(ink)
+    torch.testing.assert_close(middle, torch.tensor([[0.5, -12 / 28]]))
+    torch.testing.assert_close(half, torch.tensor([[0.5, 8 / 28]]))
+
+
+def test_jpeg_is_lost_as_a_file_loses_it():
+    """What training takes for JPEG of quality 50 and 10 is what Pillow's files are, within rounding."""
+    for quality, steps in ((50, 1.0), (10, 5.0)):
+        lost = compressed(INK[:FEW], torch.full((FEW,), steps)) * 255
+        bodies = [encoded(Image.fromarray(image), "JPEG", quality=quality) for image in IMAGES[:FEW]]
+        expected = np.stack([np.asarray(opened(body)) for body in bodies])
+        assert abs(lost[:, 0].clamp(0, 255).numpy() - expected).mean() < 1
+
+
+def test_half_of_the_pages_are_negated():
+    """A page comes out as it was or turned round, nothing between."""
+    torch.manual_seed(0)
+    turned = negated(INK)
+    as_it_was = torch.tensor([torch.equal(one, other) for one, other in zip(turned, INK, strict=True)])
+    torch.testing.assert_close(turned[~as_it_was], 1 - INK[~as_it_was])
+    assert 0.3 < as_it_was.float().mean() < 0.7
+
+
+def test_coarse_pictures_have_few_levels_of_detail():
+    """A picture that went through a few pixels has lost most of what lies between neighbours."""
+    torch.manual_seed(0)
+    noise = torch.rand(20, 1, 28, 28)
+    assert (coarsened(noise)[..., 1:] - coarsened(noise)[..., :-1]).abs().mean() < 0.1
+    assert coarsened(noise[:0]).shape == (0, 1, 28, 28)
+
+
+def test_outliers_are_no_digits():
+    """Five kinds alike; ink from 0 to 1; a cut digit keeps its ink and not its shape."""
+    torch.manual_seed(0)
+    ink = outliers(INK[:50])
+    assert ink.shape == (50, 1, FINE, FINE)
+    assert 0 <= ink.min() <= ink.max() <= 1
+    assert not ink[:10].any()
+    amounts = ink.mean(dim=(1, 2, 3)).view(5, 10)
+    assert (amounts[1:] > 0.02).all()
+    assert taken(ink).shape == (50, 1, 28, 28)
+
+
+# --- Calibration ---------------------------------------------------------------------------------
+
+
+def test_calibration_error_is_the_distance_of_probability_and_truth():
+    """0 where 80 of 100 answers with 80 % are right, 0.3 where 50 are; both halves count by their number."""
+    probability = np.full(100, 0.8)
+    assert expected_calibration_error(probability, np.arange(100) < 80) == pytest.approx(0)
+    assert expected_calibration_error(probability, np.arange(100) < 50) == pytest.approx(0.3)
+    both = np.concatenate([probability, np.full(300, 1.0)])
+    right = np.concatenate([np.arange(100) < 50, np.ones(300, dtype=bool)])
+    assert expected_calibration_error(both, right) == pytest.approx(0.3 / 4)
+
+
+def test_temperature_is_found_and_folded_in():
+    """Logits three times too large are found out; the last layer then gives a third, and the same answers."""
+    torch.manual_seed(0)
+    last = nn.Linear(8, 10)
+    features = torch.randn(20_000, 8)
+    true_logits = last(features).detach()
+    labels = torch.distributions.Categorical(logits=true_logits).sample()
+    temperature = best_temperature(torch.log_softmax(3 * true_logits, dim=1), labels)
+    assert temperature == pytest.approx(3, rel=0.1)
+    fold(2.0, last)
+    torch.testing.assert_close(last(features), true_logits / 2)
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def test_page_says_what_was_measured(tmp_path, monkeypatch):
+    """The tables of docs/real-pictures.md are those of the JSON files beside it."""
+    page = tmp_path / "page.md"
+    shutil.copy(DOCS / "real-pictures.md", page)
+    monkeypatch.setattr(real_report, "PAGE", page)
+    monkeypatch.setattr(real_report, "circumstances", lambda *_: "circumstances")
+    monkeypatch.setattr(real_report, "draw", lambda *_: None)
+    before, now = (json.loads((DOCS / f"real-pictures{part}.json").read_text()) for part in ("-before", ""))
+    real_report.write_report(before, now)
+    kept = (DOCS / "real-pictures.md").read_text().split("<!-- circumstances -->")[0]
+    assert page.read_text().split("<!-- circumstances -->")[0] == kept
