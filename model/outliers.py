@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from augmentation import FINE, between, column
 
 CURVES = 3          # strokes of a scribble
-CURVE_POINTS = 16
+CURVE_POINTS = 32
 NOISE_SIDES = (7, 14, 28, 56)
 KINDS = 5
 
@@ -51,7 +51,7 @@ def scribbles(count: int) -> torch.Tensor:
     ends = torch.rand(count, CURVES, 4, 1, 2) * 1.6 - 0.8
     t = torch.linspace(0, 1, CURVE_POINTS)[:, None]
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
-    points = sum(weight * ends[:, :, i] for i, weight in enumerate(weights))  # (N, 3, 16, 2)
+    points = sum(weight * ends[:, :, i] for i, weight in enumerate(weights))  # (N, 3, 32, 2)
     points = points.reshape(count, -1, 2)  # type: ignore[union-attr]
     line = torch.linspace(-1, 1, FINE)
     across, down = ((line[None, None] - points[..., i, None]) ** 2 for i in range(2))  # (N, P, 56)

@@ -25,7 +25,7 @@ from mnist import load_test, load_train
 from outliers import outliers
 
 HERE = Path(__file__).parent
-EPOCHS = 30
+EPOCHS = 28
 BATCH = 128
 # Of each batch so many are MNIST's own, but a little distorted; the others are as anybody may send them.
 PLAIN = 56
@@ -101,7 +101,8 @@ def fit(
     `held_out` are the plain pictures and those as sent, by which the course, and nothing else, is measured.
     """
     # Without dropout: of endless variants none is learned by heart, and the small network needs all it has.
-    model = ConvNet().eval()
+    # The channels come last while it trains: a fifth of the time less.
+    model = ConvNet().eval().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     batches = len(learned.labels) // BATCH
     steps = epochs * batches
@@ -123,7 +124,7 @@ def fit(
             for part, accuracies in zip(held_out, (course.plain, course.as_sent), strict=True):
                 accuracies.append(accuracy_of(model, part, contract))
             bar.set_postfix(epoch=epoch + 1, loss=f"{course.loss[-1]:.4f}", as_sent=course.as_sent[-1])
-    return model, course
+    return model.to(memory_format=torch.contiguous_format), course
 
 
 def varied(
