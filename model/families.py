@@ -25,7 +25,7 @@ MNIST_SHARE = 20 / 28  # of the side, which MNIST's digits fill
 PHONE = (4000, 3000)  # 12 megapixels
 PHONE_QUALITY = 85
 PHONE_INK, PHONE_PAPER = 50.0, 215.0
-PHONE_TINT = np.array([1.0, 0.97, 0.9], dtype=np.float32)  # of a lamp
+PHONE_TINT = (1.0, 0.97, 0.9)  # of a lamp: how much red, green and blue of its light come back
 GRAIN = 6.0           # grey levels of a photo's noise
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 COLOURS_TRIED = 500
@@ -151,8 +151,8 @@ def noisy(digit: np.ndarray, deviation: float, chance: Chance) -> bytes:
 
 
 def as_jpeg(digit: np.ndarray, quality: float, chance: Chance) -> bytes:
-    """Save 56 x 56 pixels as a JPEG file of that quality."""
-    return file_of(on_paper(enlarged(digit, 2 * SIDE), chance), "JPEG", quality=int(quality))
+    """Save a picture of MNIST's own size as a JPEG file of that quality."""
+    return file_of(on_paper(Image.fromarray(digit), chance), "JPEG", quality=int(quality))
 
 
 def coarse(digit: np.ndarray, side: float, chance: Chance) -> bytes:
@@ -206,7 +206,9 @@ def photographed(digit: np.ndarray, share: float, chance: Chance) -> bytes:
     soft = np.asarray(ink.filter(ImageFilter.BoxBlur(6)), dtype=np.float32) / WHITE
     light = 1 - np.float32(chance.uniform(0, 0.5)) * (_across(*size, chance) + 1) / 2
     levels = (PHONE_PAPER + (PHONE_INK - PHONE_PAPER) * soft) * light + _grain().reshape(soft.shape)
-    return file_of(levels[..., None] * PHONE_TINT, "JPEG", quality=PHONE_QUALITY)
+    grey = Image.fromarray(np.clip(levels, 0, WHITE).astype(np.uint8))
+    colours = [grey.point([round(level * share) for level in range(WHITE + 1)]) for share in PHONE_TINT]
+    return encoded(Image.merge("RGB", colours), "JPEG", quality=PHONE_QUALITY)
 
 
 FAMILIES = (
@@ -214,7 +216,7 @@ FAMILIES = (
     Family("off centre", "how far to the edge", (0.4, 0.7, 1.0), off_centre),
     Family("small", "share of the side", (0.6, 0.5, 0.4), of_size),
     Family("frame-filling", "share of the side", (0.8, 0.9, 1.0), of_size),
-    Family("thin", "pixels off the strokes", (0.8, 1.6, 2.4), thin),
+    Family("thin", "pixels off the strokes", (0.4, 0.8, 1.2), thin),
     Family("thick", "pixels onto the strokes", (0.8, 1.6, 2.4), thick),
     Family("tilted", "degrees", (10, 20, 30), tilted),
     Family("slanted", "tangent", (0.2, 0.35, 0.5), slanted),
@@ -228,7 +230,7 @@ FAMILIES = (
     Family("ruled or squared", "grey levels from the paper", (40, 80, 120), ruled),
     Family("transparent, black ink", "opacity", (1.0, 0.7, 0.45), transparent_black),
     Family("transparent, white ink", "opacity", (1.0, 0.7, 0.45), transparent_white),
-    Family("photo, 12 megapixels", "share of the shorter side", (0.8, 0.65, 0.5), photographed, most=60),
+    Family("photo, 12 megapixels", "share of the shorter side", (0.8, 0.65, 0.5), photographed, most=50),
 )
 
 

@@ -65,7 +65,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(mode=True)
     contract = Contract.from_file(HERE / "model-config.yaml")
     pictures, truth = load_train()
-    ink, labels = torch.from_numpy(pictures[:, None] / np.float32(255)), torch.from_numpy(truth).long()
+    ink, labels = torch.from_numpy(pictures[:, None] / np.float32(255)), torch.tensor(truth, dtype=torch.long)
     learned, plain = (Labelled(ink[part], labels[part]) for part in (LEARNED, HELD_OUT))
     sent = torch.cat([as_sent(some) for some in plain.pictures.split(100)])
     held_out = [plain, Labelled(sent, plain.labels)]

@@ -62,7 +62,7 @@ def test_training_learns_and_repeats_itself(contract):
     """Two trainings from one seed give the same weights, and a lower loss at the end."""
     images, labels = (part[:1000] for part in load_test())
     ink = torch.from_numpy(images[:, None] / np.float32(255))
-    digits = Labelled(ink, torch.from_numpy(labels).long())
+    digits = Labelled(ink, torch.tensor(labels, dtype=torch.long))
     runs = []
     for _ in range(2):
         torch.manual_seed(0)
