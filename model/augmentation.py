@@ -60,25 +60,26 @@ def distort(ink: torch.Tensor) -> torch.Tensor:
     return _sampled(ink, matrix, shift)
 
 
-def as_sent(ink: torch.Tensor) -> torch.Tensor:
+def as_sent(ink: torch.Tensor, often: float = 0.5) -> torch.Tensor:
     """Return pictures (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
 
     A quarter is coarse, like an enlarged icon: these fill their frame, or nothing could be read.
+    `often` is the share of pictures that have each of the faults of light, camera and paper.
     """
     coarse = len(ink) // 4
     fills = torch.cat([between(coarse, *COARSE_FILLS), between(len(ink) - coarse, *FILLS)])
-    return taken(placed(penned(ink), *box(ink), fills), coarse)
+    return taken(placed(penned(ink), *box(ink), fills), coarse, often)
 
 
-def taken(ink: torch.Tensor, coarse: int = 0) -> torch.Tensor:
+def taken(ink: torch.Tensor, coarse: int = 0, often: float = 0.5) -> torch.Tensor:
     """Return pictures (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
 
     The first `coarse` of them come in a low resolution; a quarter of the others have gone through JPEG.
     """
-    page, contrast = on_paper(ink)
-    seen = F.avg_pool2d(negated(lit(page)), FINE // SIDE)
-    seen = torch.cat([coarsened(seen[:coarse]), blurred(seen[coarse:])])
-    grain = sometimes(len(ink), MOST_GRAIN) * contrast
+    page, contrast = on_paper(ink, often)
+    seen = F.avg_pool2d(negated(lit(page, often)), FINE // SIDE)
+    seen = torch.cat([coarsened(seen[:coarse]), blurred(seen[coarse:], often)])
+    grain = sometimes(len(ink), MOST_GRAIN, often) * contrast
     seen = (seen + column(grain) * torch.randn(seen.shape)).clamp(0, 1)
     last = coarse + (len(ink) - coarse) // 4
     steps = between(last - coarse, 0, math.log(COARSEST_STEPS)).exp()
@@ -134,24 +135,25 @@ def placed(
     return _sampled(ink, inverse, middle - (inverse @ shift[:, :, None])[..., 0])
 
 
-def on_paper(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def on_paper(ink: torch.Tensor, often: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Write in dark on light paper, some of it ruled or squared: the pages, and their contrasts (N,)."""
     count = len(ink)
     contrast = between(count, LEAST_CONTRAST, 1)
     paper = contrast + (1 - contrast) * torch.rand(count)
     page = column(paper) - column(contrast) * ink
-    ruled = column(paper - contrast * sometimes(count, 0.6)).clamp(min=0)
+    ruled = column(paper - contrast * sometimes(count, 0.6, often)).clamp(min=0)
     return torch.where(_rules(count), torch.minimum(page, ruled), page), contrast
 
 
-def lit(page: torch.Tensor) -> torch.Tensor:
+def lit(page: torch.Tensor, often: float) -> torch.Tensor:
     """Light the pages unevenly: from one side, with the soft edge of a shadow, in folds."""
     count = len(page)
-    slope = column(sometimes(count, 0.6)) * (_across(count) + 1) / 2
+    slope = column(sometimes(count, 0.6, often)) * (_across(count) + 1) / 2
     place, width = column(between(count, -0.8, 0.8)), column(between(count, 0.02, 0.3))
-    shadow = column(sometimes(count, 0.5)) * torch.sigmoid((_across(count) - place) / width)
+    shadow = column(sometimes(count, 0.5, often)) * torch.sigmoid((_across(count) - place) / width)
     folds = F.interpolate(torch.rand(count, 1, 4, 4) - 0.5, size=page.shape[-2:], mode="bilinear")
-    return (page * (1 - slope) * (1 - shadow) * (1 + column(sometimes(count, 0.4)) * folds)).clamp(0, 1)
+    depth = column(sometimes(count, 0.4, often))
+    return (page * (1 - slope) * (1 - shadow) * (1 + depth * folds)).clamp(0, 1)
 
 
 def negated(pages: torch.Tensor) -> torch.Tensor:
@@ -159,12 +161,12 @@ def negated(pages: torch.Tensor) -> torch.Tensor:
     return torch.where(column(_coins(len(pages))), 1 - pages, pages)
 
 
-def blurred(pictures: torch.Tensor) -> torch.Tensor:
+def blurred(pictures: torch.Tensor, often: float) -> torch.Tensor:
     """Blur pictures (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
     soft = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
     for window in ((5, 1), (1, 5)) * 2:
         soft = F.avg_pool2d(soft, window, stride=1)
-    return pictures + column(sometimes(len(pictures), 1)) * (soft - pictures)
+    return pictures + column(sometimes(len(pictures), 1, often)) * (soft - pictures)
 
 
 def coarsened(pictures: torch.Tensor) -> torch.Tensor:
@@ -197,9 +199,9 @@ def between(count: int, least: float, most: float) -> torch.Tensor:
     return least + (most - least) * torch.rand(count)
 
 
-def sometimes(count: int, most: float) -> torch.Tensor:
-    """Return numbers half of which are 0 and the others anything up to most: no picture has every fault."""
-    return between(count, -most, most).clamp(min=0)
+def sometimes(count: int, most: float, often: float) -> torch.Tensor:
+    """Return 0 but for a share of the numbers, which are anything up to most: no picture has every fault."""
+    return between(count, most * (1 - 1 / often), most).clamp(min=0)
 
 
 def column(values: torch.Tensor) -> torch.Tensor:

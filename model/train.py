@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,13 +26,9 @@ from mnist import load_test, load_train
 from outliers import outliers
 
 HERE = Path(__file__).parent
-EPOCHS = 28
 BATCH = 128
-# Of each batch so many are MNIST's own, but a little distorted; the others are as anybody may send them.
-PLAIN = 56
 # So many pictures without a digit come with each batch.
 OUTLIERS = 10
-PEAK_LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 # The share of the truth that is given to all labels alike: it keeps the logits small, so that float32 sums in
 # another order, in other runtimes, differ by less.
@@ -39,6 +36,19 @@ SMOOTHING = 0.02
 SEED = 20
 # The last 5,000 of the training pictures are held out.
 LEARNED, HELD_OUT = slice(0, 55_000), slice(55_000, 60_000)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training, with a learning rate that rises and falls once."""
+
+    epochs: int
+    plain: int  # of a batch: MNIST's own, but a little distorted; the others are as anybody may send them
+    often: float  # the share of those others that have each of the faults
+    rate: float  # the highest
+
+
+STAGES = (Stage(28, 56, 0.5, 2e-3), Stage(6, 88, 0.25, 1e-3))
 
 
 @dataclass
@@ -69,14 +79,14 @@ def main() -> None:
     learned, plain = (Labelled(ink[part], labels[part]) for part in (LEARNED, HELD_OUT))
     sent = torch.cat([as_sent(some) for some in plain.pictures.split(100)])
     held_out = [plain, Labelled(sent, plain.labels)]
-    model, course = fit(learned, held_out, contract, arguments.epochs)
+    model, course = fit(learned, held_out, contract, STAGES)
     temperature = calibrate(model, held_out, contract)
     torch.save(model.state_dict(), arguments.out)
     accuracy, calibration_error = on_test_set(model, contract)
     figures = {
         "test_accuracy": accuracy,
         "test_calibration_error": round(calibration_error, 5),
-        "epochs": arguments.epochs,
+        "epochs": sum(stage.epochs for stage in STAGES),
         "seed": SEED,
         "training_images": len(learned.labels),
         "validation_images": len(plain.labels),
@@ -94,25 +104,37 @@ def main() -> None:
 
 
 def fit(
-    learned: Labelled, held_out: list[Labelled], contract: Contract, epochs: int
+    learned: Labelled, held_out: list[Labelled], contract: Contract, stages: Sequence[Stage]
 ) -> tuple[ConvNet, Course]:
-    """Train on digits as MNIST has them; return the model and its course.
+    """Train on digits as MNIST has them, stage by stage; return the model and its course.
 
     `held_out` are the plain pictures and those as sent, by which the course, and nothing else, is measured.
     """
     # Without dropout: of endless variants none is learned by heart, and the small network needs all it has.
     # The channels come last while it trains: a fifth of the time less.
     model = ConvNet().eval().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    batches = len(learned.labels) // BATCH
-    steps = epochs * batches
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)
     course = Course()
+    for number, stage in enumerate(stages):
+        if number:  # from a seed of its own, so that it can be repeated alone
+            torch.manual_seed(SEED + number)
+        for loss in epochs_of(stage, model, learned, contract):
+            course.loss.append(loss)
+            for part, accuracies in zip(held_out, (course.plain, course.as_sent), strict=True):
+                accuracies.append(accuracy_of(model, part, contract))
+    return model.to(memory_format=torch.contiguous_format), course
+
+
+def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contract) -> Iterator[float]:
+    """Train for one stage; yield the mean loss of each epoch when it is over."""
+    optimizer = torch.optim.AdamW(model.parameters(), stage.rate, weight_decay=WEIGHT_DECAY)
+    batches = len(learned.labels) // BATCH
+    steps = stage.epochs * batches
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=steps)
     with tqdm(total=steps, unit="batch") as bar:
-        for epoch in range(epochs):
+        for epoch in range(stage.epochs):
             total = 0.0
             for chosen in torch.randperm(len(learned.labels))[: batches * BATCH].split(BATCH):
-                pictures, truth = varied(learned.pictures[chosen], learned.labels[chosen], contract)
+                pictures, truth = varied(learned.pictures[chosen], learned.labels[chosen], contract, stage)
                 loss = F.cross_entropy(model(normalize(pictures, contract)), truth)
                 optimizer.zero_grad()
                 loss.backward()
@@ -120,24 +142,21 @@ def fit(
                 schedule.step()
                 total += loss.item()
                 bar.update()
-            course.loss.append(total / batches)
-            for part, accuracies in zip(held_out, (course.plain, course.as_sent), strict=True):
-                accuracies.append(accuracy_of(model, part, contract))
-            bar.set_postfix(epoch=epoch + 1, loss=f"{course.loss[-1]:.4f}", as_sent=course.as_sent[-1])
-    return model.to(memory_format=torch.contiguous_format), course
+            bar.set_postfix(epoch=epoch + 1, loss=f"{total / batches:.4f}")
+            yield total / batches
 
 
 def varied(
-    digits: torch.Tensor, labels: torch.Tensor, contract: Contract
+    digits: torch.Tensor, labels: torch.Tensor, contract: Contract, stage: Stage
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pictures (M, 1, 28, 28) that a batch of digits becomes, and their truth (M, labels).
 
     M is more than the digits: what holds no digit comes with them; its truth is that all labels are alike.
     """
-    plain = distort(digits[:PLAIN])
+    plain = distort(digits[: stage.plain])
     half = len(plain) // 2
-    no_digits = taken(outliers(digits[:OUTLIERS]))
-    pictures = torch.cat([plain[:half], negated(plain[half:]), as_sent(digits[PLAIN:]), no_digits])
+    sent, no_digits = as_sent(digits[stage.plain :], stage.often), taken(outliers(digits[:OUTLIERS]))
+    pictures = torch.cat([plain[:half], negated(plain[half:]), sent, no_digits])
     columns = len(contract.labels)
     truth = torch.full((len(pictures), columns), 1 / columns)
     truth[: len(labels)] = (1 - SMOOTHING) * F.one_hot(labels, columns) + SMOOTHING / columns
@@ -180,7 +199,6 @@ def on_test_set(model: ConvNet, contract: Contract) -> tuple[float, float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--out", type=Path, default=HERE / "convnet.pth", help="the state_dict")
     return parser.parse_args()
 

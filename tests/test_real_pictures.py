@@ -21,7 +21,7 @@ from mnist import load_test
 from no_digit import KINDS
 from outliers import outliers
 from pictures import encoded, opened
-from train import BATCH, OUTLIERS, varied
+from train import BATCH, OUTLIERS, STAGES, varied
 
 DOCS = ROOT / "docs"
 TARGET = 0.97
@@ -176,7 +176,7 @@ def test_batch_has_a_truth_for_each_picture(contract):
     """The digits of a batch keep their labels, in order; what holds no digit gets all labels alike."""
     torch.manual_seed(0)
     labels = torch.tensor(LABELS[:BATCH], dtype=torch.long)
-    pictures, truth = varied(INK[:BATCH], labels, contract)
+    pictures, truth = varied(INK[:BATCH], labels, contract, STAGES[0])
     assert pictures.shape == (BATCH + OUTLIERS, 1, 28, 28)
     assert torch.equal(truth[:BATCH].argmax(dim=1), labels)
     torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
