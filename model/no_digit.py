@@ -28,6 +28,9 @@ class Kind:
     trained: bool  # whether training has shown it to the model
     draw: Draw
 
+    def __str__(self) -> str:
+        return self.name
+
     def file(self, digit: np.ndarray, chance: Chance) -> bytes:
         """Return one picture of the kind as a PNG file, in either polarity."""
         return file_of(on_paper(self.draw(digit, chance), chance), "PNG")
