@@ -196,7 +196,7 @@ def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
 def between(count: int, least: float, most: float) -> torch.Tensor:
     """Return so many numbers, each as likely as any other."""
-    return least + (most - least) * torch.rand(count)
+    return torch.rand(count) * (most - least) + least
 
 
 def sometimes(count: int, most: float, often: float) -> torch.Tensor:

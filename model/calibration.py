@@ -35,5 +35,5 @@ def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> f
 def fold(temperature: float, last: nn.Linear) -> None:
     """Divide the logits by the temperature, within the last layer's own weights: no answer changes."""
     with torch.no_grad():
-        last.weight /= temperature
-        last.bias /= temperature
+        last.weight.div_(temperature)
+        last.bias.div_(temperature)
