@@ -196,7 +196,8 @@ def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
 def between(count: int, least: float, most: float) -> torch.Tensor:
     """Return so many numbers, each as likely as any other."""
-    return torch.rand(count) * (most - least) + least
+    numbers: torch.Tensor = torch.rand(count) * (most - least) + least
+    return numbers
 
 
 def sometimes(count: int, most: float, often: float) -> torch.Tensor:
