@@ -191,13 +191,13 @@ def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     transform = torch.kron(_cosines(), _cosines())
     levels = torch.round(blocks @ transform.T / table) * table
     page = (levels @ transform).unflatten(3, (BLOCK, BLOCK)).transpose(2, 3)
-    return (page.reshape(count, 1, padded, padded)[..., :SIDE, :SIDE] + 128) / 255
+    saved: torch.Tensor = (page.reshape(count, 1, padded, padded)[..., :SIDE, :SIDE] + 128) / 255
+    return saved
 
 
 def between(count: int, least: float, most: float) -> torch.Tensor:
     """Return so many numbers, each as likely as any other."""
-    numbers: torch.Tensor = torch.rand(count) * (most - least) + least
-    return numbers
+    return torch.rand(count) * (most - least) + least
 
 
 def sometimes(count: int, most: float, often: float) -> torch.Tensor:
