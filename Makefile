@@ -51,8 +51,11 @@ KEY    =
 IMAGE  =
 IMAGES =
 OUT    =
-# By the environment, so that a file's name may hold quotes and spaces.
-export IMAGE IMAGES OUT
+# The server that `make predict` asks instead of the archive, and the token that it wants.
+URL    =
+TOKEN  =
+# By the environment, so that a file's name may hold quotes and spaces, and others do not see the token.
+export IMAGE IMAGES OUT URL TOKEN
 export REQUEST_LOG
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
@@ -64,9 +67,9 @@ MADE = $(dir $(MAR)).$(notdir $(MAR)).made
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
-PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
+PY    := PYTHONPATH=model:handler:archive:servers:client:exports:bench $(BIN)/python
 # With the tests' pictures, which hostile input is made of.
-HOSTILE := PYTHONPATH=model:handler:archive:servers:exports:bench:tests $(BIN)/python
+HOSTILE := PYTHONPATH=model:handler:archive:servers:client:exports:bench:tests $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
@@ -142,10 +145,11 @@ token: | $(VENV)/serve.installed ## Print the token that TorchServe wants after 
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs
 
-predict: $(MAR) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server: make predict IMAGE=file, or IMAGES=folder OUT=answers.csv
+predict: $(if $(URL),$(VENV)/client.installed,$(MAR)) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server, or by one: make predict IMAGE=file (URL=http://…), or IMAGES=folder OUT=answers.csv
 	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
 		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
-	@$(PY) $(if $(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT")
+	@$(PY) $(if $(URL),client/ask_server.py "$$URL" --model $(NAME) $(if $(IMAGE),"$$IMAGE","$$IMAGES" --out "$$OUT"),$(if \
+		$(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT"))
 
 verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
 	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(MAR) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
@@ -283,7 +287,7 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV)/%.installed: \
+$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed $(VENV)/client.installed: $(VENV)/%.installed: \
 		requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@

@@ -105,7 +105,7 @@ def test_links_lead_somewhere(link):
 def test_lock_has_the_versions_of_the_project():
     """Each package that pyproject.toml pins stands in the locks with that version."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    own = ("serve", "parquet", "onnx", "flask", "uv", "audit")
+    own = ("serve", "parquet", "onnx", "flask", "client", "uv", "audit")
     locks = {"train": "dev", "test": "dev", **{group: group for group in own}}
     for group, lock in locks.items():
         locked = (ROOT / "requirements" / f"{lock}.txt").read_text()

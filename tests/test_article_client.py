@@ -12,7 +12,7 @@ from conftest import DIGITS, ROOT, free_port
 
 def client(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the client as a person would: by no PYTHONPATH."""
-    command = [sys.executable, "servers/client.py", *arguments]
+    command = [sys.executable, "servers/article_client.py", *arguments]
     return subprocess.run(
         command, cwd=ROOT, env={}, capture_output=True, text=True, timeout=100, check=False
     )
