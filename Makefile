@@ -105,7 +105,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	metrics-cost dashboard doctor train evaluate test lint types audit lock clean
+	metrics-cost dashboard screenshots doctor train evaluate test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -191,6 +191,9 @@ metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the reque
 
 dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
 	@$(PY) bench/dashboard.py $(MAR)
+
+screenshots: $(MAR) $(VENV)/dev.installed ## Draw on the page and take its pictures, docs/page*.png (needs chromium)
+	@$(PY) bench/screenshots.py $(MAR) $(if $(PORT),--port $(PORT))
 
 faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
 	@$(PY) bench/faults.py $(MAR)

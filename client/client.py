@@ -29,7 +29,6 @@ TIMEOUT = 30.0  # seconds for an answer; a 64-megapixel picture takes two
 CONNECTING = 5.0  # seconds for a connection
 CONCURRENCY = 8  # pictures under way at once
 AHEAD = 4  # times as many wait for their turn in the answers' order, so that a slow one holds up no other
-LIKELIEST = 3  # labels of an answer
 PREDICTIONS, EXPLANATIONS = "predictions", "explanations"
 
 
@@ -46,7 +45,8 @@ class _Asking:
     def _request(self, kind: str, picture: Picture, top_k: int, *, show_input: bool) -> dict[str, Any]:
         """Return a request as httpx takes it. Raises BadPicture."""
         # By the header: unlike the query, a TorchServe without a front door understands it, too.
-        wanted = f"application/json; top_k={top_k}" + ("; show_input=true" if show_input else "")
+        wanted = "application/json" + (f"; top_k={top_k}" if top_k else "")
+        wanted += "; show_input=true" if show_input else ""
         return {
             "method": "POST",
             "url": f"{self._url}/{kind}/{self._model}",
@@ -71,17 +71,17 @@ class Client(_Asking):
         super().__init__(url, model, token, timeout, retries)
         self._http = httpx.Client(**self._settings)
 
-    def predict(self, picture: Picture, *, top_k: int = LIKELIEST, show_input: bool = False) -> Prediction:
+    def predict(self, picture: Picture, *, top_k: int = 0, show_input: bool = False) -> Prediction:
         """Return what a picture, its bytes or its file, shows. Raises ClientError."""
         request = self._request(PREDICTIONS, picture, top_k, show_input=show_input)
         return self._ask(request, prediction_of)
 
     def explain(self, picture: Picture) -> Explanation:
         """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
-        return self._ask(self._request(EXPLANATIONS, picture, LIKELIEST, show_input=False), explanation_of)
+        return self._ask(self._request(EXPLANATIONS, picture, 0, show_input=False), explanation_of)
 
     def predict_many(
-        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = LIKELIEST
+        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> Iterator[Prediction | ClientError]:
         """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
 
@@ -145,7 +145,7 @@ class AsyncClient(_Asking):
         self._http = httpx.AsyncClient(**self._settings)
 
     async def predict(
-        self, picture: Picture, *, top_k: int = LIKELIEST, show_input: bool = False
+        self, picture: Picture, *, top_k: int = 0, show_input: bool = False
     ) -> Prediction:
         """Return what a picture, its bytes or its file, shows. Raises ClientError."""
         request = self._request(PREDICTIONS, picture, top_k, show_input=show_input)
@@ -153,11 +153,11 @@ class AsyncClient(_Asking):
 
     async def explain(self, picture: Picture) -> Explanation:
         """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
-        request = self._request(EXPLANATIONS, picture, LIKELIEST, show_input=False)
+        request = self._request(EXPLANATIONS, picture, 0, show_input=False)
         return await self._ask(request, explanation_of)
 
     async def predict_many(
-        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = LIKELIEST
+        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> AsyncIterator[Prediction | ClientError]:
         """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
         turn = asyncio.Semaphore(concurrency)

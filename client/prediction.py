@@ -29,7 +29,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest label, those behind it, the likeliest first, and the pixels if they were asked for."""
+    """The likeliest label; if they were asked for, the `top_k` likeliest ones, and the pixels."""
 
     label: str
     index: int
@@ -56,7 +56,7 @@ def prediction_of(told: dict[str, Any]) -> Prediction:
     """Return what a server's JSON says. Raises KeyError, TypeError or ValueError where it says none."""
     return Prediction(
         **_candidate(told),
-        top_k=tuple(Candidate(**_candidate(one)) for one in told["top_k"]),
+        top_k=tuple(Candidate(**_candidate(one)) for one in told.get("top_k", ())),
         input=told.get("input"),
         model=_model(told),
     )

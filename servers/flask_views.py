@@ -1,4 +1,4 @@
-"""The archive behind Flask: TorchServe's predictions, and the article's POST /test."""
+"""The archive behind Flask: TorchServe's predictions, the article's POST /test, and a page to play on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+import page_files
 from instance import Served
 from request_row import row_of
 from tensor_form import BadTensor, tensor_of
@@ -45,6 +46,8 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
         ("/test", views.test, ["POST"]),
         ("/contract", views.contract, ["GET"]),
         ("/ping", views.ping, ["GET"]),
+        ("/", views.page, ["GET"]),
+        (f"/{page_files.ADDRESS}/<name>", views.page, ["GET"]),
     ):
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
     app.register_error_handler(HTTPException, _refusal)
@@ -62,6 +65,8 @@ class Views:
         # The threads of a process take in bodies together and compute one after the other, as
         # TorchServe's workers do: a picture may take 850 MB while it is read.
         self._computing = threading.Lock()
+        told = page_files.served([(served.model, engine.handler.contract.labels)])
+        self._page = page_files.contents() | {page_files.SERVED: told.encode()}
 
     def predict(self, target: str) -> Response:
         """Answer as TorchServe does, from the same handler; target is the model, with or without version."""
@@ -97,6 +102,15 @@ class Views:
         served = self._served
         about = {"name": served.model, "version": served.version, "sha256": served.sha256}
         return _json(OK, {**about, "contract": self._engine.handler.contract.to_dict()})
+
+    def page(self, name: str = page_files.INDEX) -> Response:
+        """Answer the page to play on, or one of its files."""
+        if name not in self._page:
+            raise NotFound
+        kind = page_files.TYPES[name.rpartition(".")[2]]
+        reply = Reply(self._page[name], OK, page_files.HEADERS, content_type=kind)
+        reply.add_etag()
+        return reply.make_conditional(request)
 
     def ping(self) -> Response:
         """Say that this process answers."""

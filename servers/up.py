@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import control
 import health
+import page_files
 from deployment import Deployments
 from foreground import stop_on_signals
 from front_door import DRAIN, BadDoor, Opening
@@ -67,6 +68,7 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
           f"{time.monotonic() - began:.1f} s")  # fmt: skip
     model, option = _first_model(instance, arguments.run)
     print(f"  try    curl {address}/predictions/{model} -T {arguments.picture}{option}")
+    print(f"  page   {address}/")
     print(f"  ready  curl {address}/health/ready")
     print(f"  logs   {os.path.relpath(instance.folder / LOG)}")
     print("  stop   make stop")
@@ -102,8 +104,11 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
             return start_and_wait(place.instance, place.settings, place.archives, arguments)
 
     with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
-        places = Places(Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch)
-        places.answering.take(arguments.archive)
+        places = Places(
+            Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch,
+            told=lambda archives: page_files.tell(opening.scratch, archives),
+        )  # fmt: skip
+        places.begin(arguments.archive)
         keeper = Keeper(places, start, seen)
         deployments = Deployments(places, start, keeper.turn, hold=ANSWER)
         at_the_end.callback(places.stop)

@@ -143,6 +143,15 @@ def test_client_is_no_question_of_health(server, door_to):
     assert now.total(name) == before.total(name)
 
 
+def test_page_is_there_and_knows_what_answers(up):
+    """The page and its files, by GET alone; it is told the archive's name and labels."""
+    reply = requests.get(f"{up.url}/", timeout=SOON)
+    assert (reply.status_code, reply.headers["Content-Type"]) == (200, "text/html")
+    assert requests.get(f"{up.url}/page/page.js", timeout=SOON).headers["Content-Type"] == "text/javascript"
+    told = requests.get(f"{up.url}/page/served.json", timeout=SOON).json()
+    assert told == {"models": [{"name": "convnet", "labels": list(DIGITS)}]}
+
+
 def test_bad_picture_is_told_what_to_send(up):
     """The handler's own sentence passes."""
     reply = requests.put(up.predictions, data=b"hello", timeout=SOON)
@@ -153,9 +162,10 @@ def test_bad_picture_is_told_what_to_send(up):
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/ping", "/models", "/models/convnet", "/metrics", "/workflows", "/api-description",
+        "/ping", "/models", "/models/convnet", "/metrics", "/workflows", "/api-description",
         "/explanations/convnet", "/predictions", "/predictions/", "/predictions/convnet/1.0/x",
         "/predictions/../models", "/predictions/%2e%2e/models", "/predictions/..%2fmodels",
+        "/page", "/page/", "/page/index.html", "/page/../models", "/page/x.js", "/page/page.js/x",
         "/v1/models/convnet", "/predictions/con%0d%0avnet", "/health", "/health/x", "//models",
     ],
 )  # fmt: skip
@@ -167,6 +177,14 @@ def test_nothing_else_is_reached(up, method, path):
     code = int(head.split()[1])
     assert code in (400, 404)
     assert json.loads(body)["error"]["code"] == code
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/served.json"])
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+def test_page_is_only_read(up, method, path):
+    """What is no GET is not there."""
+    reply = requests.request(method, f"{up.url}{path}", timeout=SOON)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, 404)
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "HEAD"])
