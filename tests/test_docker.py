@@ -105,6 +105,15 @@ def test_bad_picture_gets_400_in_a_container(container):
         assert reply.text.startswith(sentence)
 
 
+def test_page_is_in_the_images(container):
+    """The page and its files, and the labels of the archive inside."""
+    url = f"http://127.0.0.1:{container.port}"
+    assert requests.get(f"{url}/", timeout=TIMEOUT).text.startswith("<!doctype html>")
+    assert requests.get(f"{url}/page/page.js", timeout=TIMEOUT).ok
+    [model] = requests.get(f"{url}/page/served.json", timeout=TIMEOUT).json()["models"]
+    assert model == {"name": "convnet", "labels": list(DIGITS)}
+
+
 def test_image_holds_the_archive(container, archive):
     """What is served is model_store/convnet.mar, byte for byte."""
     digest = container.shell("sha256sum model_store/model.mar").stdout.split()[0]

@@ -51,7 +51,8 @@ def test_client_for_python_sends_its_token(guarded):
     done = make("predict", URL=guarded.inference, IMAGE="tests/images/2.png", TOKEN=token(guarded.run))
     assert (done.returncode, done.stdout) == (0, "2\n")
     for wrong in (None, "wrong"):
-        with Client(guarded.inference, token=wrong) as client, pytest.raises(NotAllowed, match="`make token` prints"):
+        client = Client(guarded.inference, token=wrong)
+        with client, pytest.raises(NotAllowed, match=r"`make token` prints"):
             client.predict(DIGITS["2"])
 
 
