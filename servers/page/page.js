@@ -156,7 +156,7 @@ function showAnswer(answer, took) {
   at("took").textContent = `answered in ${Math.round(took)} ms`;
   at("why").disabled = false;
   legend(false);
-  if (isWanted()) explanations.now(picture);
+  if (isWanted() && !paper.isMoving) explanations.now(picture);
   say(`It is ${first.label}, ${words.join(", ")}.`);
 }
 
@@ -199,7 +199,7 @@ function showNoExplanation({ status, message, hint }) {
 
 function legend(is) {
   at("legend").hidden = !is;
-  at("absent").hidden ||= true;
+  if (!at("why").hidden) at("absent").hidden = true; // else it says why there is no button
 }
 
 /** Say it aloud once nothing changes any more: who listens hears no half-drawn answers. */

@@ -13,7 +13,8 @@ export class Paper extends EventTarget {
   #canvas;
   #states = [EMPTY]; // the last one is what is on the paper
   #pointer = null; // which one draws
-  #playing = 0;
+  #turn = 0; // of the example that is being drawn
+  #moving = false;
 
   constructor(canvas) {
     super();
@@ -44,10 +45,14 @@ export class Paper extends EventTarget {
     return this.#state.file === null || this.#state.image !== null;
   }
 
+  /** Whether it is being drawn on. */
+  get isMoving() {
+    return this.#moving;
+  }
+
   undo() {
     if (!this.canGoBack) return;
     this.#stop();
-    this.#pointer = null;
     this.#states.pop();
     this.#changed(true);
   }
@@ -67,14 +72,16 @@ export class Paper extends EventTarget {
   play(strokes) {
     this.#stop();
     this.#states.push({ ...EMPTY, strokes: [] });
-    const turn = this.#playing;
+    const turn = this.#turn;
+    this.#moving = true;
     const all = strokes.reduce((count, stroke) => count + stroke.length, 0);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const began = performance.now();
     const frame = (now) => {
-      if (turn !== this.#playing) return;
+      if (turn !== this.#turn) return;
       const part = still ? 1 : Math.min(1, (now - began) / DRAWING);
       this.#state.strokes.splice(0, Infinity, ...firstPoints(strokes, Math.ceil(part * all)));
+      this.#moving = part < 1;
       this.#changed(part === 1);
       if (part < 1) requestAnimationFrame(frame);
     };
@@ -102,8 +109,9 @@ export class Paper extends EventTarget {
     if (this.#pointer !== null || event.button !== 0) return;
     event.preventDefault();
     this.#canvas.setPointerCapture(event.pointerId);
-    this.#pointer = event.pointerId;
     this.#stop();
+    this.#pointer = event.pointerId;
+    this.#moving = true;
     // Somebody who draws on a picture begins anew; the way back leads to the picture.
     this.#states.push({ ...EMPTY, strokes: [...this.#state.strokes, [this.#point(event)]] });
     this.#changed(false);
@@ -120,7 +128,7 @@ export class Paper extends EventTarget {
 
   #end(event) {
     if (event.pointerId !== this.#pointer) return;
-    this.#pointer = null;
+    this.#stop();
     this.#changed(true);
   }
 
@@ -131,13 +139,15 @@ export class Paper extends EventTarget {
 
   #put(state) {
     this.#stop();
-    this.#pointer = null;
     this.#states.push(state);
     this.#changed(true);
   }
 
+  /** End what draws, be it a hand or an example. */
   #stop() {
-    this.#playing += 1;
+    this.#turn += 1;
+    this.#pointer = null;
+    this.#moving = false;
   }
 
   #changed(settled) {
