@@ -23,6 +23,8 @@ RUN        = run
 PUBLIC_KEY =
 # 1: a line of JSON for each request, in logs/requests.jsonl.
 REQUEST_LOG =
+# 1: answer /explanations, too, by captum, which needs torch: half a gigabyte more in each worker that does.
+EXPLAIN    =
 # on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
 TOKENS     =
 KIND       =
@@ -77,6 +79,7 @@ TENSORFLOW := .venv-tensorflow
 # Nor does what serves need what it is looked at with.
 AUDIT := .venv-audit
 SERVE := $(PY) servers/serve.py --run $(RUN)
+EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
 
 EXPORTERS := $(wildcard exports/*.py)
 HANDLER := handler/convnet_handler.py
@@ -115,11 +118,11 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 
-serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
+serve: $(MARS) $(EXPLAINER) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
-up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
+up: $(MARS) $(EXPLAINER) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
 	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
@@ -128,7 +131,7 @@ up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=fil
 deploy: $(MARS) ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
 	@$(SERVE) deploy $(MARS)
 
-flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+flask: $(MAR) $(VENV)/flask.installed $(EXPLAINER) ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
@@ -290,7 +293,7 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed $(VENV)/client.installed: $(VENV)/%.installed: \
+$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed $(VENV)/explain.installed $(VENV)/client.installed: $(VENV)/%.installed: \
 		requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@

@@ -111,7 +111,7 @@ def _answer(images: list[str], archive: str) -> list[Row]:
     return [
         Row(image, answers[image].body, "", archive)
         if image in answers and answers[image].ok
-        else Row(image, "", errors.get(image) or answers[image].body, archive)
+        else Row(image, "", errors.get(image) or answers[image].reason, archive)
         for image in images
     ]
 
