@@ -103,7 +103,7 @@ def answer(
         described.append(one)
     head = {"model_name": model["name"], "model_version": model["version"]}
     head |= {} if inference.id is None else {"id": inference.id}
-    text = json.dumps({**head, OUTPUTS: described})
+    text = json.dumps({**head, OUTPUTS: described}, separators=(",", ":"))
     if not behind:
         return Reply(text + "\n", JSON)
     return Reply(text.encode() + b"".join(behind), OCTETS, ((JSON_LENGTH, str(len(text))),))

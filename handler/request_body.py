@@ -31,8 +31,9 @@ def picture_of(row: Mapping[str, Any], content_type: str | None = None) -> bytes
     if (content_type or "").lower().startswith(FORM):
         # The server reads such a body as text fields, up to its first line break: it is gone.
         raise BadImage(
-            f"the picture came as {FORM}, which cannot hold one", "send it with curl -T FILE, or with "
-            "the header Content-Type: application/octet-stream",
+            f"the picture came as {FORM}, which cannot hold one",
+            "send it with curl -T FILE, or with the header Content-Type: application/octet-stream; JSON with "
+            "curl --json",
             Reason.WEB_FORM,
         )
     return _as_bytes(next(iter(row.values()), b""))
