@@ -54,10 +54,10 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
         ("/test", views.test, ["POST"]),
         ("/contract", views.contract, ASKING),
         *((path, views.status, ASKING) for path in STATUS_PAGES),
-        ("/", views.play, ASKING),
-        (f"/{page_files.ADDRESS}/<name>", views.play, ASKING),
     ):
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+    for path in ("/", f"/{page_files.ADDRESS}/<name>"):
+        app.add_url_rule(path, view_func=views.play, methods=ASKING, provide_automatic_options=False)
     app.register_error_handler(HTTPException, _refusal)
     app.register_error_handler(Exception, _fault)
     app.after_request(_drained)
@@ -131,7 +131,8 @@ class Views:
         kind = page_files.TYPES[name.rpartition(".")[2]]
         reply = Reply(self._page[name], HTTPStatus.OK, page_files.HEADERS, content_type=kind)
         reply.add_etag()
-        return reply.make_conditional(request)
+        reply.make_conditional(request)
+        return reply
 
     def status(self, _: str = "") -> Response:
         """Tell what needs no picture: whether this process answers, what by, and how it is asked."""

@@ -22,7 +22,9 @@ const predictions = new Asker(
   { slow: () => state("slow"), answered: showAnswer, failed: showTrouble },
 );
 const explanations = new Asker(`explanations/${encodeURIComponent(model)}`, {
-  slow: () => {}, answered: showExplanation, failed: showNoExplanation,
+  slow: () => note("The first explanation takes a while."),
+  answered: showExplanation,
+  failed: showNoExplanation,
 });
 let speaking = null;
 
@@ -160,15 +162,14 @@ function showAnswer(answer, took) {
   say(`It is ${first.label}, ${words.join(", ")}.`);
 }
 
-function showTrouble({ message, hint }) {
-  at("label").textContent = "–";
-  at("sure").textContent = "";
+function showTrouble({ message, hint, again }) {
   at("took").textContent = "";
   bars.empty();
   seen.empty();
   legend(false);
   at("message").textContent = message;
   at("advice").textContent = hint;
+  at("again").hidden = again === null; // a picture that is refused would be refused again
   state("failed");
   say("");
 }
@@ -191,15 +192,20 @@ function showExplanation({ label, attributions }) {
 }
 
 function showNoExplanation({ status, message, hint }) {
+  explanations.stop();
   wanted(false);
-  at("absent").hidden = false;
-  at("absent").textContent = [message, hint].filter(Boolean).join(" ");
   at("why").hidden = status === NO_EXPLANATION;
+  note([message, hint].filter(Boolean).join(". "));
+}
+
+function note(text) {
+  at("note").textContent = text;
+  at("note").hidden = text === "";
 }
 
 function legend(is) {
   at("legend").hidden = !is;
-  if (!at("why").hidden) at("absent").hidden = true; // else it says why there is no button
+  if (!at("why").hidden) note(""); // else it says why there is no button
 }
 
 /** Say it aloud once nothing changes any more: who listens hears no half-drawn answers. */
