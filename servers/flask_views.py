@@ -56,7 +56,7 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
         *((path, views.status, ASKING) for path in STATUS_PAGES),
     ):
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
-    for path in ("/", f"/{page_files.ADDRESS}/<name>"):
+    for path in ("/", f"/{page_files.ADDRESS}/<_>"):
         app.add_url_rule(path, view_func=views.play, methods=ASKING, provide_automatic_options=False)
     app.register_error_handler(HTTPException, _refusal)
     app.register_error_handler(Exception, _fault)
@@ -76,7 +76,7 @@ class Views:
         # TorchServe's workers do: a picture may take 850 MB while it is read.
         self._computing = threading.Lock()
         told = page_files.served([(served.model, engine.handler.contract.labels)])
-        self._page = page_files.contents() | {page_files.SERVED: told.encode()}
+        self._page = page_files.addresses(told)
 
     def predict(self, target: str) -> Response:
         """Answer as TorchServe does, from the same handler; target is the model, with or without version."""
@@ -124,12 +124,12 @@ class Views:
         about = {"name": served.model, "version": served.version, "sha256": served.sha256}
         return _paged((HTTPStatus.OK, {**about, "contract": self._engine.handler.contract.to_dict()}))
 
-    def play(self, name: str = page_files.INDEX) -> Response:
+    def play(self, _: str = "") -> Response:
         """Answer the page to play on, or one of its files."""
-        if name not in self._page:
+        if request.path not in self._page:
             raise NotFound
-        kind = page_files.TYPES[name.rpartition(".")[2]]
-        reply = Reply(self._page[name], HTTPStatus.OK, page_files.HEADERS, content_type=kind)
+        content, kind = self._page[request.path]
+        reply = Reply(content, HTTPStatus.OK, page_files.HEADERS, content_type=kind)
         reply.add_etag()
         reply.make_conditional(request)
         return reply

@@ -40,6 +40,13 @@ def contents() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in FILES.iterdir() if file.suffix[1:] in TYPES}
 
 
+def addresses(told: str) -> dict[str, tuple[bytes, str]]:
+    """Return bytes and Content-Type by the path of each address, with what the page is told."""
+    files = contents() | {SERVED: told.encode()}
+    at = {name: "/" if name == INDEX else f"/{ADDRESS}/{name}" for name in files}
+    return {at[name]: (content, TYPES[name.rpartition(".")[2]]) for name, content in files.items()}
+
+
 def lay_out(folder: Path) -> None:
     """Copy the page to where nginx's processes, which are nobody's, can read it."""
     page = folder / ADDRESS
