@@ -158,9 +158,10 @@ def _data(tensor: Mapping[str, Any], behind: bytes) -> bytes | list[Any]:
 def _flat(data: Any) -> list[Any]:
     if not isinstance(data, list):
         raise bad_json(f"the input's data is {shown(data)}", "send a list of values, row by row")
-    while data and set(map(type, data)) == {list}:  # as deep as JSON was read at most
-        data = list(chain.from_iterable(data))
-    return data
+    flat: list[Any] = data
+    while flat and set(map(type, flat)) == {list}:  # as deep as JSON was read at most
+        flat = list(chain.from_iterable(flat))
+    return flat
 
 
 def _pictures(data: bytes | list[Any], sizes: list[int]) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = limit
     app.url_map.merge_slashes = False  # else //predictions would be sent elsewhere
     views = Views(engine, served)
-    for path, view, methods in (
+    routes: tuple[tuple[str, Callable[..., Response], list[str]], ...] = (
         ("/predictions/<path:target>", views.predict, SENDING),
         ("/explanations/<path:target>", views.explain, SENDING),
         ("/v1/models/<target>:predict", views.predict_by_name, SENDING),
@@ -54,7 +55,8 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
         ("/test", views.test, ["POST"]),
         ("/contract", views.contract, ASKING),
         *((path, views.status, ASKING) for path in STATUS_PAGES),
-    ):
+    )
+    for path, view, methods in routes:
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
     for path in ("/", f"/{page_files.ADDRESS}/<_>"):
         app.add_url_rule(path, view_func=views.play, methods=ASKING, provide_automatic_options=False)

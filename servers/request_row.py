@@ -1,7 +1,8 @@
 """From one HTTP request to what TorchServe hands to a handler: its fields by name, and its headers.
 
-TorchServe 0.12.0 was asked, and tests/test_flask.py compares: the last of two fields of one name wins, a part
-that is cut short is dropped. It drops the query, too; here, as behind the front door, that goes on in a header.
+TorchServe 0.12.0 was asked, and tests/test_flask.py compares: the last of two fields of one name wins, a
+part that is cut short is dropped. It drops the query, too; here, as behind the front door, that goes on in a
+header.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ TIMEOUT = 120  # seconds: the first one imports torch
 OK, BAD_REQUEST, NOT_IMPLEMENTED = 200, 400, 501
 ADDRESS = "/explanations/convnet"
 # What the shares add up to differs from what the output changes by: between 128 places the gradient is taken
-# to be smooth, and the model's kinks (ReLU, max-pool) lie anywhere. The largest of the digits is below.
+# to be smooth, and the model's kinks (ReLU, max-pool) lie anywhere. Of the ten digits the largest was 1.9 %
+# (docs/answers.md); other weights have their kinks elsewhere.
 COMPLETE = 0.05
 
 
@@ -32,8 +33,8 @@ def test_shares_add_up_to_what_the_output_changes_by(engine, digit):
     told = explained(engine, {"body": DIGITS[digit]})
     assert (told["label"], told["target"]) == (digit, digit)
     change = told["output"] - told["baseline_output"]
-    assert np.sum(told["attributions"]) == pytest.approx(change, abs=COMPLETE)
-    assert abs(change) > 10 * COMPLETE
+    assert np.sum(told["attributions"]) == pytest.approx(change, rel=COMPLETE)
+    assert change > 0
 
 
 def test_outputs_are_those_of_the_model(engine):

@@ -204,7 +204,7 @@ BAD_JSON = {
     "blank-then-number": (b" 17", "the JSON is 17, no object"),
     "deep": (b'{"instances": ' + b"[" * 9000 + b"]" * 9000 + b"}", "the JSON is nested too deep"),
     "deep-objects": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "the JSON is nested too deep"),
-    "many-values": (b'{"instances": [' + b"[]," * 100_000 + b"[]]}", "the JSON has about 200,002 values;"),
+    "many-values": (b'{"instances": [' + b"[]," * 100_000 + b"[]]}", "the JSON has about 200,003 values;"),
     "nan": (b'{"instances": [NaN]}', "the body is no JSON (NaN is no number that JSON knows)"),
     "infinity": (b'{"inputs": [-Infinity]}', "the body is no JSON (-Infinity is no number"),
     "huge-number": (b'{"instances": ' + b"9" * 10_000 + b"}", "the body is no JSON (Exceeds the limit"),
