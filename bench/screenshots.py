@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from browser import ROOT, chromium, draw
 
 DESK, TELEPHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
-COLORS = 256  # of a flat page; that many take a third of the bytes
 READY = 60.0  # seconds for the server
 SHOWN = 30_000  # milliseconds for an answer, and for torch to be loaded before an explanation
 STILL = 400  # milliseconds until no bar moves
@@ -52,8 +51,7 @@ def _save(page: Page, path: Path) -> None:
     expect(page.locator("#legend")).to_be_visible(timeout=SHOWN)
     page.locator("h1").click()  # no button has the focus
     page.wait_for_timeout(STILL)
-    taken = Image.open(BytesIO(page.screenshot())).convert("RGB")
-    taken.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(BytesIO(page.screenshot())).convert("RGB").save(path, optimize=True)
     print(f"wrote {path.relative_to(ROOT)}, {path.stat().st_size:,} bytes")
 
 

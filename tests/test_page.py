@@ -27,6 +27,7 @@ needs_nginx = pytest.mark.skipif(
 DESK, TELEPHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 NOWHERE = "http://127.0.0.1:1"
 TIMEOUT = 30
+TORCH = 60_000  # milliseconds in which a worker has loaded torch, and explained
 FINGER = 44  # pixels that a finger needs
 FILES = tuple(page_files.addresses("{}"))
 expect.set_options(timeout=20_000)
@@ -193,12 +194,12 @@ def test_file_that_is_no_picture_is_said_kindly(open_page):
 
 
 def test_server_that_is_away_is_asked_again(open_page):
-    """Without a connection that is said, and when there is one the answer comes by itself."""
+    """Where nobody listens that is said, and when somebody does the answer comes by itself."""
     page = open_page()
-    page.context.set_offline(True)
+    page.route("**/predictions/**", lambda route: route.abort("connectionrefused"))
     draw(page, "2")
     expect(page.locator("#message")).to_have_text("The server does not answer.")
-    page.context.set_offline(False)
+    page.unroute("**/predictions/**")
     answered(page, "2")
 
 
@@ -247,7 +248,7 @@ def test_pixels_that_decided_are_shown(open_page):
     answered(page, "8")
     why = page.get_by_role("button", name="Which pixels decided?")
     why.click()
-    expect(page.locator("#legend")).to_have_text(re.compile(r"against\s*for 8"))
+    expect(page.locator("#legend")).to_have_text(re.compile(r"against\s*for 8"), timeout=TORCH)
     colors = page.evaluate("""() => {
         const { width, height } = overlay;
         const { data } = overlay.getContext("2d").getImageData(0, 0, width, height);
