@@ -1,11 +1,13 @@
 """The client for Python code, against the real servers, and one that fails as these cannot be made to."""
 
 import asyncio
+import contextlib
 import csv
 import itertools
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -28,6 +30,7 @@ from prediction import Prediction
 from retries import Retries
 
 GOOD = DIGITS["3"]
+TIMEOUT = 30
 AT_ONCE = Retries(tries=4, first=0.01, longest=0.02)
 MODEL = '{"name": "convnet", "version": "1.0", "sha256": "abc"}'
 ANSWER = f'{{"label": "3", "index": 3, "probability": 0.99, "model": {MODEL}}}'
@@ -50,21 +53,23 @@ def faulty(*replies: bytes, silence: float = 0.0):
     TorchServe and nginx cannot be made to fail just so, and just so often. Yields its address, and how
     often it was asked.
     """
-    asked = itertools.count()
     count = [0]
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
+        def answer(connection: socket.socket, said: bytes):
+            with connection, contextlib.suppress(OSError):  # who asked may have gone
+                read_request(connection)
+                time.sleep(silence)
+                connection.sendall(said)
+
         def serve():
-            for number in asked:
+            for said in itertools.chain(replies, itertools.repeat(replies[-1])):
                 try:
                     connection, _ = listening.accept()
                 except OSError:
                     return
-                with connection:
-                    count[0] += 1
-                    read_request(connection)
-                    time.sleep(silence)
-                    connection.sendall(replies[min(number, len(replies) - 1)])
+                count[0] += 1
+                threading.Thread(target=answer, args=(connection, said), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", count
@@ -278,19 +283,27 @@ def test_absent_server_is_unreachable():
 
 def test_server_that_starts_meanwhile_answers():
     """Refused connections, and then a server that listens: a restart costs nobody an answer."""
+    refused = threading.Event()
+
+    class Seen(Retries):
+        def pause(self, *outcome):
+            refused.set()
+            return super().pause(*outcome)
+
     port = free_port()
-    with Client(f"http://127.0.0.1:{port}", retries=Retries(tries=50, first=0.02, longest=0.05)) as client:
-        outcomes = client.predict_many([GOOD])
-        outcome = threading.Thread(target=lambda: seen.extend(outcomes))
-        seen: list = []
-        outcome.start()
+    with (
+        ThreadPoolExecutor() as pool,
+        Client(f"http://127.0.0.1:{port}", retries=Seen(tries=999, first=0.01, longest=0.02)) as client,
+    ):
+        asked = pool.submit(client.predict, GOOD)
+        refused.wait(TIMEOUT)
         with socket.create_server(("127.0.0.1", port)) as listening:
+            listening.settimeout(TIMEOUT)
             connection, _ = listening.accept()
             with connection:
                 read_request(connection)
                 connection.sendall(OK)
-        outcome.join()
-    assert [name_of(one) for one in seen] == ["3"]
+        assert asked.result().label == "3"
 
 
 def test_slow_server_is_not_asked_twice():
