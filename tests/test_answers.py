@@ -1,5 +1,6 @@
 """In which forms an answer comes, and several at once: from TorchServe, its front door and Flask."""
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -56,8 +57,6 @@ def test_json_holds_what_the_model_says(engine, digit):
 
 def test_json_names_the_archive_that_lies_there(everywhere, archive):
     """The digest is that of the file, wherever it is served."""
-    import hashlib
-
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     for url in everywhere.values():
         assert post(url, headers={"Accept": JSON}).json()["model"]["sha256"] == digest

@@ -113,7 +113,7 @@ def test_document_names_what_the_handler_knows():
     assert JSON_LENGTH in {name["name"].lower() for name in DOCUMENT["components"]["parameters"].values()}
 
 
-# Of addresses that are none, and of TorchServe's own mark, which the door takes off, the document says nothing.
+# Of addresses that are none, and of TorchServe's own mark, which the door takes off, it says nothing.
 KNOWN = {
     name: asked
     for name, asked in TABLE.items()
