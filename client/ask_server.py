@@ -17,7 +17,7 @@ from picture_folder import DIGITS, find_images, write_answers
 from prediction import Prediction
 from table import BadTable, Row, Table
 
-TOKEN = "TOKEN"  # noqa: S105 the variable that holds it: others can read a command line
+VARIABLE = "TOKEN"  # holds the token: others can read a command line
 INTERRUPTED = 130
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     """Print the label, or write the table; return 1 where there is no label, or not one for each picture."""
     arguments = _arguments()
     try:
-        with Client(arguments.url, model=arguments.model, token=os.environ.get(TOKEN)) as client:
+        with Client(arguments.url, model=arguments.model, token=os.environ.get(VARIABLE)) as client:
             if arguments.out is not None:
                 return _answer_all(client, arguments.pictures, arguments.out)
             print(client.predict(arguments.pictures).label)
@@ -69,7 +69,7 @@ def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]
 
 
 def _arguments() -> argparse.Namespace:
-    epilog = f"A token is taken from the environment's {TOKEN}."
+    epilog = f"A token is taken from the environment's {VARIABLE}."
     parser = argparse.ArgumentParser(description=__doc__, epilog=epilog)
     parser.add_argument("url", help="where the server is, e.g. http://127.0.0.1:8080")
     parser.add_argument("pictures", help="a picture file; with --out a folder, or a glob pattern")
