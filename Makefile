@@ -177,7 +177,7 @@ parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every
 bench: $(MAR) $(VENV)/dev.installed ## Measure this archive's server against TorchServe as it comes (needs wrk; 3 minutes)
 	@$(PY) bench/serving.py $(MAR)
 
-bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (half an hour)
+bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (an hour)
 	@$(PY) bench/serving.py $(MAR) --all
 
 request-path: $(MAR) $(VENV)/dev.installed ## Measure where a worker's time for a request goes
