@@ -80,6 +80,8 @@ TENSORFLOW := .venv-tensorflow
 AUDIT := .venv-audit
 SERVE := $(PY) servers/serve.py --run $(RUN)
 EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
+# What some commands need besides; requirements/dev.txt has all of it.
+EXTRAS := $(patsubst %,$(VENV)/%.installed,parquet onnx flask explain client)
 
 EXPORTERS := $(wildcard exports/*.py)
 HANDLER := handler/convnet_handler.py
@@ -293,8 +295,7 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed $(VENV)/explain.installed $(VENV)/client.installed: $(VENV)/%.installed: \
-		requirements/%.txt | $(VENV)/serve.installed
+$(EXTRAS): $(VENV)/%.installed: requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 
@@ -309,4 +310,4 @@ $(AUDIT)/installed: requirements/audit.txt
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt
 	@setup/venv.sh $(VENV) requirements/dev.txt
-	@touch $@ $(VENV)/serve.installed
+	@touch $@ $(VENV)/serve.installed $(EXTRAS)
