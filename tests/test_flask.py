@@ -283,9 +283,17 @@ def test_fault_of_ours_is_503(engine, monkeypatch):
     assert reply.json["error"]["message"] == "this request met a fault of the server"
 
 
-def test_runtime_is_loaded_in_the_workers_alone(flask_server):
-    """Threads would not survive the fork; each of two workers has what answers, and nobody has torch."""
-    main = psutil.Process(flask_server.process.pid)
+def test_runtime_is_loaded_in_the_workers_alone(archive):
+    """Threads would not survive the fork; each of two workers has what answers, and nobody has torch.
+
+    In a server of its own: a worker that explained an answer to another test has torch.
+    """
+    with flask_of(archive) as running:
+        check_runtime(psutil.Process(running.process.pid))
+
+
+def check_runtime(main):
+    """Look at what gunicorn's first process and its workers have loaded."""
     workers = main.children()
     assert len(workers) == 2
 
