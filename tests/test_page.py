@@ -116,8 +116,8 @@ def test_drawn_digit_is_read(open_page, digit):
 
 
 def test_examples_are_read(open_page):
-    """Who cannot draw sees each digit drawn, and read."""
-    page = open_page()
+    """Who cannot draw sees each digit drawn, and read; without motion, half a second each."""
+    page = open_page(reduced_motion="reduce")
     for digit in DIGITS:
         page.get_by_role("button", name=f"Draw a {digit}").click()
         answered(page, digit)
