@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -31,16 +31,29 @@ CONCURRENCY = 8  # pictures under way at once
 AHEAD = 4  # times as many wait for their turn in the answers' order, so that a slow one holds up no other
 PREDICTIONS, EXPLANATIONS = "predictions", "explanations"
 
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
-class _Asking:
+
+class _Asking(Generic[Http]):
     """What a synchronous and an asynchronous client have in common: everything but the waiting."""
 
-    def __init__(self, url: str, model: str, token: str | None, timeout: float, retries: Retries) -> None:
+    _open: type[Http]
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "convnet",
+        token: str | None = None,
+        timeout: float = TIMEOUT,
+        retries: Retries = Retries(),  # noqa: B008 it cannot be changed
+    ) -> None:
+        """Take the server's address, without a path; `timeout` is in seconds, for each try."""
         self._url, self._model, self._retries = url.rstrip("/"), model, retries
-        self._settings: dict[str, Any] = {
-            "headers": {"Authorization": f"Bearer {token}"} if token else {},
-            "timeout": httpx.Timeout(timeout, connect=min(CONNECTING, timeout)),
-        }
+        self._http: Http = self._open(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(timeout, connect=min(CONNECTING, timeout)),
+        )
 
     def _request(self, kind: str, picture: Picture, top_k: int, *, show_input: bool) -> dict[str, Any]:
         """Return a request as httpx takes it. Raises BadPicture."""
@@ -55,21 +68,10 @@ class _Asking:
         }
 
 
-class Client(_Asking):
+class Client(_Asking[httpx.Client]):
     """Asks one server; used in a `with`, it keeps its connections. Several threads may share it."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str = "convnet",
-        token: str | None = None,
-        timeout: float = TIMEOUT,
-        retries: Retries = Retries(),  # noqa: B008 it cannot be changed
-    ) -> None:
-        """Take the server's address, without a path; `timeout` is in seconds, for each try."""
-        super().__init__(url, model, token, timeout, retries)
-        self._http = httpx.Client(**self._settings)
+    _open = httpx.Client
 
     def predict(self, picture: Picture, *, top_k: int = 0, show_input: bool = False) -> Prediction:
         """Return what a picture, its bytes or its file, shows. Raises ClientError."""
@@ -128,21 +130,10 @@ class Client(_Asking):
             time.sleep(pause)
 
 
-class AsyncClient(_Asking):
+class AsyncClient(_Asking[httpx.AsyncClient]):
     """The same for asyncio, used in an `async with`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str = "convnet",
-        token: str | None = None,
-        timeout: float = TIMEOUT,
-        retries: Retries = Retries(),  # noqa: B008 it cannot be changed
-    ) -> None:
-        """Take the server's address, without a path; `timeout` is in seconds, for each try."""
-        super().__init__(url, model, token, timeout, retries)
-        self._http = httpx.AsyncClient(**self._settings)
+    _open = httpx.AsyncClient
 
     async def predict(
         self, picture: Picture, *, top_k: int = 0, show_input: bool = False

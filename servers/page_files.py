@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import yaml
-
+from labels import labels_of
 from mar import read_manifest
 
 FILES = Path(__file__).resolve().parent / "page"
@@ -70,17 +68,3 @@ def served(models: Iterable[tuple[str, Sequence[str]]]) -> str:
     """Return what the page is told: each model's name and its labels."""
     told = [{"name": name, "labels": list(labels)} for name, labels in models]
     return json.dumps({"models": told}) + "\n"
-
-
-def labels_of(archive: Path) -> list[str]:
-    """Return an archive's labels; the worker that answers from it holds them against the model, not this.
-
-    Not by Contract, which brings numpy: what keeps a server up should be small.
-    """
-    manifest = read_manifest(archive)
-    with zipfile.ZipFile(archive) as mar:
-        labels = yaml.safe_load(mar.read(manifest["model"]["configFile"]))["labels"]
-        if isinstance(labels, list):
-            return labels
-        names = json.loads(mar.read(labels))
-    return [names[str(index)] for index in range(len(names))]

@@ -17,9 +17,10 @@ from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, Preamble
 from werkzeug.wrappers import Request
 
+from answer_form import QUERY
+
 RAW_BODY = "body"
-# TorchServe's mark of what is to be explained, and where the archive's handler looks for a query.
-EXPLAIN, QUERY = "explain", "x-query"
+EXPLAIN = "explain"  # TorchServe's mark of what is to be explained
 # As TorchServe, to which Multipart/Form-Data is a raw body.
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 # A form holds one picture, or a tensor and its metadata; each part costs time before that is seen.

@@ -7,7 +7,6 @@ SageMaker's, /v1 and /v2 are those of KServe's protocols.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from contract import LABEL_FILE, Contract
 from instance import Served
-from mar import MANIFEST
+from labels import labels_of
 
 LIVE, READY = "/health/live", "/health/ready"
 PING, OPENAPI = "/ping", "/openapi.json"
@@ -118,7 +114,7 @@ def _in_v2(model: Served, _: State) -> dict[str, Any]:
 
     Scaled grey levels, which it takes instead of picture files, would stand here as a second input.
     """
-    labels = len(contract_of(Path(model.archive), model.sha256).labels)
+    labels = _number_of_labels(Path(model.archive), model.sha256)
     outputs = {"label": ("BYTES", []), "index": ("INT64", []), "probability": ("FP32", []),
                "probabilities": ("FP32", [labels])}  # fmt: skip
     return {
@@ -134,9 +130,6 @@ def _in_v2(model: Served, _: State) -> dict[str, Any]:
 
 
 @lru_cache
-def contract_of(archive: Path, _: str) -> Contract:
-    """Return the contract in an archive, which is read once for each SHA-256."""
-    with zipfile.ZipFile(archive) as mar:
-        config = yaml.safe_load(mar.read(json.loads(mar.read(MANIFEST))["model"]["configFile"]))
-        label_file = json.loads(mar.read(LABEL_FILE)) if LABEL_FILE in mar.namelist() else None
-    return Contract.from_config(config, label_file)
+def _number_of_labels(archive: Path, _: str) -> int:
+    """Return how many labels an archive has, which is read once for each SHA-256."""
+    return len(labels_of(archive))
