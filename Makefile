@@ -23,6 +23,8 @@ RUN        = run
 PUBLIC_KEY =
 # 1: a line of JSON for each request, in logs/requests.jsonl.
 REQUEST_LOG =
+# 1: answer /explanations, too, by captum, which needs torch: half a gigabyte more in each worker that does.
+EXPLAIN    =
 # on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
 TOKENS     =
 KIND       =
@@ -51,8 +53,11 @@ KEY    =
 IMAGE  =
 IMAGES =
 OUT    =
-# By the environment, so that a file's name may hold quotes and spaces.
-export IMAGE IMAGES OUT
+# The server that `make predict` asks instead of the archive, and the token that it wants.
+URL    =
+TOKEN  =
+# By the environment, so that a file's name may hold quotes and spaces, and others do not see the token.
+export IMAGE IMAGES OUT URL TOKEN
 export REQUEST_LOG
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
@@ -64,9 +69,9 @@ MADE = $(dir $(MAR)).$(notdir $(MAR)).made
 VENV  := .venv
 BIN   := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
-PY    := PYTHONPATH=model:handler:archive:servers:exports:bench $(BIN)/python
+PY    := PYTHONPATH=model:handler:archive:servers:client:exports:bench $(BIN)/python
 # With the tests' pictures, which hostile input is made of.
-HOSTILE := PYTHONPATH=model:handler:archive:servers:exports:bench:tests $(BIN)/python
+HOSTILE := PYTHONPATH=model:handler:archive:servers:client:exports:bench:tests $(BIN)/python
 # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
 EXPORT := PYTHONHASHSEED=0 $(PY)
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
@@ -74,6 +79,9 @@ TENSORFLOW := .venv-tensorflow
 # Nor does what serves need what it is looked at with.
 AUDIT := .venv-audit
 SERVE := $(PY) servers/serve.py --run $(RUN)
+EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
+# What some commands need besides; requirements/dev.txt has all of it.
+EXTRAS := $(patsubst %,$(VENV)/%.installed,parquet onnx flask explain client)
 
 EXPORTERS := $(wildcard exports/*.py)
 HANDLER := handler/convnet_handler.py
@@ -102,7 +110,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	metrics-cost dashboard doctor train evaluate evaluate-real test lint types audit lock clean
+	metrics-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -112,11 +120,11 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 
-serve: $(MARS) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
+serve: $(MARS) $(EXPLAINER) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
 	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
 
-up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
+up: $(MARS) $(EXPLAINER) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
 	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
@@ -125,7 +133,7 @@ up: $(MARS) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=fil
 deploy: $(MARS) ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
 	@$(SERVE) deploy $(MARS)
 
-flask: $(MAR) $(VENV)/flask.installed ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+flask: $(MAR) $(VENV)/flask.installed $(EXPLAINER) ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
 	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
 		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
@@ -142,10 +150,11 @@ token: | $(VENV)/serve.installed ## Print the token that TorchServe wants after 
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs
 
-predict: $(MAR) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server: make predict IMAGE=file, or IMAGES=folder OUT=answers.csv
+predict: $(if $(URL),$(VENV)/client.installed,$(MAR)) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server, or by one: make predict IMAGE=file (URL=http://…), or IMAGES=folder OUT=answers.csv
 	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
 		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
-	@$(PY) $(if $(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT")
+	@$(PY) $(if $(URL),client/ask_server.py "$$URL" --model $(NAME) $(if $(IMAGE),"$$IMAGE","$$IMAGES" --out "$$OUT"),$(if \
+		$(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT"))
 
 verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
 	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(MAR) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
@@ -170,7 +179,7 @@ parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every
 bench: $(MAR) $(VENV)/dev.installed ## Measure this archive's server against TorchServe as it comes (needs wrk; 3 minutes)
 	@$(PY) bench/serving.py $(MAR)
 
-bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (half an hour)
+bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (an hour)
 	@$(PY) bench/serving.py $(MAR) --all
 
 request-path: $(MAR) $(VENV)/dev.installed ## Measure where a worker's time for a request goes
@@ -187,6 +196,9 @@ metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the reque
 
 dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
 	@$(PY) bench/dashboard.py $(MAR)
+
+screenshots: $(MAR) $(VENV)/dev.installed ## Draw on the page and take its pictures, docs/page*.png (needs chromium)
+	@$(PY) bench/screenshots.py $(MAR) $(if $(PORT),--port $(PORT))
 
 faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
 	@$(PY) bench/faults.py $(MAR)
@@ -286,8 +298,7 @@ $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
 
-$(VENV)/parquet.installed $(VENV)/onnx.installed $(VENV)/flask.installed: $(VENV)/%.installed: \
-		requirements/%.txt | $(VENV)/serve.installed
+$(EXTRAS): $(VENV)/%.installed: requirements/%.txt | $(VENV)/serve.installed
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 
@@ -302,4 +313,4 @@ $(AUDIT)/installed: requirements/audit.txt
 
 $(VENV)/dev.installed: requirements/dev.txt requirements/uv.txt
 	@setup/venv.sh $(VENV) requirements/dev.txt
-	@touch $@ $(VENV)/serve.installed
+	@touch $@ $(VENV)/serve.installed $(EXTRAS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import hashlib
 import logging
 import multiprocessing
@@ -17,17 +16,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from tqdm import tqdm
-
 from engine import Engine
 from mar import BadArchive
+from picture_folder import DIGITS, find_images, write_answers
 from table import BadTable, Row, Table
 
 CHUNK = 64  # pictures that a process reads and answers at once
 AHEAD = 4   # chunks a process that wait their turn: what is in memory at once is bounded by them
 MAX_BYTES = 2**25  # of one file: as large as what TorchServe takes here; it bounds the memory, too
-SHOWN = 20  # broken files that are listed; all of them stand in the output
-DIGITS = 12
 INTERRUPTED = 130
 
 _engine: Engine  # of a worker process, opened once
@@ -43,7 +39,7 @@ def main() -> int:
         images = find_images(arguments.images, arguments.out)
         archive = hashlib.sha256(arguments.archive.read_bytes()).hexdigest()[:DIGITS]
         with Table(arguments.out, archive) as table:
-            return answer_all(images, table, arguments.archive, archive)
+            return write_answers(images, table, lambda todo: _answered(todo, arguments.archive, archive))
     except (BadArchive, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
@@ -54,40 +50,6 @@ def main() -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return 1
-
-
-def answer_all(images: list[str], table: Table, mar: Path, archive: str) -> int:
-    """Answer what the table does not hold yet; return the exit status."""
-    todo = [image for image in images if image not in table.done]
-    broken = []
-    with tqdm(total=len(images), initial=len(images) - len(todo), unit="picture") as bar:
-        for rows in _answered(todo, mar, archive):
-            table.write(rows)
-            bar.update(len(rows))
-            broken += [row for row in rows if row.error]
-    table.finish()
-    print(f"{len(todo) - len(broken):,} answered, {len(broken):,} broken, {len(table.done):,} done before")
-    print(f"wrote {table.out}")
-    for row in broken[:SHOWN]:
-        print(f"  {row.image}: {row.error}", file=sys.stderr)
-    if len(broken) > SHOWN:
-        print(f"  ... and {len(broken) - SHOWN:,} more, in {table.out}", file=sys.stderr)
-    return int(bool(broken))
-
-
-def find_images(pattern: str, out: Path) -> list[str]:
-    """Return the files of a folder, its subfolders included, or those that match a glob, in order."""
-    folder = Path(pattern)
-    below = folder.rglob("*") if folder.is_dir() else ()
-    # Not Path.glob, which takes no absolute patterns.
-    found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    written = out.resolve()  # the answers may lie among the pictures, with what belongs to them
-    files = sorted(
-        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(str(written))}
-    )
-    if not files:
-        raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
-    return files
 
 
 def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]:
@@ -149,7 +111,7 @@ def _answer(images: list[str], archive: str) -> list[Row]:
     return [
         Row(image, answers[image].body, "", archive)
         if image in answers and answers[image].ok
-        else Row(image, "", errors.get(image) or answers[image].body, archive)
+        else Row(image, "", errors.get(image) or answers[image].reason, archive)
         for image in images
     ]
 

@@ -10,7 +10,7 @@ import sysconfig
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,11 +26,13 @@ from ts.context import RequestProcessor  # noqa: E402
 from ts.model_loader import TsModelLoader  # noqa: E402
 
 OK = 200
+# TorchServe's mark of a request for an explanation.
+EXPLAIN = "explain"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client would get: HTTP status and body; the body of a refusal says why."""
+    """What a client would get: HTTP status and body."""
 
     status: int
     body: Any
@@ -43,6 +45,14 @@ class Answer:
             return bytes(self.body)
         text = self.body if isinstance(self.body, str) else json.dumps(self.body, indent=2)
         return text.encode("utf-8")
+
+    @property
+    def reason(self) -> str:
+        """Why a request was refused: what came, and what to send; of another answer nothing."""
+        if self.ok:
+            return ""
+        error = json.loads(self.body)["error"]
+        return f"{error['message']}; {error['hint']}"
 
     @property
     def ok(self) -> bool:
@@ -93,11 +103,16 @@ class Engine:
         # The handler writes the statuses into the context: a shared one would mix up two threads' answers.
         context = copy.copy(self._service.context)
         context.request_processor = [RequestProcessor(h) for h in headers or [{} for _ in rows]]
-        bodies = self.handler.handle(list(rows), context)
+        with _only(self.folder) if self._loads_more(headers or ()) else contextlib.nullcontext():
+            bodies = self.handler.handle(list(rows), context)
         return [
             Answer(context.get_response_status(i)[0], body, context.get_response_headers(i))
             for i, body in enumerate(bodies)
         ]
+
+    def _loads_more(self, headers: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a batch may have the handler load its reference: the first explanation does."""
+        return "eager" not in vars(self.handler) and any(one.get(EXPLAIN) == "True" for one in headers)
 
     @property
     def eager(self) -> Any:

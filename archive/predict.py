@@ -33,7 +33,7 @@ def _predict(engine: Engine, image: Path, *, alone: bool) -> int:
         return 1
     [answer] = engine.predict([body])
     if not answer.ok:
-        print(f"error: {image}: {answer.body}", file=sys.stderr)
+        print(f"error: {image}: {answer.reason}", file=sys.stderr)
         return 1
     print(answer.body if alone else f"{image}\t{answer.body}")
     return 0

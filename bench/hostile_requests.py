@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def hostile_requests(good: bytes) -> dict[str, list[Hostile]]:
     """Return all requests by their kind; good is a picture."""
     return {
         "malformed forms": list(_forms(good)),
+        "hostile JSON": list(_json(good)),
         "wrong lengths": list(_lengths(good)),
         "names and versions": [_get(f"name-{name[:40]!a}", name, good) for name in NAMES],
         "header floods": list(_headers(good)),
@@ -77,6 +79,38 @@ def _forms(good: bytes) -> Iterator[Hostile]:
 
 def _form(make: Make, good: bytes, kind: str) -> list[bytes]:
     return [request(make(good), f"Content-Type: {kind}")]
+
+
+def _json(good: bytes) -> Iterator[Hostile]:
+    """Yield JSON that costs more to read than to send, and JSON that no parser agrees on."""
+    picture = base64.b64encode(good)
+    addresses = (PATH, "/v1/models/convnet:predict", "/v2/models/convnet/infer", "/invocations")
+    for number, (name, body) in enumerate({
+        "open-lists": b"[" * MEGABYTE,
+        "open-objects": b'{"a":' * 200_000,
+        "deep-and-closed": b'{"instances":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        "million-empty-lists": b'{"instances":[' + b"[]," * 1_000_000 + b"[]]}",
+        "million-instances": b'{"instances":[' + b'"",' * 1_000_000 + b'""]}',
+        "million-keys": b"{" + b",".join(b'"%d":0' % key for key in range(1_000_000)) + b"}",
+        "million-digits": b'{"instances":' + b"9" * MEGABYTE + b"}",
+        "keys-of-one-name": b'{"instances":[],"instances":["' + picture + b'"]}',
+        "nan": b'{"inputs":[{"shape":[1],"datatype":"FP32","data":[NaN,Infinity,-Infinity]}]}',
+        "shape-of-all": b'{"inputs":[{"shape":[9223372036854775807],"datatype":"FP32","data":[]}]}',
+        "zero-byte": b'{"instances":["' + picture + b'\0"]}',
+        "utf-16": '{"instances":[]}'.encode("utf-16"),
+        "half-a-character": b'{"instances":["\\ud800"]}',
+        "base64-of-ten-megabytes": b'{"instances":["' + b"A" * 10_000_000 + b'"]}',
+        "base64-of-nothing": b'{"instances":["' + b"=" * MEGABYTE + b'"]}',
+        "blanks": b" " * MEGABYTE + b'{"instances":["' + picture + b'"]}',
+    }.items()):  # fmt: skip
+        target = addresses[number % len(addresses)]
+        yield _one(name, request(body, "Content-Type: application/json", target=target, method="POST"))
+    for name, said in {"negative": "-1", "too-long": "9" * 30, "text": "x", "two": "1, 2"}.items():
+        header = f"Inference-Header-Content-Length: {said}"
+        sent = request(b'{"inputs":[]}', header, target=addresses[2], method="POST")
+        yield _one(f"json-length-{name}", sent)
+    for accept in ("application/json;" * 400, "application/json; top_k=" + "9" * 4000, "*/*;q=" + "1" * 4000):
+        yield _one(f"accept-{accept[-5:]}", request(good, f"Accept: {accept}"))
 
 
 def _lengths(good: bytes) -> Iterator[Hostile]:

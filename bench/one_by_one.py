@@ -100,7 +100,8 @@ def _answer(archive: Path, numbers: Sequence[int], body: Body, out: Connection) 
             began, peak = time.process_time(), _peak()
             [answer] = engine.predict([picture])
             seconds = time.process_time() - began
-            out.send(Outcome(number, answer.status, str(answer.body), seconds, _peak() - peak))
+            said = answer.reason or str(answer.body)
+            out.send(Outcome(number, answer.status, said, seconds, _peak() - peak))
 
 
 def _peak() -> float:

@@ -38,9 +38,12 @@ class Plan:
 
 # Twelve megapixels keep most servers busy for a tenth of a second: more connections only wait longer.
 SMALL, WEB, PHOTO = "28x28 PNG", "250x250 RGBA PNG", "12-megapixel JPEG"
-ALL = Plan(3, 2, 20, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
+ALL = Plan(3, 2, 40, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
 SHORT = Plan(3, 2, 4, {SMALL: (1, 32), WEB: (32,), PHOTO: (8,)})
-WARM_UP, FASTER = 32, 1.02  # connections, at most; by how much a run has to be faster than all before it
+WARM_UP = 32  # connections, at most
+# By how much a run has to be faster than all before it, and how many in a row that are not end a warm-up: a
+# single slow one may be the machine's.
+FASTER, NO_FASTER = 1.02, 3
 SHORT_ARMS = 3  # plain, ours, and a handler that computes nothing
 
 
@@ -97,10 +100,11 @@ def _round(
 
 def _warm_up(port: int, request: Request, connections: int, plan: Plan, folder: Path) -> None:
     """Load a server until that makes it no faster: Java compiles what it meets often, for half a minute."""
-    best = 0.0
+    best, waited = 0.0, 0
     for _ in range(plan.warm_up // plan.seconds):
         speed = load(port, request, min(connections, WARM_UP), plan.seconds, folder).per_second
-        if speed < best * FASTER:
+        waited = 0 if speed > best * FASTER else waited + 1
+        if waited == NO_FASTER:
             return
         best = max(best, speed)
 

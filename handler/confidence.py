@@ -25,5 +25,16 @@ def confidences(outputs: np.ndarray) -> np.ndarray:
     return sure
 
 
+def probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Return the probability of each label for outputs (N, labels) of any such kind, float32 (N, labels)."""
+    rows = np.asarray(outputs, dtype=np.float32)
+    if _are_probabilities(rows.T):
+        return rows
+    with np.errstate(invalid="ignore"):
+        odds = np.exp(rows - rows.max(axis=1, keepdims=True))
+        chances: np.ndarray = np.nan_to_num(odds / odds.sum(axis=1, keepdims=True))
+    return chances
+
+
 def _are_probabilities(columns: np.ndarray) -> bool:
     return bool(columns.min(initial=0) >= 0 and (abs(columns.sum(axis=0) - 1) < ROUNDING).all())

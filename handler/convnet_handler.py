@@ -17,18 +17,23 @@ from ts.utils.util import load_label_mapping
 import canonical
 import golden
 import probe
+from answer_form import ACCEPT, ANYTHING, QUERY
+from answers import TEXT, checked, of_fault
 from batch_record import BatchRecord
 from contract import LABEL_FILE, BadContract, Contract
+from explanation import check_offered, explained
 from front_end import speed_up
-from images import BadImage, read_pixels
+from images import check_together, read_pixels
 from observer import Observer
 from onnx_model import SUFFIX, load_onnx
-from request_body import http_headers, picture_of
+from question import Posed, Question, Seen
+from refusal import JSON, Refusal, error
+from request_body import MOST_PICTURES, http_headers, is_json, picture_of
+from request_form import picture_to_explain, question_of
 from runtimes import Model, load_exported
 
 logger = logging.getLogger(__name__)
 
-TEXT = "text/plain; charset=utf-8"
 DIGEST = "archive_sha256"
 # TorchServe marks what it asks for besides a prediction by these headers of its own.
 DESCRIBE, EXPLAIN, ASKED = "describe", "explain", "True"
@@ -42,6 +47,7 @@ class ConvNetHandler(BaseHandler):
     contract: Contract
     folder: Path
     description: dict[str, Any]
+    named: dict[str, Any]  # the archive, as answers in JSON name it
     observer: Observer
 
     def initialize(self, context: Any) -> None:
@@ -60,15 +66,22 @@ class ConvNetHandler(BaseHandler):
         self._check_fit()
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
         self.description = self._describe(canonical.check_unpacked(self.folder))
+        self.named = {
+            "name": context.model_name,
+            "version": self.manifest["model"]["modelVersion"],
+            "sha256": self.description[DIGEST],
+        }
         speed_up(context.metrics)
         self.observer = Observer(context, self.contract.labels, self.description[DIGEST])
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
-        """Answer each request of a batch by its label, or by a 4xx status and the reason."""
+        """Answer each request of a batch by its label, by what else it asked for, or by an error."""
         with self.observer.watch(len(data), context) as batch:
             read = [self._read(index, row, context, batch) for index, row in enumerate(data)]
             pixels = [one for one in read if isinstance(one, np.ndarray)]
+            if len(pixels) < len(batch.answered):
+                return self._answer_all(read, context, batch)
             labels = iter(self._labels(self.preprocess(pixels), batch) if pixels else ())
             return [next(labels) if isinstance(one, np.ndarray) else one for one in read]
 
@@ -172,29 +185,112 @@ class ConvNetHandler(BaseHandler):
         return load_safetensors(super()._load_pickled_model(model_dir, model_file, None), model_pt_path)
 
     def _read(self, index: int, row: dict[str, Any], context: Any, batch: BatchRecord) -> np.ndarray | Any:
-        """Return a request's pixels; or its finished answer, with the status set."""
+        """Return a request's pixels, where its label is all that is wanted; or what it asks; or its answer.
+
+        Of a finished answer, the status is set.
+        """
         headers = http_headers(context.get_all_request_header(index))
         if headers.get(DESCRIBE) == ASKED:
             # As TorchServe writes it; of anything but text it asks torch first whether it is a tensor.
             return json.dumps(self.describe_handle(), indent=2)
         context.set_response_content_type(index, TEXT)
-        if headers.get(EXPLAIN) == ASKED:
-            _refuse(context, batch, index, HTTPStatus.NOT_IMPLEMENTED)
-            return "this model has no explanations; send the picture to /predictions instead"
         began = perf_counter()
         try:
-            pixels = self.read_pixels(picture_of(row, headers.get("content-type")))
-        except BadImage as refusal:
-            _refuse(context, batch, index, HTTPStatus.BAD_REQUEST, refusal.reason)
-            return str(refusal)
+            if headers.get(EXPLAIN) == ASKED:
+                return self._pose(index, began, self._explanation(row, headers), batch)
+            # Nearly every request is a picture and says no more, and costs no more than these questions.
+            if len(row) == 1 and headers.get(ACCEPT) in ANYTHING and QUERY not in headers:
+                body = picture_of(row, headers.get("content-type"))
+                if not is_json(body):
+                    pixels = self.read_pixels(body)
+                    batch.read(index, perf_counter() - began, is_probe=probe.HEADER in headers)
+                    return pixels
+            return self._pose(index, began, question_of(row, headers, self.contract, self.named), batch)
+        except Refusal as refusal:
+            return _refused(context, batch, index, refusal)
         except Exception:  # a fault of ours must not cost the others of the batch their answers
             logger.exception("request %d of the batch failed", index)
-            _refuse(context, batch, index, HTTPStatus.INTERNAL_SERVER_ERROR)
-            return "this picture met a fault of the server; its log has the details"
-        batch.read(index, perf_counter() - began, is_probe=probe.HEADER in headers)
-        return pixels
+            return _faulty(context, batch, index)
+
+    def _pose(self, index: int, began: float, question: Question, batch: BatchRecord) -> Posed:
+        """Read a question's pictures. Raises Refusal."""
+        if question.tensors is None:
+            if len(question.pictures) > 1:
+                check_together(question.pictures)
+            rows = [self._one_of(question, place) for place in range(len(question.pictures))]
+        else:
+            rows = list(question.tensors)
+        batch.read_several(index, perf_counter() - began, len(rows))
+        return Posed(question, rows, index)
+
+    def _one_of(self, question: Question, place: int) -> np.ndarray:
+        try:
+            return self.read_pixels(question.pictures[place])
+        except Refusal as refusal:
+            raise refusal.of(question.names[place]) if question.names else refusal from refusal
+
+    def _answer_all(self, read: list[Any], context: Any, batch: BatchRecord) -> list[Any]:
+        """Answer a batch in which somebody asks for more than the label of one picture."""
+        rows: list[np.ndarray] = []
+        for one in read:
+            rows += [one] if isinstance(one, np.ndarray) else one.rows if isinstance(one, Posed) else []
+        began = perf_counter()
+        # A batch may be 16 requests of many pictures: scaled all at once they would take gigabytes.
+        parts = [rows[first : first + MOST_PICTURES] for first in range(0, len(rows), MOST_PICTURES)]
+        batch.outputs = np.concatenate([self.inference(self._scaled(part)) for part in parts])
+        batch.inference = perf_counter() - began
+        answers, outputs = [], batch.outputs
+        for one in read:
+            count = len(one.rows) if isinstance(one, Posed) else int(isinstance(one, np.ndarray))
+            own, outputs = outputs[:count], outputs[count:]
+            if isinstance(one, Posed):
+                answers.append(self._tell(one, own, context, batch))
+            else:
+                answers.append(self.postprocess(own)[0] if count else one)
+        return answers
+
+    def _scaled(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Return rows, some of which came scaled, as a float32 batch (N, C, H, W)."""
+        if all(row.dtype == np.uint8 for row in rows):
+            return self.preprocess(rows)
+        return np.stack([self.contract.normalize(row) if row.dtype == np.uint8 else row for row in rows])
+
+    def _tell(self, posed: Posed, outputs: np.ndarray, context: Any, batch: BatchRecord) -> str | bytes:
+        """Return a question's answer, or its error with the status set."""
+        try:
+            reply = checked(posed.question.tell(Seen(posed.rows, outputs)))
+        except Refusal as refusal:
+            return _refused(context, batch, posed.index, refusal)
+        except Exception:  # as where a picture is read
+            logger.exception("request %d of the batch failed", posed.index)
+            return _faulty(context, batch, posed.index)
+        context.set_response_content_type(posed.index, reply.content_type)
+        for name, value in reply.headers:
+            context.set_response_header(posed.index, name, value)
+        return reply.body
+
+    def _explanation(self, row: dict[str, Any], headers: dict[str, str]) -> Question:
+        """Return the question why a picture is answered as it is. Raises Refusal."""
+        check_offered()
+        picture, form = picture_to_explain(row, headers, self.contract)
+        return Question(
+            lambda seen: explained(seen, form, self.contract, self.named, lambda: (self.eager, self.device)),
+            [picture],
+        )
 
 
-def _refuse(context: Any, batch: BatchRecord, index: int, status: HTTPStatus, reason: str = "") -> None:
+def _refused(context: Any, batch: BatchRecord, index: int, refusal: Refusal) -> str:
+    batch.refuse(index, int(refusal.status), refusal.reason)
+    return _error(context, index, refusal.status, refusal.message, refusal.hint)
+
+
+def _faulty(context: Any, batch: BatchRecord, index: int) -> str:
+    status, message, hint = of_fault()
+    batch.refuse(index, int(status), "")
+    return _error(context, index, status, message, hint)
+
+
+def _error(context: Any, index: int, status: HTTPStatus, message: str, hint: str) -> str:
     context.set_response_status(int(status), status.phrase, index)
-    batch.refused.append((index, int(status), reason))
+    context.set_response_content_type(index, JSON)
+    return error(status, message, hint)

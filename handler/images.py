@@ -9,6 +9,7 @@ the first frame of an animation.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -18,6 +19,7 @@ import jpeg_file
 import plain_png
 from contract import Contract
 from reason import Reason
+from refusal import Refusal
 
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -39,12 +41,8 @@ INK_SAMPLE = (64, 64)  # pixels in which a transparent picture's ink is weighed,
 DARK_INK = 0.01  # the share of dark in the ink from which a picture shows on white paper
 
 
-class BadImage(ValueError):
-    """A request whose picture cannot be read; the text says what came and what to send."""
-
-    def __init__(self, text: str, reason: Reason = Reason.DAMAGED) -> None:
-        super().__init__(text)
-        self.reason = reason
+class BadImage(Refusal):
+    """A request whose picture cannot be read."""
 
 
 def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
@@ -53,7 +51,7 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     Raises BadImage where the bytes are no picture, are cut short or hold too many pixels.
     """
     if not body:
-        raise BadImage(f"the request has no content; {SEND}", Reason.EMPTY)
+        raise BadImage("the request has no content", SEND, Reason.EMPTY)
     plain = plain_png.decode(body)
     if plain is None:
         return _by_pillow(body, contract)
@@ -78,8 +76,8 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
             f"the {image.format} picture of {size} pixels in {len(body)} bytes is "
-            f"truncated, damaged or of a kind that cannot be shown ({error}); send the whole file",
-            Reason.DAMAGED,
+            f"truncated, damaged or of a kind that cannot be shown ({error})",
+            "send the whole file",
         ) from error
 
 
@@ -100,7 +98,7 @@ def _refuse_costly(image: ImageFile.ImageFile, body: bytes) -> None:
         raise _too_large(f"{image.width} x {image.height} pixels")
     if image.format in jpeg_file.FORMATS and (scans := jpeg_file.scans(image, body)) > MAX_SCANS:
         raise BadImage(
-            f"the JPEG picture is drawn in {scans} scans; send one with at most {MAX_SCANS}",
+            f"the JPEG picture is drawn in {scans} scans", f"send one with at most {MAX_SCANS}",
             Reason.TOO_MANY_SCANS,
         )
 
@@ -146,16 +144,39 @@ def _open(body: bytes) -> ImageFile.ImageFile:
         raise _too_large(str(error)) from error
     except Exception as error:  # hostile headers raise a dozen types, from OSError to struct.error
         raise BadImage(
-            f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image; {SEND}",
+            f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image", SEND,
             Reason.UNKNOWN_FORMAT,
         ) from error
 
 
 def _too_large(size: str) -> BadImage:
     return BadImage(
-        f"the picture is too large ({size}); send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side",
+        f"the picture is too large ({size})", f"send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side",
         Reason.TOO_LARGE,
     )
+
+
+def check_together(bodies: Sequence[bytes]) -> None:
+    """Raise BadImage where the pictures of one request have more pixels than one picture may have.
+
+    By their headers, as for one: else a request of many would keep a worker busy for minutes.
+    """
+    pixels = sum(map(_pixels_in, bodies))
+    if pixels > MAX_PIXELS:
+        raise BadImage(
+            f"the {len(bodies)} pictures have {pixels:,} pixels together",
+            f"send at most {MAX_PIXELS:,} a request, in several requests",
+            Reason.TOO_LARGE,
+        )
+
+
+def _pixels_in(body: bytes) -> int:
+    """Return how many pixels a header tells of; 0 where it cannot be read, as is found out later."""
+    try:
+        image = _open(body)
+    except BadImage:
+        return 0
+    return image.width * image.height
 
 
 def _turn_upright(image: Image.Image) -> None:

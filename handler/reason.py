@@ -1,4 +1,4 @@
-"""Why a picture was refused, in the word by which it is counted."""
+"""Why a request was refused, in the word by which it is counted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class Reason(StrEnum):
     DAMAGED = "damaged"                # cut short, broken, or of a kind that cannot be shown
     TOO_LARGE = "too_large"            # in pixels; TorchServe itself refuses too many bytes
     TOO_MANY_SCANS = "too_many_scans"  # a JPEG that is drawn over and over
-    SEVERAL_FIELDS = "several_fields"  # a form with more than one picture
+    TOO_MANY = "too_many_pictures"     # for one request
+    SEVERAL_FIELDS = "several_fields"  # more than one picture, where one is explained
     WEB_FORM = "web_form"              # curl --data-binary without a Content-Type
-    JSON = "json"
+    JSON = "json"                      # that is malformed, or asks in a form that is not known
+    OPTION = "option"                  # a wish for the answer's form that is not understood
+    NOT_OFFERED = "not_offered"        # an explanation, where captum is not installed

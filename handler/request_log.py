@@ -52,8 +52,11 @@ def _each(batch: BatchRecord) -> list[tuple[int, dict[str, Any]]]:
     ]
     if batch.outputs is not None:
         sure = confidences(batch.outputs).tolist()
-        each += [
-            (index, {"status": OK, "decode_seconds": round(seconds, 6), "confidence": round(confidence, 6)})
-            for index, seconds, confidence in zip(batch.answered, batch.decoding, sure, strict=True)
-        ]
+        each += [(index, _answered(batch.decoding[its], sure[its])) for index, its in batch.pictures()]
     return sorted(each, key=lambda one: one[0])
+
+
+def _answered(decoding: list[float], sure: list[float]) -> dict[str, Any]:
+    """Return what is told of a request: of several pictures how many, and the least confidence."""
+    told = {"status": OK, "decode_seconds": round(sum(decoding), 6), "confidence": round(min(sure), 6)}
+    return told | ({"pictures": len(sure)} if len(sure) > 1 else {})

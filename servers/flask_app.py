@@ -84,6 +84,7 @@ def prove(arguments: argparse.Namespace, began: float) -> None:
         raise
     print(f"serving {arguments.archive} on {url} by Flask")
     print(f"  ready after {time.monotonic() - began:.1f} s")
+    print(f"  page  {url}/")
     print(f"  try   curl {predictions} -T {arguments.picture}")
     print("  stop  Ctrl-C", flush=True)
 

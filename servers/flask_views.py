@@ -1,31 +1,37 @@
-"""The archive behind Flask: TorchServe's predictions, and the article's POST /test."""
+"""The archive behind Flask: the front door's addresses, the article's POST /test, and the page to play on."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+import page_files
 from instance import Served
+from refusal import JSON, Refusal
 from request_row import row_of
-from tensor_form import BadTensor, tensor_of
+from status_pages import FLASK, OPENAPI, PING, Page, State, error, no_model, nothing, page
+from tensor_form import tensor_of
 
 if TYPE_CHECKING:  # not before the fork
     from engine import Engine
 
 logger = logging.getLogger(__name__)
 
-OK, BAD_REQUEST, NOT_FOUND, UNAVAILABLE = 200, 400, 404, 503
-JSON, TEXT = "application/json", "text/plain; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+SENDING, ASKING = ["POST", "PUT"], ["GET"]
 # What is left of a body is read and forgotten, up to so many times the limit: a client that still sends
 # would find the connection closed, and not see the answer.
 DRAINED = 8
 CHUNK = 2**16
+STATUS_PAGES = (PING, OPENAPI, "/health/<_>", "/v2/health/<_>", "/v1/models/<_>", "/v2/models/<_>")
 
 
 class Reply(Response):
@@ -40,13 +46,20 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = limit
     app.url_map.merge_slashes = False  # else //predictions would be sent elsewhere
     views = Views(engine, served)
-    for path, view, methods in (
-        ("/predictions/<path:target>", views.predict, ["POST", "PUT"]),
+    routes: tuple[tuple[str, Callable[..., Response], list[str]], ...] = (
+        ("/predictions/<path:target>", views.predict, SENDING),
+        ("/explanations/<path:target>", views.explain, SENDING),
+        ("/v1/models/<target>:predict", views.predict_by_name, SENDING),
+        ("/v2/models/<target>/infer", views.predict_by_name, SENDING),
+        ("/invocations", views.invoke, SENDING),
         ("/test", views.test, ["POST"]),
-        ("/contract", views.contract, ["GET"]),
-        ("/ping", views.ping, ["GET"]),
-    ):
+        ("/contract", views.contract, ASKING),
+        *((path, views.status, ASKING) for path in STATUS_PAGES),
+    )
+    for path, view, methods in routes:
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+    for path in ("/", f"/{page_files.ADDRESS}/<_>"):
+        app.add_url_rule(path, view_func=views.play, methods=ASKING, provide_automatic_options=False)
     app.register_error_handler(HTTPException, _refusal)
     app.register_error_handler(Exception, _fault)
     app.after_request(_drained)
@@ -59,19 +72,34 @@ class Views:
     def __init__(self, engine: Engine, served: Served) -> None:
         self._engine = engine
         self._served = served
+        # A process that answers is one whose archive has proven itself.
+        self._state = State(FLASK, live=True, fault=None, models=lambda: [served])
         # The threads of a process take in bodies together and compute one after the other, as
         # TorchServe's workers do: a picture may take 850 MB while it is read.
         self._computing = threading.Lock()
+        told = page_files.served([(served.model, engine.handler.contract.labels)])
+        self._page = page_files.addresses(told)
 
     def predict(self, target: str) -> Response:
         """Answer as TorchServe does, from the same handler; target is the model, with or without version."""
-        row, headers = row_of(request)
-        model, *rest = target.rstrip("/").split("/")
-        if model != self._served.model:
-            return _error(NOT_FOUND, "ModelNotFoundException", f"Model not found: {model}")
-        if rest and rest[0] != self._served.version:
-            missing = f"Model version: {rest[0]} does not exist for model: {model}"
-            return _error(NOT_FOUND, "ModelVersionNotFoundException", missing)
+        return self._answer(*target.rstrip("/").split("/"))
+
+    def explain(self, target: str) -> Response:
+        """Tell which pixels made the answer."""
+        return self._answer(*target.rstrip("/").split("/"), explain=True)
+
+    def predict_by_name(self, target: str) -> Response:
+        """Answer by KServe's addresses, whose protocols the handler knows by what is sent."""
+        return self._answer(target)
+
+    def invoke(self) -> Response:
+        """Answer by the address of SageMaker's containers, which names no model."""
+        return self._answer(request.args.get("model_name", self._served.model))
+
+    def _answer(self, model: str, *rest: str, explain: bool = False) -> Response:
+        row, headers = row_of(request, explain=explain)
+        if model != self._served.model or (rest and rest[0] != self._served.version):
+            return _paged(no_model())
         with self._computing:
             [answer] = self._engine.answer([row], [headers])
         return Reply(answer.content, answer.status, answer.headers)
@@ -82,49 +110,62 @@ class Views:
         row, _ = row_of(request)
         try:
             batch = tensor_of(row, handler.contract.shape)
-        except BadTensor as refusal:
-            return _text(BAD_REQUEST, str(refusal))
+        except Refusal as refusal:
+            return _refused(refusal.message, refusal.hint)
         with self._computing:
             outputs = handler.inference(batch)
         if np.isnan(outputs).any():
-            largest = f"{abs(batch).max():.2g}"
-            return _text(BAD_REQUEST, f"the values reach {largest}, too much for the model; normalise them")
+            reached = f"{abs(batch).max():.2g}"
+            return _refused(f"the values reach {reached}, too much for the model", "normalise them")
         [label] = handler.postprocess(outputs)
-        return _text(OK, label)
+        return Reply(label, HTTPStatus.OK, content_type=TEXT)
 
     def contract(self) -> Response:
         """Tell a client how to preprocess, and which archive answers it."""
         served = self._served
         about = {"name": served.model, "version": served.version, "sha256": served.sha256}
-        return _json(OK, {**about, "contract": self._engine.handler.contract.to_dict()})
+        return _paged((HTTPStatus.OK, {**about, "contract": self._engine.handler.contract.to_dict()}))
 
-    def ping(self) -> Response:
-        """Say that this process answers."""
-        return _json(OK, {"status": "Healthy"})
+    def play(self, _: str = "") -> Response:
+        """Answer the page to play on, or one of its files."""
+        if request.path not in self._page:
+            raise NotFound
+        content, kind = self._page[request.path]
+        reply = Reply(content, HTTPStatus.OK, page_files.HEADERS, content_type=kind)
+        reply.add_etag()
+        reply.make_conditional(request)
+        return reply
+
+    def status(self, _: str = "") -> Response:
+        """Tell what needs no picture: whether this process answers, what by, and how it is asked."""
+        return _paged(page(request.path, self._state))
 
 
-def _refusal(error: HTTPException) -> Response:
-    """Answer what Flask itself refuses: as TorchServe words it, or by a sentence."""
-    match error:
+def _refusal(error_of_flask: HTTPException) -> Response:
+    """Answer what Flask itself refuses in the form of all errors."""
+    match error_of_flask:
         case NotFound():
-            missing = "Requested resource is not found, please refer to API document."
-            return _error(NOT_FOUND, "ResourceNotFoundException", missing)
-        case MethodNotAllowed():
-            wrong = "Requested method is not allowed, please refer to API document."
-            reply = _error(error.code, "MethodNotAllowedException", wrong)
-            reply.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            return _paged(nothing())
+        case MethodNotAllowed(valid_methods=valid):
+            methods = ", ".join(sorted(valid or ()))
+            said = f"{request.method} is not the way to ask this"
+            reply = _paged(error(HTTPStatus.METHOD_NOT_ALLOWED, said, f"use {methods}"))
+            reply.headers["Allow"] = methods
             return reply
         case RequestEntityTooLarge():
             limit = request.max_content_length or 0
-            return _text(error.code, f"the request has more than {limit:,} bytes; send a smaller file")
-        case _:
-            return _text(error.code or BAD_REQUEST, error.description or error.name)
+            hint = f"send at most {limit} bytes"
+            return _paged(error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", hint))
+        case other:
+            status = HTTPStatus(other.code or HTTPStatus.BAD_REQUEST)
+            return _paged(error(status, other.description or other.name, "send a whole HTTP request"))
 
 
-def _fault(error: Exception) -> Response:
-    """Answer a fault of ours as TorchServe answers one of its handler's, and keep on."""
-    logger.error("a request failed", exc_info=error)
-    return _error(UNAVAILABLE, "InternalServerException", "Prediction failed")
+def _fault(fault: Exception) -> Response:
+    """Answer a fault of ours, and keep on."""
+    logger.error("a request failed", exc_info=fault)
+    said = "this request met a fault of the server"
+    return _paged(error(HTTPStatus.SERVICE_UNAVAILABLE, said, "try again; the server's log has the details"))
 
 
 def _drained(reply: Response) -> Response:
@@ -135,14 +176,10 @@ def _drained(reply: Response) -> Response:
     return reply
 
 
-def _error(status: int, kind: str, message: str) -> Response:
-    return _json(status, {"code": status, "type": kind, "message": message})
+def _refused(message: str, hint: str) -> Response:
+    return _paged(error(HTTPStatus.BAD_REQUEST, message, hint))
 
 
-def _json(status: int, told: dict[str, Any]) -> Response:
-    """Return JSON as TorchServe writes it."""
-    return Reply(json.dumps(told, indent=2, ensure_ascii=False) + "\n", status, content_type=JSON)
-
-
-def _text(status: int, sentence: str) -> Response:
-    return Reply(sentence, status, content_type=TEXT)
+def _paged(answer: Page) -> Response:
+    status, told = answer
+    return Reply(json.dumps(told) + "\n", status, content_type=JSON)

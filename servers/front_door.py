@@ -1,4 +1,4 @@
-"""The front door: an nginx before TorchServe that lets in pictures and questions of health, and no more."""
+"""The front door: an nginx before TorchServe that lets in pictures, has a page for them, and no more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+import page_files
 from ports import why_not
 from process_end import end, wait_for_end
 
@@ -41,7 +42,7 @@ class Opening:
     port: int
     inference: str    # TorchServe's address
     twin: str         # that of another version beside it
-    scratch: Path     # for bodies under way; the socket that answers /health lies in it
+    scratch: Path     # for bodies under way; the socket that answers /health lies in it, and the page
     body: int         # bytes that a request may have
     answer: int       # seconds in which a prediction is answered
     rate: int         # requests a second from one address
@@ -83,6 +84,7 @@ class FrontDoor:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self._config.write_text(rendered(opening), encoding="utf-8")
+        page_files.lay_out(opening.scratch)
         self._nginx()
 
     def refuse(self, opening: Opening) -> None:
@@ -141,6 +143,11 @@ def rendered(opening: Opening) -> str:
         "CLOSED": opening.closed,
         "ANSWER": opening.answer,
         "RETRY": RETRY,
+        "INDEX": page_files.INDEX,
+        "TYPES": " ".join(f"{kind} {ending};" for ending, kind in page_files.TYPES.items()),
+        "HEADERS": "\n            ".join(
+            f'add_header {name} "{value}";' for name, value in page_files.HEADERS.items()
+        ),
     }
     return PLACE.sub(lambda found: str(values[found[1]]), TEMPLATE.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""GET /health/live and /health/ready, told on a Unix socket: the truth, which TorchServe's /ping is not."""
+"""Whether a server is live and ready, told on a Unix socket: the truth, which TorchServe's /ping is not."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import socket
 import socketserver
 import threading
 import time
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from instance import Served
+from status_pages import DOOR, READY, Page, State, page
+
 # Seconds for which what was seen counts; it is looked at once a second.
 FRESH = 5.0
 EVERYBODY = 0o666  # nginx's processes run as nobody where root starts it
-LIVE, READY = "/health/live", "/health/ready"
 
 
 class Health:
-    """What is known of the server, and when it was seen."""
+    """What is known of the server, and when it was seen; `models` returns what it serves."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Callable[[], Iterable[Served]] = tuple) -> None:
+        self.models = models
         self._live = False
         self._reason: str | None = "it is starting"
         self._seen = time.monotonic()
@@ -37,15 +41,9 @@ class Health:
             return f"nobody has looked at it for {age:.0f} seconds"
         return self._reason
 
-    def answer(self, path: str) -> tuple[HTTPStatus, dict[str, object]]:
+    def answer(self, path: str) -> Page:
         """Return the status and the body for a path."""
-        if path not in (LIVE, READY):
-            return _error(HTTPStatus.NOT_FOUND, "there is nothing at this address", f"ask {LIVE} or {READY}")
-        well = self._live if path == LIVE else self.fault is None
-        if well:
-            return HTTPStatus.OK, {"status": path.rpartition("/")[2]}
-        reason = self.fault or "its process does not live"
-        return _error(HTTPStatus.SERVICE_UNAVAILABLE, reason, "wait, or send the request to another server")
+        return page(path, State(DOOR, self._live, self.fault, self.models))
 
 
 def serve(health: Health, path: Path) -> None:
@@ -77,7 +75,3 @@ def is_ready(path: Path) -> bool:
         connection.connect(str(path))
         connection.sendall(f"GET {READY} HTTP/1.0\r\n\r\n".encode())
         return f" {HTTPStatus.OK} " in connection.makefile(encoding="utf-8").read().partition("\n")[0]
-
-
-def _error(status: HTTPStatus, message: str, hint: str) -> tuple[HTTPStatus, dict[str, object]]:
-    return status, {"error": {"code": int(status), "message": message, "hint": hint}}

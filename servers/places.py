@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,16 @@ class Places:
     closed when it comes or goes, as at a new configuration.
     """
 
-    def __init__(self, first: Place, twin: Place, switch: Path) -> None:
-        self.answering, self.free, self._switch = first, twin, switch
+    def __init__(
+        self, first: Place, twin: Place, switch: Path, told: Callable[[list[Path]], None]
+    ) -> None:
+        """Take both places, the file, and who is told which archives answer from now on."""
+        self.answering, self.free, self._switch, self._told = first, twin, switch, told
+
+    def begin(self, archives: Iterable[Path]) -> None:
+        """Let the place that answers take archives."""
+        self.answering.take(archives)
+        self._told(self.answering.archives)
 
     def exchange(self) -> None:
         """Let the other place answer, from the next request on."""
@@ -58,6 +66,7 @@ class Places:
         else:
             self._switch.touch()
         self.answering, self.free = self.free, self.answering
+        self._told(self.answering.archives)
 
     def stop(self) -> None:
         """End what runs in either place."""

@@ -1,7 +1,8 @@
 """From one HTTP request to what TorchServe hands to a handler: its fields by name, and its headers.
 
-TorchServe 0.12.0 was asked, and tests/test_flask.py compares: the query counts for nothing, the last of
-two fields of one name wins, a part that is cut short is dropped.
+TorchServe 0.12.0 was asked, and tests/test_flask.py compares: the last of two fields of one name wins, a
+part that is cut short is dropped. It drops the query, too; here, as behind the front door, that goes on in a
+header.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, Preamble
 from werkzeug.wrappers import Request
 
+from answer_form import QUERY
+
 RAW_BODY = "body"
+EXPLAIN = "explain"  # TorchServe's mark of what is to be explained
 # As TorchServe, to which Multipart/Form-Data is a raw body.
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 # A form holds one picture, or a tensor and its metadata; each part costs time before that is seen.
@@ -31,15 +35,17 @@ class Part(NamedTuple):
     value: bytes
 
 
-def row_of(request: Request) -> tuple[dict[str, bytes], dict[str, Any]]:
+def row_of(request: Request, *, explain: bool = False) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return a request's fields, and its headers with the Content-Type of each field among them.
 
-    Raises RequestEntityTooLarge.
+    With `explain` they are those of TorchServe's address /explanations. Raises RequestEntityTooLarge.
     """
     parts = list(_parts(_body(request), request.headers.get("Content-Type", "")))
     kinds = {part.name: {"content-type": part.kind} for part in parts}
-    # TorchServe sets the last one itself, for its address /explanations.
-    headers = {**kinds, **dict(request.headers), "explain": "False"}
+    headers = {**kinds, **dict(request.headers), EXPLAIN: str(explain)}
+    headers = {name: value for name, value in headers.items() if name.lower() != QUERY}
+    if query := request.query_string.decode("latin-1"):
+        headers[QUERY] = query
     return {part.name: part.value for part in parts}, headers
 
 

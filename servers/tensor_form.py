@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from refusal import Refusal
+
 DATA, METADATA, DIMS = "data", "metadata", "dims"
 FLOAT32 = np.dtype("<f4")  # as every client's machine has it, and numpy's tobytes writes it
 SHOWN = 60  # characters of what came
 
 
-class BadTensor(ValueError):
-    """A form that holds no tensor as the model takes it; the text says what came and what to send."""
+class BadTensor(Refusal):
+    """A form that holds no tensor as the model takes it."""
 
 
 def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndarray:
@@ -24,15 +26,19 @@ def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndar
     """
     for part in (DATA, METADATA):
         if part not in form:
-            raise BadTensor(f"the form has no part {part!r}, it has {_names(form)}; {_remedy(shape)}")
+            raise BadTensor(f"the form has no part {part!r}, it has {_names(form)}", _remedy(shape))
     _check_dims(form[METADATA], shape)
     data = form[DATA]
     expected = int(np.prod(shape)) * FLOAT32.itemsize
     if len(data) != expected:
-        raise BadTensor(f"a float32 picture of {list(shape)} is {expected} bytes, got {len(data)}")
+        raise BadTensor(
+            f"a float32 picture of {list(shape)} is {expected} bytes, got {len(data)}",
+            "send numpy's tobytes() of that shape in float32",
+        )
     tensor = np.frombuffer(data, FLOAT32).reshape(1, *shape).astype(np.float32)
     if odd := int((~np.isfinite(tensor)).sum()):
-        raise BadTensor(f"{odd} of the {tensor.size} values are NaN or infinite; send finite float32 values")
+        found = f"{odd} of the {tensor.size} values are NaN or infinite"
+        raise BadTensor(found, "send finite float32 values")
     return tensor
 
 
@@ -41,15 +47,16 @@ def _check_dims(metadata: bytes, shape: tuple[int, int, int]) -> None:
     try:
         told = json.loads(metadata)
     except (ValueError, RecursionError) as error:
-        raise BadTensor(f"{METADATA!r} is no JSON ({error}); send {_example(shape)}") from error
+        raise BadTensor(f"{METADATA!r} is no JSON ({error})", f"send {_example(shape)}") from error
     if not isinstance(told, dict) or DIMS not in told:
-        raise BadTensor(f"{METADATA!r} is {_shown(told)}, without {DIMS}; send {_example(shape)}")
+        raise BadTensor(f"{METADATA!r} is {_shown(told)}, without {DIMS}", f"send {_example(shape)}")
     dims = told[DIMS]
     # Not "==" alone: true equals 1, and 28.0 equals 28.
     if not isinstance(dims, list) or not all(type(size) is int for size in dims):
-        raise BadTensor(f"{DIMS} is {_shown(dims)}, no list of whole numbers; send {_example(shape)}")
+        raise BadTensor(f"{DIMS} is {_shown(dims)}, no list of whole numbers", f"send {_example(shape)}")
     if tuple(dims) not in (shape, (1, *shape)):
-        raise BadTensor(f"{DIMS} is {_shown(dims)}, but the model takes {list(shape)}; send such a picture")
+        takes = f"but the model takes {list(shape)}"
+        raise BadTensor(f"{DIMS} is {_shown(dims)}, {takes}", "send such a picture")
 
 
 def _names(form: Mapping[str, bytes]) -> str:

@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import control
 import health
+import page_files
 from deployment import Deployments
 from foreground import stop_on_signals
 from front_door import DRAIN, BadDoor, Opening
-from instance import STOP_GRACE, Instance, NotStarted, Running
+from instance import STOP_GRACE, Instance, NotStarted, Running, Served
 from keeper import CONTROL, Keeper, answering_in, kept, kept_in
 from places import Place, Places, twin_of
 from ports import check_free
@@ -67,6 +70,7 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
           f"{time.monotonic() - began:.1f} s")  # fmt: skip
     model, option = _first_model(instance, arguments.run)
     print(f"  try    curl {address}/predictions/{model} -T {arguments.picture}{option}")
+    print(f"  page   {address}/")
     print(f"  ready  curl {address}/health/ready")
     print(f"  logs   {os.path.relpath(instance.folder / LOG)}")
     print("  stop   make stop")
@@ -102,8 +106,12 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
             return start_and_wait(place.instance, place.settings, place.archives, arguments)
 
     with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
-        places = Places(Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch)
-        places.answering.take(arguments.archive)
+        places = Places(
+            Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch,
+            told=lambda archives: page_files.tell(opening.scratch, archives),
+        )  # fmt: skip
+        places.begin(arguments.archive)
+        seen.models = partial(_served, places)
         keeper = Keeper(places, start, seen)
         deployments = Deployments(places, start, keeper.turn, hold=ANSWER)
         at_the_end.callback(places.stop)
@@ -139,6 +147,12 @@ def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
         time.sleep(POLL)
     said = tail(instance.folder / LOG)
     raise NotReady(f"nothing was ready after {READY_TIMEOUT:.0f} seconds:\n{said}")
+
+
+def _served(places: Places) -> Iterable[Served]:
+    """Return what the place that answers serves; nothing while it is started again."""
+    running = places.answering.instance.running()
+    return running.served if running is not None else ()
 
 
 def _first_model(instance: Instance, run: Path) -> tuple[str, str]:

@@ -25,6 +25,8 @@ compile serve --constraints requirements/dev.txt
 compile parquet --constraints requirements/dev.txt
 compile onnx --constraints requirements/dev.txt
 compile flask --constraints requirements/dev.txt
+compile client --constraints requirements/dev.txt
+compile explain --constraints requirements/dev.txt
 compile uv
 compile audit
 # What onnx2tf pins, the overrides file loosens: no resolver would accept the result, so pip is not asked to.

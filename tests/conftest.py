@@ -8,16 +8,22 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import health
 from contract import Contract
 from cpp_program import Program
 from engine import Engine
+from front_door import PLACES, PROGRAM, FrontDoor, Opening
+from health import Health
+from keeper import THROUGH
 from ports import why_not
-from settings import PORT_KEYS
+from settings import PORT_KEYS, body_limit
+from starting import describe
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
@@ -104,6 +110,37 @@ def flask_server(archive):
 
     with flask_of(archive) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def door(server, archive, tmp_path_factory):
+    """The address of a front door before the shared TorchServe; None without nginx."""
+    if shutil.which(PROGRAM, path=PLACES) is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="door-test-") as folder:
+        scratch = Path(folder)
+        scratch.chmod(THROUGH)
+        served = describe(archive)
+        seen = Health(lambda: [served])
+        seen.saw(None)
+        seen._seen = float("inf")  # for ever: nobody looks at it again
+        opening = Opening(
+            free_port(), server.inference, server.inference, scratch, body_limit(ROOT / "config.properties"),
+            answer=60, rate=100_000, connections=1000,
+        )  # fmt: skip
+        health.serve(seen, opening.health)
+        opened = FrontDoor(tmp_path_factory.mktemp("door"))
+        opened.open(opening)
+        yield opening.address
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def everywhere(server, door, flask_server) -> dict[str, str]:
+    """The addresses of all servers of the one archive; who asks all of them expects one answer."""
+    addresses = {"TorchServe": server.inference, "front door": door, "Flask": flask_server.url}
+    return {name: address for name, address in addresses.items() if address is not None}
 
 
 @pytest.fixture(scope="session")

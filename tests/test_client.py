@@ -1,105 +1,384 @@
-"""The article's client as a program: the digit, or one sentence and exit status 1."""
+"""The client for Python code, against the real servers, and one that fails as these cannot be made to."""
 
-import subprocess
-import sys
+import asyncio
+import contextlib
+import csv
+import itertools
+import socket
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
+import httpx
 import pytest
 
-from conftest import DIGITS, ROOT, free_port
+from client import AsyncClient, Client
+from client_errors import (
+    BadPicture,
+    ClientError,
+    NoPrediction,
+    Refused,
+    TooSlow,
+    Unavailable,
+    Unreachable,
+)
+from conftest import DIGITS, IMAGES, free_port, make
+from prediction import Prediction
+from retries import Retries
+
+GOOD = DIGITS["3"]
+TIMEOUT = 30
+AT_ONCE = Retries(tries=4, first=0.01, longest=0.02)
+MODEL = '{"name": "convnet", "version": "1.0", "sha256": "abc"}'
+ANSWER = f'{{"label": "3", "index": 3, "probability": 0.99, "model": {MODEL}}}'
 
 
-def client(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the client as a person would: by no PYTHONPATH."""
-    command = [sys.executable, "servers/client.py", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env={}, capture_output=True, text=True, timeout=100, check=False
-    )
+def reply(status: str, body: str = "", *headers: str) -> bytes:
+    """Return an HTTP answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", body]
+    return "\r\n".join(lines).encode()
 
 
-def failure(*arguments: str) -> str:
-    """Return the one line of a client that fails."""
-    done = client(*arguments)
-    assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
-    return line
+CLOSED = b""  # the connection ends without a word
+OK = reply("200 OK", ANSWER)
+
+
+@contextmanager
+def faulty(*replies: bytes, silence: float = 0.0):
+    """A server of a few lines that says these one after the other, and then the last one for ever.
+
+    TorchServe and nginx cannot be made to fail just so, and just so often. Yields its address, and how
+    often it was asked.
+    """
+    count = [0]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer(connection: socket.socket, said: bytes):
+            with connection, contextlib.suppress(OSError):  # who asked may have gone
+                read_request(connection)
+                time.sleep(silence)
+                connection.sendall(said)
+
+        def serve():
+            for said in itertools.chain(replies, itertools.repeat(replies[-1])):
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                count[0] += 1
+                threading.Thread(target=answer, args=(connection, said), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", count
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def failing(*replies: bytes, silence: float = 0.0, timeout: float = 30.0):
+    """A client of such a server. Yields it, and how often it asked."""
+    with (
+        faulty(*replies, silence=silence) as (url, count),
+        Client(url, timeout=timeout, retries=AT_ONCE) as client,
+    ):
+        yield client, count
+
+
+def read_request(connection: socket.socket) -> None:
+    """Take a request in whole: who is answered before may see a closed connection instead."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(2**16)
+    head, _, body = data.partition(b"\r\n\r\n")
+    [length] = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line]
+    while len(body) < length:
+        body += connection.recv(2**16)
+
+
+@pytest.fixture(scope="module", params=["torchserve", "flask"])
+def url(request, server, flask_server):
+    """The address of each of the two servers."""
+    return {"torchserve": server.inference, "flask": flask_server.url}[request.param]
 
 
 @pytest.fixture
-def pretender():
-    """A server that answers every request by the same words."""
-    words = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(words[0])
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-
-        def says(text: bytes) -> str:
-            words[:] = [text]
-            return f"http://127.0.0.1:{server.server_port}"
-
-        yield says
-        server.shutdown()
+def client(url):
+    """A client of each."""
+    with Client(url) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("name", [*(f"{digit}.png" for digit in DIGITS), "5-large.png"])
-def test_digit_is_printed(flask_server, name):
-    """Each of the real digits, and one that must be made smaller first."""
-    done = client(f"tests/images/{name}", "--url", f"{flask_server.url}/")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"Predicted digit: {name[0]}\n", "")
+def test_picture_gets_its_prediction(client):
+    """Label, number and probability, which archive answers, and no more than was asked for."""
+    answer = client.predict(GOOD)
+    assert (answer.label, answer.index) == ("3", 3)
+    assert 0.9 < answer.probability <= 1
+    assert (answer.model.name, answer.model.version) == ("convnet", "1.0")
+    assert (answer.top_k, answer.input) == ((), None)
 
 
-def test_constants_are_the_servers(pretender):
-    """What the server's contract says decides, not what this checkout has: a colour that is none."""
-    spec = b'"color": "sepia", "size": 1, "resize": 1, "mean": 1, "std": 1, "labels": 1'
-    url = pretender(b'{"contract": {' + spec + b"}}")
-    line = failure("tests/images/2.png", "--url", url)
-    assert line.startswith(f"error: {url}/contract holds no contract (input.color is 'sepia'; use one of")
+def test_more_is_told_to_who_asks(client):
+    """The likeliest labels in their order, and the pixels as the model saw them."""
+    answer = client.predict(IMAGES / "5.png", top_k=3, show_input=True)
+    assert answer.top_k[0].label == "5"
+    assert len(answer.top_k) == 3
+    chances = [one.probability for one in answer.top_k]
+    assert chances == sorted(chances, reverse=True)
+    assert [len(answer.input), *{len(row) for row in answer.input}] == [28, 28]
 
 
-@pytest.mark.parametrize("words", [b"hello", b"[]", b"{}", b'{"contract": null}'])
-def test_other_server_is_recognised(pretender, words):
-    """A server that is not this project's is named as one that has no contract."""
-    line = failure("tests/images/2.png", "--url", pretender(words))
-    assert "/contract holds no contract (" in line
-    assert line.endswith("is it this project's server?")
+def test_pixels_that_decided_are_told(flask_server):
+    """As many numbers as there are pixels, for and against."""
+    with Client(flask_server.url) as client:
+        told = client.explain(GOOD)
+    assert told.label == "3"
+    values = [value for row in told.attributions for value in row]
+    assert len(values) == 28 * 28
+    assert min(values) < 0 < max(values)
 
 
-def test_absent_server_is_named_with_the_remedy():
-    """Nothing listens there: how to start it."""
+def test_refused_picture_is_told_once(client):
+    """The server's words and its hint, and what it was."""
+    with pytest.raises(Refused, match="answers 400: cannot read 5 bytes starting") as refusal:
+        client.predict(b"hello")
+    assert refusal.value.status == 400
+    assert "PNG" in f"{refusal.value.message} {refusal.value.hint}"
+
+
+def test_unknown_model_is_refused(url):
+    """In TorchServe's words, or in ours."""
+    sentence = "answers 404: (Model not found: other|there is no such model)"
+    with Client(url, model="other") as client, pytest.raises(Refused, match=sentence):
+        client.predict(GOOD)
+
+
+def test_missing_file_is_named(client, tmp_path):
+    """Nothing is sent."""
+    with pytest.raises(BadPicture, match=f"cannot read {tmp_path}/none.png: No such file"):
+        client.predict(tmp_path / "none.png")
+
+
+def many(tmp_path) -> tuple[list, list]:
+    """Return pictures, good and bad ones in turn, and what is to come of each."""
+    files = [str(IMAGES / f"{digit}.png") for digit in DIGITS]
+    pictures = [*DIGITS.values(), b"hello", tmp_path / "none.png", *files] * 3
+    return pictures, [*DIGITS, "Refused", "BadPicture", *DIGITS] * 3
+
+
+def name_of(outcome: Prediction | ClientError) -> str:
+    return outcome.label if isinstance(outcome, Prediction) else type(outcome).__name__
+
+
+def test_many_are_answered_in_order(client, tmp_path):
+    """Those that fail cost the others nothing; an error stands where its picture stood."""
+    pictures, expected = many(tmp_path)
+    assert [name_of(outcome) for outcome in client.predict_many(pictures)] == expected
+
+
+def test_many_are_answered_by_asyncio(url, tmp_path):
+    """The same outcomes, in the same order."""
+    pictures, expected = many(tmp_path)
+
+    async def ask():
+        async with AsyncClient(url) as client:
+            return [name_of(outcome) async for outcome in client.predict_many(pictures)]
+
+    assert asyncio.run(ask()) == expected
+
+
+def test_asyncio_is_answered_and_refused(flask_server):
+    """One picture, its pixels' shares, and an error by asyncio, too."""
+
+    async def ask():
+        async with AsyncClient(flask_server.url) as client:
+            with pytest.raises(Refused, match="cannot read 5 bytes"):
+                await client.predict(b"hello")
+            return (await client.predict(GOOD)).label, (await client.explain(GOOD)).label
+
+    assert asyncio.run(ask()) == ("3", "3")
+
+
+def test_pictures_under_way_are_bounded(flask_server):
+    """Of endless pictures no more are read than a few ahead of whoever takes the answers."""
+    read = itertools.count()
+
+    def endless():
+        for _ in read:
+            yield GOOD
+
+    with Client(flask_server.url) as client:
+        outcomes = client.predict_many(endless(), concurrency=2)
+        assert [name_of(next(outcomes)) for _ in range(3)] == ["3"] * 3
+        outcomes.close()
+    assert next(read) < 20
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CLOSED,
+        reply("429 Too Many Requests"),
+        reply("502 Bad Gateway"),
+        reply("503 Service Unavailable"),
+        reply("504 Gateway Timeout"),
+        reply("507 Insufficient Storage"),
+    ],
+    ids=["closed", "429", "502", "503", "504", "507"],
+)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_passing_fault_is_asked_again(fault, kind):
+    """Two failures, and then the answer: the caller does not notice."""
+    with faulty(fault, fault, OK) as (url, count):
+        if kind == "sync":
+            with Client(url, retries=AT_ONCE) as client:
+                assert client.predict(GOOD).label == "3"
+        else:
+            asyncio.run(predicted(url))
+    assert count[0] == 3
+
+
+async def predicted(url: str) -> None:
+    async with AsyncClient(url, retries=AT_ONCE) as client:
+        assert (await client.predict(GOOD)).label == "3"
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "409 Conflict", "413 Too Large"])
+def test_fault_of_the_caller_is_not_asked_again(status):
+    """The same request would be refused again."""
+    body = '{"error": {"code": 1, "message": "it is wrong", "hint": "send another"}}'
+    sentence = f"answers {status[:3]}: it is wrong; send another$"
+    wrong = failing(reply(status, body), OK)
+    with wrong as (client, count), pytest.raises(Refused, match=sentence) as refusal:
+        client.predict(GOOD)
+    assert (refusal.value.message, refusal.value.hint) == ("it is wrong", "send another")
+    assert count[0] == 1
+
+
+def test_lasting_fault_is_told_with_the_effort():
+    """The last answer's words, and how often was asked."""
+    away = reply("503 Away", '{"code": 503, "type": "X", "message": "no workers"}')
+    sentence = r"/predictions/convnet answers 503: no workers, after 4 tries in \d"
+    with failing(away) as (client, count), pytest.raises(Unavailable, match=sentence):
+        client.predict(GOOD)
+    assert count[0] == 4
+
+
+def test_501_is_not_asked_again():
+    """What a server does not offer, it does not offer later either."""
+    missing = reply("501 Not Implemented", '{"error": {"message": "not here", "hint": ""}}')
+    with failing(missing) as (client, count), pytest.raises(Unavailable, match=r"501: not here$"):
+        client.explain(GOOD)
+    assert count[0] == 1
+
+
+def test_absent_server_is_unreachable():
+    """How often it was asked, and how to start one."""
     url = f"http://127.0.0.1:{free_port()}"
-    line = failure("tests/images/2.png", "--url", url)
-    assert line == f"error: nothing answers on {url}/contract; start the server with: make flask"
+    sentence = r"nothing answers on http.* after 4 tries .* make serve"
+    with Client(url, retries=AT_ONCE) as client, pytest.raises(Unreachable, match=sentence):
+        client.predict(GOOD)
 
 
-def test_address_that_is_none_is_named():
-    """A word is no address."""
-    assert failure("tests/images/2.png", "--url", "nonsense").startswith("error: nonsense/contract does not")
+def test_server_that_starts_meanwhile_answers():
+    """Refused connections, and then a server that listens: a restart costs nobody an answer."""
+    refused = threading.Event()
+
+    class Seen(Retries):
+        def pause(self, *outcome):
+            refused.set()
+            return super().pause(*outcome)
+
+    port = free_port()
+    with (
+        ThreadPoolExecutor() as pool,
+        Client(f"http://127.0.0.1:{port}", retries=Seen(tries=999, first=0.01, longest=0.02)) as client,
+    ):
+        asked = pool.submit(client.predict, GOOD)
+        refused.wait(TIMEOUT)
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            listening.settimeout(TIMEOUT)
+            connection, _ = listening.accept()
+            with connection:
+                read_request(connection)
+                connection.sendall(OK)
+        assert asked.result().label == "3"
 
 
-def test_refusal_is_printed(server):
-    """What a server says besides 200 is shown: TorchServe has no /contract."""
-    line = client("tests/images/2.png", "--url", server.inference).stderr
-    assert line.startswith(f"error: {server.inference}/contract answers 404: {{")
+def test_slow_server_is_not_asked_twice():
+    """An answer that does not come in time is no reason to send the same work again."""
+    slow = failing(OK, silence=0.5, timeout=0.1)
+    with slow as (client, count), pytest.raises(TooSlow, match="took longer than the timeout"):
+        client.predict(GOOD)
+    assert count[0] == 1
 
 
-def test_unreadable_picture_is_named(flask_server, tmp_path):
-    """A missing file and one that is no picture are told apart."""
-    missing, text = tmp_path / "none.png", tmp_path / "a b.png"
+@pytest.mark.parametrize("body", ["3", "[]", "{}", '{"label": "3"}', "<html>"])
+def test_other_server_is_recognised(body):
+    """What is no prediction is shown, whatever its status."""
+    other = failing(reply("200 OK", body))
+    with other as (client, _), pytest.raises(NoPrediction, match="is it this project's server"):
+        client.predict(GOOD)
+
+
+def outcome(status: int, **headers: str) -> httpx.Response:
+    return httpx.Response(status, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_pause_is_the_servers_wish_and_has_a_cap():
+    """Seconds or a date, never more than the longest; twice as long each time where it says nothing."""
+    retries = Retries(tries=9, first=1.0, longest=30.0)
+    assert 5.5 <= retries.pause(1, outcome(503, Retry_After="5")) <= 6
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)
+    assert 8 < retries.pause(1, outcome(429, Retry_After=date)) <= 11
+    assert retries.pause(1, outcome(429, Retry_After="86400")) == 30
+    for strange in ("soon", "-5", "", "Wed, 99 Nov"):
+        assert 0.5 <= retries.pause(1, outcome(503, Retry_After=strange)) <= 1
+    pauses = [retries.pause(tried, outcome(503)) for tried in range(1, 9)]
+    assert all(0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:5]))
+    assert max(pauses) <= 30
+    assert retries.pause(9, outcome(503)) is None
+    assert retries.pause(1, outcome(404)) is None
+
+
+def test_pause_has_chance():
+    """Clients that were sent away together do not come back together."""
+    retries = Retries()
+    assert len({retries.pause(1, outcome(503, Retry_After="1")) for _ in range(10)}) == 10
+
+
+def test_command_prints_the_label(url):
+    """As make predict does without a server."""
+    done = make("predict", URL=url, IMAGE="tests/images/2.png")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_command_says_what_is_wrong(flask_server, tmp_path):
+    """One line for a picture that is none, and for a server that is none."""
+    text = tmp_path / "a b.png"
     text.write_bytes(b"hello")
-    assert failure(str(missing), "--url", flask_server.url) == f"error: cannot read {missing}: " + (
-        "No such file or directory"
-    )
-    line = failure(str(text), "--url", flask_server.url)
-    assert line.startswith(f"error: {text}: cannot read 5 bytes starting b'hell' as an image")
+    refused = make("predict", URL=flask_server.url, IMAGE=str(text))
+    said = f"error: {flask_server.url}/predictions/convnet answers 400: cannot read 5 bytes"
+    assert refused.stderr.startswith(said)
+    assert refused.returncode != 0
 
 
+def test_command_answers_a_folder(flask_server, tmp_path):
+    """A row for each picture, with the archive's digest; a second run asks for the broken ones alone."""
+    folder, out = tmp_path / "images", tmp_path / "answers.csv"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"hello")
+    for digit, body in DIGITS.items():
+        (folder / f"{digit}.png").write_bytes(body)
+    where = {"URL": flask_server.url, "IMAGES": str(folder), "OUT": str(out)}
+    first, second = (make("predict", **where) for _ in range(2))
+    assert first.stdout.startswith("10 answered, 1 broken, 0 done before\n")
+    assert second.stdout.startswith("0 answered, 1 broken, 10 done before\n")
+    assert first.returncode == second.returncode != 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [*DIGITS, ""]
+    assert "cannot read 5 bytes" in rows[-1]["error"]
+    with Client(flask_server.url) as client:
+        assert {row["archive"] for row in rows} == {client.predict(GOOD).model.sha256[:12]}

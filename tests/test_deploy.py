@@ -80,6 +80,12 @@ def answer(up: Up) -> str:
     return requests.put(up.predictions, data=DIGITS["2"], timeout=SOON).text
 
 
+def labels(up: Up) -> list[str]:
+    """Return the labels that the page is told of."""
+    [model] = requests.get(f"{up.url}/page/served.json", timeout=SOON).json()["models"]
+    return model["labels"]
+
+
 def twin(up: Up) -> Up:
     """Return what runs in the second place, to look at its processes."""
     return Up(up.door, up.port, twin_of(up.run).folder)
@@ -142,6 +148,7 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
         assert client.answers == ["2"] * before + ["two"] * (len(client.answers) - before)
         assert 10 < before < len(client.answers) - 10
     assert (strangers.wrong, dict(strangers.failed)) == ([], {})
+    assert labels(own_up) == list(WORDS)
     assert not lives(old_java)
     assert "convnet 2.0: 2 of 2 workers ready" in make("status", RUN=str(own_up.run)).stdout
 
@@ -156,6 +163,7 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
         assert "error: another version is being deployed" in deploy(own_up, new).stderr
     assert back.result().returncode == 0, back.result().stderr
     assert answer(own_up) == "2"
+    assert labels(own_up) == list(DIGITS)
     assert twin_of(own_up.run).running() is None
 
 

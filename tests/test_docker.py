@@ -13,6 +13,7 @@ from clients import Clients
 from conftest import DIGITS, free_port, make
 from pictures import bad_pictures
 from up_process import until
+from wire import said
 
 TARGETS = ("torchserve", "flask")
 TIMEOUT = 30
@@ -102,7 +103,16 @@ def test_bad_picture_gets_400_in_a_container(container):
     for body, sentence in bad_pictures(DIGITS["3"]).values():
         reply = put(container, body)
         assert reply.status_code == 400
-        assert reply.text.startswith(sentence)
+        assert said(reply).startswith(sentence)
+
+
+def test_page_is_in_the_images(container):
+    """The page and its files, and the labels of the archive inside."""
+    url = f"http://127.0.0.1:{container.port}"
+    assert requests.get(f"{url}/", timeout=TIMEOUT).text.startswith("<!doctype html>")
+    assert requests.get(f"{url}/page/page.js", timeout=TIMEOUT).ok
+    [model] = requests.get(f"{url}/page/served.json", timeout=TIMEOUT).json()["models"]
+    assert model == {"name": "convnet", "labels": list(DIGITS)}
 
 
 def test_image_holds_the_archive(container, archive):

@@ -18,12 +18,14 @@ TIMEOUT = 60
 
 
 def test_start_prints_what_can_be_pasted(archive):
-    """Address, a curl line and how to stop stand there once a picture was answered."""
+    """Address, a curl line, the page and how to stop stand there once a picture was answered."""
     with flask_of(archive, "--picture", "tests/images/2.png") as running:
-        first, ready, line, stop = running.printed
+        first, ready, page, line, stop = running.printed
         assert first == f"serving {archive} on {running.url} by Flask\n"
         assert ready.startswith("  ready after ")
         assert stop == "  stop  Ctrl-C\n"
+        assert page == f"  page  {running.url}/\n"
+        assert "<title>" in requests.get(page.split()[1], timeout=TIMEOUT).text
         _, *curl = line.split()
         done = subprocess.run(curl, cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout == "2"

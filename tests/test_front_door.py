@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
-import health
 import probe
 from clients import Clients
 from conftest import DIGITS, ROOT, free_port, make
@@ -35,8 +34,10 @@ from ports import why_not
 from process_end import lives
 from settings import body_limit
 from small_disk import fill, small_disk
+from status_pages import READY
 from up import ANSWER
 from up_process import Up, pids, until
+from wire import said
 
 pytestmark = pytest.mark.skipif(
     shutil.which(PROGRAM, path=PLACES) is None, reason="the front door needs: apt-get install nginx-light"
@@ -46,6 +47,9 @@ BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
 NOWHERE = "http://127.0.0.1:1"
 SOON = 30.0  # seconds within which what must happen has happened
+# Bytes, less than the largest pictures want. The kernel counts half of it against a worker when it chooses
+# whom to end: with 300 MB that was now and then less than what Java has.
+ENOUGH_FOR_JAVA = 450 * 2**20
 
 
 def started(run, **variables):
@@ -143,25 +147,55 @@ def test_client_is_no_question_of_health(server, door_to):
     assert now.total(name) == before.total(name)
 
 
+def test_page_is_there_and_knows_what_answers(up):
+    """The page and its files, by GET alone; it is told the archive's name and labels."""
+    reply = requests.get(f"{up.url}/", timeout=SOON)
+    assert (reply.status_code, reply.headers["Content-Type"]) == (200, "text/html")
+    assert requests.get(f"{up.url}/page/page.js", timeout=SOON).headers["Content-Type"] == "text/javascript"
+    told = requests.get(f"{up.url}/page/served.json", timeout=SOON).json()
+    assert told == {"models": [{"name": "convnet", "labels": list(DIGITS)}]}
+
+
 def test_bad_picture_is_told_what_to_send(up):
     """The handler's own sentence passes."""
     reply = requests.put(up.predictions, data=b"hello", timeout=SOON)
     assert reply.status_code == 400
-    assert reply.text.startswith("cannot read 5 bytes")
+    assert said(reply).startswith("cannot read 5 bytes")
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/ping", "/models", "/models/convnet", "/metrics", "/workflows", "/api-description",
-        "/explanations/convnet", "/predictions", "/predictions/", "/predictions/convnet/1.0/x",
-        "/predictions/../models", "/predictions/%2e%2e/models", "/predictions/..%2fmodels",
-        "/v1/models/convnet", "/predictions/con%0d%0avnet", "/health", "/health/x", "//models",
+        "/predictions/other", "/predictions/convnet/2.0", "/explanations/other", "/v1/models/other:predict",
+        "/v2/models/other/infer", "/invocations?model_name=other",
+    ],
+)  # fmt: skip
+def test_missing_model_is_told_of_as_all_errors_are(up, path):
+    """TorchServe's own 404 has another form, and stays behind the door."""
+    reply = requests.post(up.url + path, data=DIGITS["2"], timeout=SOON)
+    assert reply.status_code == 404
+    assert said(reply).startswith("there is no such model")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models", "/models/convnet", "/models/convnet/invoke", "/convnet/predict", "/metrics",
+        "/workflows", "/api-description", "/explanations", "/explanations/convnet/1.0/x", "/predictions",
+        "/predictions/", "/predictions/convnet/1.0/x", "/predictions/../models",
+        "/predictions/%2e%2e/models", "/predictions/..%2fmodels", "/predictions/con%0d%0avnet",
+        "/predictions/convnet:predict", "/health", "/health/x", "//models", "/ping/x", "/pings",
+        "/invocations/x", "/invocations/", "/openapi", "/openapi.json/", "/v1", "/v1/models", "/v1/models/",
+        "/v1/models/convnet:explain", "/v1/models/convnet:predict/x", "/v1/models/..%2f..%2fmodels:predict",
+        "/v1/health/live", "/v2", "/v2/models", "/v2/models/convnet/ready", "/v2/models/convnet/explain",
+        "/v2/models/convnet/versions/1.0/infer", "/v2/models/../infer", "/v2/health", "/v2/health/x",
+        "/v2/repository/index", "/v3/models/convnet", "/page", "/page/", "/page/index.html",
+        "/page/../models", "/page/x.js", "/page/page.js/x",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 def test_nothing_else_is_reached(up, method, path):
-    """What is no prediction and no question of health is not there, whatever it is behind the door."""
+    """What is neither asked of the model nor told of the server is not there, whatever lies behind."""
     reply = raw(up.door, f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     head, _, body = reply.partition(b"\r\n\r\n")
     code = int(head.split()[1])
@@ -169,11 +203,50 @@ def test_nothing_else_is_reached(up, method, path):
     assert json.loads(body)["error"]["code"] == code
 
 
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/served.json"])
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+def test_page_is_only_read(up, method, path):
+    """What is no GET is not there."""
+    reply = requests.request(method, f"{up.url}{path}", timeout=SOON)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, 404)
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "HEAD"])
-def test_only_put_and_post_bring_pictures(up, method):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predictions/convnet", "/explanations/convnet", "/invocations", "/v1/models/convnet:predict",
+        "/v2/models/convnet/infer",
+    ],
+)  # fmt: skip
+def test_only_put_and_post_bring_pictures(up, path, method):
     """Another method is told which ones there are."""
-    reply = requests.request(method, up.predictions, timeout=SOON)
+    reply = requests.request(method, up.url + path, timeout=SOON)
     assert (reply.status_code, reply.headers["Allow"]) == (405, "PUT, POST")
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ping", "/health/ready", "/v2/health/live", "/v1/models/convnet", "/v2/models/convnet",
+        "/openapi.json",
+    ],
+)  # fmt: skip
+def test_what_is_told_is_only_asked_for(up, path, method):
+    """Where nothing can be sent, nothing is there but for GET."""
+    assert requests.get(up.url + path, timeout=SOON).ok
+    assert requests.request(method, up.url + path, data=DIGITS["2"], timeout=SOON).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/predictions/convnet", "/explanations/convnet", "/invocations"])
+def test_query_of_a_client_is_no_header(up, path):
+    """What the door hands on as the query is the query, whatever header of that name came."""
+    headers = {"X-Query": "top_k=99&target=none"}
+    bad = requests.put(f"{up.url}{path}?format=xml", data=DIGITS["2"], headers=headers, timeout=SOON)
+    if not path.startswith("/explanations"):
+        assert requests.put(up.url + path, data=DIGITS["2"], headers=headers, timeout=SOON).text == "2"
+    assert said(bad).startswith("format is 'xml'")
 
 
 def test_too_large_body_is_refused_before_it_is_sent(up):
@@ -324,10 +397,10 @@ def test_ready_is_not_said_of_what_nobody_looked_at(monkeypatch):
     """What was seen counts for seconds only."""
     seen = Health()
     seen.saw(None)
-    assert seen.answer(health.READY)[0] == 200
+    assert seen.answer(READY)[0] == 200
     later = time.monotonic() + FRESH + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert seen.answer(health.READY)[0] == 503
+    assert seen.answer(READY)[0] == 503
 
 
 def test_dead_workers_are_not_ready(own_up):
@@ -404,7 +477,7 @@ def test_short_memory_costs_no_answer(own_up):
     before = pids(own_up)
     with Clients(own_up.door, DIGITS, count=8) as clients:
         until(lambda: clients.right > 200)
-        with memory_limit([own_up.java, *own_up.workers], 300 * 2**20):
+        with memory_limit([own_up.java, *own_up.workers], ENOUGH_FOR_JAVA):
             reply = requests.put(own_up.predictions, data=picture, timeout=SOON)
             until(lambda: len(own_up.workers) == 2 and own_up.is_ready)
         after = pids(own_up)

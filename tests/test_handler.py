@@ -10,6 +10,7 @@ from pictures import VARIANTS, bad_pictures, opened
 
 OK, BAD_REQUEST, NOT_IMPLEMENTED = 200, 400, 501
 GOOD = DIGITS["3"]
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 def test_every_digit_is_read(engine):
@@ -31,7 +32,8 @@ def test_bad_pictures_fail_alone(engine):
     answers = engine.predict([part for body, _ in bad.values() for part in (body, GOOD)])
     for (_, sentence), refused, good in zip(bad.values(), answers[::2], answers[1::2], strict=True):
         assert refused.status == BAD_REQUEST
-        assert refused.body.startswith(sentence)
+        assert refused.reason.startswith(sentence)
+        assert refused.headers["content-type"] == "application/json"
         assert (good.status, good.body) == (OK, "3")
 
 
@@ -47,7 +49,7 @@ def test_fault_of_ours_costs_one_answer(engine, monkeypatch):
     monkeypatch.setattr(engine.handler, "read_pixels", failing)
     good, failed, other = engine.predict([GOOD, b"poison", DIGITS["8"]])
     assert (good.body, failed.status, other.body) == ("3", 500, "8")
-    assert "fault of the server" in failed.body
+    assert failed.reason.startswith("this request met a fault of the server; ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
@@ -67,7 +69,7 @@ def test_form_field_of_any_name(engine, name):
 def test_text_body_is_read_as_its_bytes(engine):
     """A body that a server decoded as text is refused as the bytes that it was."""
     [answer] = engine.answer([{"body": "no picture"}])
-    assert answer.body.startswith("cannot read 10 bytes starting b'no p'")
+    assert answer.reason.startswith("cannot read 10 bytes starting b'no p'")
 
 
 @pytest.mark.parametrize(
@@ -75,17 +77,18 @@ def test_text_body_is_read_as_its_bytes(engine):
     [
         ({}, {}, "the request has no content"),
         ({"body": {"instances": []}}, {}, "the request holds JSON (dict), no picture"),
-        ({"a": GOOD, "b": GOOD}, {}, "the form has the fields a, b; send one picture a request"),
-        ({"body": GOOD, "b": GOOD}, {}, "the form has the fields b, body; send one picture a request"),
+        (dict.fromkeys(map(str, range(65)), GOOD), FORM, "the form has the fields 0, 1, 10, 11, 12 and 60"),
+        ({"body": GOOD, "b": b"no"}, FORM, "the field b: cannot read 2 bytes starting b'no' as an image;"),
+        ({"a": 1}, FORM, "the request holds JSON (int), no picture"),
         ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the picture came as application/x-www"),
     ],
-    ids=["nothing", "json", "two-fields", "field-named-body", "urlencoded"],
+    ids=["nothing", "json", "too-many-fields", "one-of-two-bad", "number", "urlencoded"],
 )
 def test_request_without_a_picture_is_refused(engine, row, headers, sentence):
     """A request that holds no picture, or several, gets 400; its neighbour is answered."""
     refused, good = engine.answer([row, {"body": GOOD}], [headers, {}])
     assert refused.status == BAD_REQUEST
-    assert refused.body.startswith(sentence)
+    assert refused.reason.startswith(sentence)
     assert good.body == "3"
 
 
@@ -99,8 +102,11 @@ def test_description_is_the_contract(engine, contract):
     assert good.body == "3"
 
 
-def test_explanations_are_not_offered(engine):
-    """A request for an explanation is told so, and harms no neighbour."""
+def test_explanations_need_captum(engine, monkeypatch):
+    """Without it a request for an explanation is told what to install, and harms no neighbour."""
+    explanation = engine.handler.handle.__globals__["check_offered"].__globals__
+    monkeypatch.setitem(explanation, "PACKAGE", "no-such-package")
     refused, good = engine.answer([{"body": GOOD}, {"body": GOOD}], [{"explain": "True"}, {}])
     assert refused.status == NOT_IMPLEMENTED
+    assert "make serve EXPLAIN=1" in refused.reason
     assert good.body == "3"

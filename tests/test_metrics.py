@@ -19,6 +19,7 @@ from metrics_page import HISTOGRAMS, page_of, page_when
 from pictures import bad_pictures
 from reporter import FAMILIES, INFO
 from up_process import Up
+from wire import said
 
 TIMEOUT = 30
 BAD = bad_pictures(DIGITS["3"])
@@ -29,8 +30,11 @@ REASONS = {
     "cannot read": "unknown_format",
     "the picture is too large": "too_large",
     "the JPEG picture is drawn in": "too_many_scans",
-    "the form has the fields": "several_fields",
+    "there are": "several_fields",
     "the picture came as": "web_form",
+    "top_k is": "option",
+    "the JSON is": "json",
+    "the form has the fields": "too_many_pictures",
 }
 
 
@@ -89,34 +93,44 @@ def test_start_counts_as_a_question_of_health_alone(tmp_path):
 
 
 def test_every_request_is_counted(counted, engine):
-    """Good, bad, in forms and of no use: by status, reason and label each number is that of what was sent."""
+    """Good, bad, in forms and of no use: by status, reason and label each number is that of what was sent.
+
+    Two pictures in a form are one request, and two answers.
+    """
     before = page_of(counted)
     work = [*DIGITS.values()] * 3 + [body for body, _ in BAD.values()]
     random.Random(0).shuffle(work)  # noqa: S311 no secret
     replies = [put(counted, body) for body in work]
     two, web = {"a": DIGITS["1"], "b": DIGITS["1"]}, {"Content-Type": "application/x-www-form-urlencoded"}
+    explanations = counted.predictions.replace("predictions", "explanations")
+    many = dict.fromkeys(map(str, range(65)), b"x")
     replies += [
         requests.post(counted.predictions, files=two, timeout=TIMEOUT),
+        requests.post(counted.predictions, files=many, timeout=TIMEOUT),
         requests.post(counted.predictions, DIGITS["3"], headers=web, timeout=TIMEOUT),
-        requests.put(counted.predictions.replace("predictions", "explanations"), b"x", timeout=TIMEOUT),
+        put(counted, DIGITS["3"], headers={"Accept": "application/json; top_k=0"}),
+        put(counted, b'{"no": 1}'),
+        requests.put(explanations, b"x", timeout=TIMEOUT),
+        requests.post(explanations, files=two, timeout=TIMEOUT),
     ]
     requests.get(f"{counted.management}/models/convnet?customized=true", timeout=TIMEOUT)
     requests.put(f"{counted.inference}/predictions/other", DIGITS["1"], timeout=TIMEOUT)
-    good = [reply.text for reply in replies if reply.status_code == 200]
-    refused = [reason_of(reply.text) for reply in replies if reply.status_code == 400]
-    assert len(good) == 30
+    answered = [reply for reply in replies if reply.status_code == 200]
+    good = [label for reply in answered for label in reply.text.splitlines()]
+    refused = [reason_of(said(reply)) for reply in replies if reply.status_code == 400]
+    assert (len(answered), len(good)) == (31, 32)
     assert set(refused) == {*REASONS.values(), "damaged"}
 
     now = told_from(counted, before.requests, len(replies))
     assert difference(now, before, "classifier_requests_total", "status") == {
-        "200": len(good), "400": len(refused), "501": 1
+        "200": len(answered), "400": len(refused)
     }  # fmt: skip
     assert difference(now, before, "classifier_rejected_total", "reason") == Counter(refused)
     assert difference(now, before, "classifier_predictions_total", "label") == Counter(good)
     sure = difference(now, before, "classifier_label_confidence_total", "label")
     outputs = engine.handler.outputs(list(DIGITS.values()))  # log-probabilities
     for digit, confidence in zip(DIGITS, np.exp(outputs.max(axis=1)), strict=True):
-        assert sure[digit] == pytest.approx(3 * confidence, abs=1e-4)
+        assert sure[digit] == pytest.approx((3 if digit != "1" else 5) * confidence, abs=1e-4)
 
 
 def test_histograms_hold_every_request(counted):

@@ -26,6 +26,8 @@ def logged(tmp_path_factory):
             replies = list(pool.map(lambda body: put(server, body), bodies))
         files = {"secret-field": (NAME, DIGITS["1"], "image/png")}
         replies.append(requests.post(server.predictions, files=files, timeout=TIMEOUT))
+        several = {"secret-field": (NAME, DIGITS["1"], "image/png"), "b": DIGITS["2"]}
+        replies.append(requests.post(server.predictions, files=several, timeout=TIMEOUT))
         log = server.run / "logs" / "requests.jsonl"
         until(lambda: log.exists() and len(log.read_text().splitlines()) >= len(replies), PATIENCE)
         model_log = (server.run / "logs" / "model_log.log").read_text()
@@ -46,12 +48,14 @@ def test_line_holds_what_is_said_of_it(logged):
     _, text, _ = logged
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:
-        assert set(line) == (ANSWERED if line["status"] == 200 else SHARED | {"reason"})
+        several = {"pictures"} if "pictures" in line else set()
+        assert set(line) == (ANSWERED | several if line["status"] == 200 else SHARED | {"reason"})
         assert 1 <= line["batch"] <= 16
         assert datetime.fromisoformat(line["time"]).tzinfo is not None
         if line["status"] == 200:
             assert 0 < line["decode_seconds"] < line["seconds"]
             assert 0 < line["confidence"] <= 1
+    assert [line["pictures"] for line in lines if "pictures" in line] == [2]
     assert {line["reason"] for line in lines if line["status"] == 400} == {"unknown_format", "empty"}
 
 

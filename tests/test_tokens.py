@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from client import Client
+from client_errors import NotAllowed
 from conftest import DIGITS, ROOT, Served, free_port, make
 from front_door import PLACES, PROGRAM
 from tokens import KEY_FILE, KeyFile, prepare
@@ -40,6 +42,18 @@ def guarded(tmp_path_factory):
     run = tmp_path_factory.mktemp("guarded")
     yield served(run)
     make("stop", RUN=str(run))
+
+
+def test_client_for_python_sends_its_token(guarded):
+    """With it the client is answered; without, or with another one, it is told what to do."""
+    with Client(guarded.inference, token=token(guarded.run)) as client:
+        assert client.predict(DIGITS["2"]).label == "2"
+    done = make("predict", URL=guarded.inference, IMAGE="tests/images/2.png", TOKEN=token(guarded.run))
+    assert (done.returncode, done.stdout) == (0, "2\n")
+    for wrong in (None, "wrong"):
+        client = Client(guarded.inference, token=wrong)
+        with client, pytest.raises(NotAllowed, match=r"`make token` prints"):
+            client.predict(DIGITS["2"])
 
 
 @pytest.fixture

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
+
+import requests
 
 from conftest import DIGITS
 from pictures import VARIANTS, bad_pictures, opened
@@ -15,6 +19,18 @@ BOUNDARY = "a-boundary"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 FILE = 'name="data"; filename="a.png"'
+
+
+def said(reply: requests.Response) -> str:
+    """Return the two sentences of an error, which has the form of all of them."""
+    assert reply.headers["Content-Type"] == "application/json"
+    told = reply.json()
+    assert (set(told), set(told["error"])) == ({"error"}, {"code", "message", "hint"})
+    error = told["error"]
+    assert error["code"] == reply.status_code
+    assert error["message"]
+    assert error["hint"]
+    return f"{error['message']}; {error['hint']}"
 
 
 class Asked(NamedTuple):
@@ -88,6 +104,49 @@ FORMS = {
     "base64": Asked(form((FILE, b"aGVsbG8=")), FORM),
     "query": Asked(form((FILE, GOOD)), FORM, f"{PREDICTIONS}?model=other"),
 }
+
+def json_of(*pictures: bytes, **more: object) -> bytes:
+    """Return the body of KServe's V1 protocol with these pictures."""
+    instances = [{"data": base64.b64encode(picture).decode()} for picture in pictures]
+    return json.dumps({"instances": instances, **more}).encode()
+
+
+def accepting(accept: str, body: bytes = GOOD) -> Asked:
+    """Return a request that says which answer it accepts."""
+    return Asked(body, {"Accept": accept})
+
+
+JSON_FORMS = {
+    "v1": Asked(json_of(GOOD, DIGITS["2"])),
+    "v1-parameters": Asked(json_of(GOOD, parameters={"top_k": 2, "show_input": True})),
+    "v1-as-text": accepting("text/plain", json_of(GOOD, DIGITS["2"])),
+    "v1-one-of-two-bad": Asked(json_of(GOOD, b"hello")),
+    "v1-too-many": Asked(json_of(*[GOOD] * 65)),
+    "invocations": Asked(json_of(GOOD), path="/invocations"),
+    "invocations-raw": Asked(path="/invocations"),
+    "invocations-query": Asked(path="/invocations?top_k=3&show_input=1&other=x"),
+    "invocations-model": Asked(path="/invocations?model_name=convnet&format=json"),
+    "invocations-no-model": Asked(path="/invocations?model_name=other"),
+    "v1-address": Asked(json_of(GOOD), path="/v1/models/convnet:predict"),
+    "v1-no-model": Asked(json_of(GOOD), path="/v1/models/other:predict"),
+    "v2-bytes": Asked(
+        json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES",
+                                "data": [base64.b64encode(GOOD).decode()]}]}).encode(),
+        path="/v2/models/convnet/infer",
+    ),
+    "v2-no-model": Asked(b"{}", path="/v2/models/other/infer"),
+    "v2-nothing": Asked(b'{"inputs": []}', path="/v2/models/convnet/infer"),
+    "accept-json": accepting("application/json"),
+    "accept-all": accepting("application/json; top_k=10; show_input=true"),
+    "accept-browser": accepting("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    "accept-bad": accepting("application/json; top_k=11"),
+    "form-options": Asked(form((FILE, GOOD), ('name="top_k"', b"3"), kind="text/plain"), FORM),
+    "form-json": Asked(
+        form(('name="b"', GOOD), ('name="a"', DIGITS["1"])), {**FORM, "Accept": "application/json"}
+    ),
+    "form-one-of-two-bad": Asked(form(('name="b"', GOOD), ('name="a"', b"no")), FORM),
+    "form-too-many": Asked(form(*((f'name="{number}"', GOOD) for number in range(65))), FORM),
+}  # fmt: skip
 WEB_FORMS = {
     "png": _urlencoded(GOOD),
     "empty": _urlencoded(b""),
@@ -129,6 +188,7 @@ TABLE = {
     **PICTURES,
     **RAW,
     **{f"form-{name}": asked for name, asked in FORMS.items()},
+    **JSON_FORMS,
     **{f"web-form-{name}": asked for name, asked in WEB_FORMS.items()},
     **PATHS,
     "ping": Asked(b"", path="/ping", method="GET"),

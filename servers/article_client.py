@@ -1,4 +1,4 @@
-"""Ask the Flask server for a picture's digit, as the article's client does: preprocessed on this side."""
+"""Ask the Flask server by the article's own request: the picture preprocessed here, as float32 numbers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""A folder of pictures: which files it has, and their answers in a table."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from table import BadTable, Row, Table
+
+SHOWN = 20  # broken files that are listed; all of them stand in the output
+DIGITS = 12  # of the archive's SHA-256 that stand in each row
+
+
+def find_images(pattern: str, out: Path) -> list[str]:
+    """Return the files of a folder, its subfolders included, or those that match a glob, in order."""
+    folder = Path(pattern)
+    below = folder.rglob("*") if folder.is_dir() else ()
+    # Not Path.glob, which takes no absolute patterns.
+    found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    written = out.resolve()  # the answers may lie among the pictures, with what belongs to them
+    files = sorted(
+        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(str(written))}
+    )
+    if not files:
+        raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
+    return files
+
+
+def write_answers(
+    images: list[str], table: Table, answered: Callable[[list[str]], Iterator[list[Row]]]
+) -> int:
+    """Write the rows of what the table does not hold yet; return the exit status, 1 where some are broken."""
+    todo = [image for image in images if image not in table.done]
+    broken = []
+    with tqdm(total=len(images), initial=len(images) - len(todo), unit="picture") as bar:
+        for rows in answered(todo):
+            table.write(rows)
+            bar.update(len(rows))
+            broken += [row for row in rows if row.error]
+    table.finish()
+    print(f"{len(todo) - len(broken):,} answered, {len(broken):,} broken, {len(table.done):,} done before")
+    print(f"wrote {table.out}")
+    for row in broken[:SHOWN]:
+        print(f"  {row.image}: {row.error}", file=sys.stderr)
+    if len(broken) > SHOWN:
+        print(f"  ... and {len(broken) - SHOWN:,} more, in {table.out}", file=sys.stderr)
+    return int(bool(broken))

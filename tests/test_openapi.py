@@ -1,0 +1,246 @@
+"""The OpenAPI document is true: what it says of requests and answers is held against real ones."""
+
+import json
+import re
+from functools import cache
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError
+from openapi_spec_validator import validate
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+import answer_form
+from conftest import DIGITS
+from instances import KEYS
+from open_inference import ANSWERS, JSON_LENGTH
+from request_body import MOST_PICTURES
+from status_pages import DESCRIPTION, DOOR, FLASK, description
+from wire import GOOD, TABLE, Asked, json_of
+
+TIMEOUT = 60
+BASE = "urn:document"
+DOCUMENT = json.loads(DESCRIPTION.read_text())
+REGISTRY = Registry().with_resource(BASE, Resource(DOCUMENT, DRAFT202012))
+V1, V2 = "/v1/models/convnet:predict", "/v2/models/convnet/infer"
+JSON = "application/json"
+
+
+def resolved(place: dict) -> dict:
+    """Return what a reference within the document leads to."""
+    while "$ref" in place:
+        found = DOCUMENT
+        for word in place["$ref"].removeprefix("#/").split("/"):
+            found = found[word]
+        place = found
+    return place
+
+
+@cache
+def validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator({"$id": "urn:one", **json.loads(schema)}, registry=REGISTRY)
+
+
+def check(instance, schema: dict) -> None:
+    """Hold a value against a schema of the document, whose references lead into it."""
+    text = json.dumps(schema).replace('"#/', f'"{BASE}#/')
+    validator(text).validate(instance)
+
+
+def operation_of(path: str, method: str) -> dict | None:
+    """Return what the document says of a method at an address."""
+    for template, operations in DOCUMENT["paths"].items():
+        pattern = re.sub(r"\\\{\w+\\\}", r"[\\w.-]+", re.escape(template))
+        if re.fullmatch(pattern, urlsplit(path).path):
+            return operations.get(method.lower())
+    return None
+
+
+def check_answer(operation: dict, reply: requests.Response) -> None:
+    """Hold an answer against what the document says of its status, type and body."""
+    assert str(reply.status_code) in operation["responses"], reply.text
+    response = resolved(operation["responses"][str(reply.status_code)])
+    kind = reply.headers["Content-Type"].partition(";")[0]
+    assert kind in response["content"]
+    body = reply.json() if kind == JSON else reply.text
+    check(body, response["content"][kind]["schema"])
+
+
+def send(url: str, asked: Asked) -> requests.Response:
+    return requests.request(
+        asked.method, url + asked.path, data=asked.body, headers=asked.headers, timeout=TIMEOUT
+    )
+
+
+def test_document_is_openapi():
+    """By the specification's own schema, for both servers."""
+    for kind in (DOOR, FLASK):
+        validate(description(kind))
+
+
+def test_every_schema_is_one():
+    """And every reference leads to something."""
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    for reference in re.findall(r'"\$ref": "(#[^"]+)"', DESCRIPTION.read_text()):
+        assert resolved({"$ref": reference})
+
+
+def test_each_server_hands_out_its_own(door, flask_server):
+    """What only Flask has is not told of by the door."""
+    for url, kind in ((door, DOOR), (flask_server.url, FLASK)):
+        if url is not None:
+            reply = requests.get(f"{url}/openapi.json", timeout=TIMEOUT)
+            assert (reply.headers["Content-Type"], reply.json()) == (JSON, description(kind))
+    assert set(description(FLASK)["paths"]) - set(description(DOOR)["paths"]) == {"/test", "/contract"}
+
+
+def test_document_names_what_the_handler_knows():
+    """Options, limits and names stand in the code; here it is held that the document has the same."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert set(answer_form.OPTIONS) | {answer_form.MODEL_NAME} == {
+        one["name"] for one in DOCUMENT["components"]["parameters"].values() if one["in"] == "query"
+    }
+    assert schemas["Instances"]["properties"]["instances"]["maxItems"] == MOST_PICTURES
+    told = [set(one["properties"]) for one in schemas["Instance"]["oneOf"] if "properties" in one]
+    assert set().union(*told) == set(KEYS)
+    assert schemas["V2Name"]["enum"] == list(ANSWERS)
+    assert JSON_LENGTH in {name["name"].lower() for name in DOCUMENT["components"]["parameters"].values()}
+
+
+# Of addresses that are none, and of TorchServe's own mark, which the door takes off, it says nothing.
+KNOWN = {
+    name: asked
+    for name, asked in TABLE.items()
+    if operation_of(asked.path, asked.method) and "describe" not in asked.headers
+}
+
+
+def test_answers_are_as_the_document_says(door, flask_server):
+    """Good requests and bad, of every form that there is: each answer of each server fits."""
+    assert len(KNOWN) > 100
+    for url in filter(None, (door, flask_server.url)):
+        for name, asked in KNOWN.items():
+            try:
+                check_answer(operation_of(asked.path, asked.method), send(url, asked))
+            except Exception as error:
+                raise AssertionError(f"{name} at {url}") from error
+
+
+MORE = {
+    "query": Asked(path="/predictions/convnet?format=json&top_k=10&show_input=true"),
+    "query-bad": Asked(path="/predictions/convnet?top_k=11"),
+    "version": Asked(path="/predictions/convnet/1.0?format=json", method="PUT"),
+    "several": Asked(json_of(*DIGITS.values(), parameters={"top_k": 2, "show_input": True}), path=V1),
+    "explanation-bad": Asked(b"no", path="/explanations/convnet"),
+    "explanation-no-model": Asked(path="/explanations/other"),
+    "explanation-version-bad": Asked(b"no", path="/explanations/convnet/1.0"),
+    "wrong-method": Asked(path="/predictions/convnet", method="GET"),
+    "wrong-method-v2": Asked(path=V2, method="GET"),
+    "too-large": Asked(bytes(2**25 + 1)),
+    "v2-all": Asked(
+        json.dumps({"id": "7", "inputs": [{"shape": [2, 1, 28, 28], "datatype": "FP32", "data": [0] * 1568}]})
+        .encode(), path=V2),
+    "ping": Asked(b"", path="/ping", method="GET"),
+    **{path: Asked(b"", path=path, method="GET") for path in (
+        "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/v1/models/convnet",
+        "/v1/models/other", "/v2/models/convnet", "/v2/models/other", "/openapi.json")},
+}  # fmt: skip
+FLASKS = {
+    "test-bad": Asked(b"no", path="/test"),
+    "contract": Asked(b"", path="/contract", method="GET"),
+}
+
+
+def test_every_operation_is_asked_and_told_of(door, flask_server):
+    """Each address of the document, on both servers; a 405 is told of at every address that has others."""
+    asked_for = set()
+    for url in filter(None, (door, flask_server.url)):
+        for name, asked in (MORE | (FLASKS if url == flask_server.url else {})).items():
+            method = "post" if name.startswith("wrong-method") else asked.method
+            operation = operation_of(asked.path, method)
+            asked_for.add(operation["operationId"])
+            check_answer(operation, send(url, asked))
+    described = {
+        one["operationId"] for path in DOCUMENT["paths"].values() for verb, one in path.items()
+        if verb in ("get", "post", "put")
+    }  # fmt: skip
+    by_the_table = {operation_of(one.path, one.method)["operationId"] for one in KNOWN.values()}
+    assert described == asked_for | by_the_table
+
+
+def test_explanation_is_as_the_document_says(engine):
+    """Its answer, which takes a worker torch, is the handler's own here."""
+    [answer] = engine.answer([{"body": GOOD}], [{"explain": "True"}])
+    check(json.loads(answer.content), {"$ref": "#/components/schemas/Explanation"})
+
+
+def test_articles_request_is_as_the_document_says(flask_server, engine):
+    """Flask's /test, as the article's client sends it."""
+    tensor = engine.handler.preprocess([engine.handler.read_pixels(GOOD)])[0]
+    files = {"data": tensor.tobytes(), "metadata": json.dumps({"dims": tensor.shape})}
+    reply = requests.post(f"{flask_server.url}/test", files=files, timeout=TIMEOUT)
+    check_answer(operation_of("/test", "post"), reply)
+
+
+def test_binary_answer_is_as_the_document_says(everywhere):
+    """JSON as long as the header says, and tensors behind it."""
+    pixels = np.zeros((1, 1, 28, 28), np.float32)
+    body = {"inputs": [{"shape": [1, 1, 28, 28], "datatype": "FP32", "data": pixels.ravel().tolist()}],
+            "parameters": {"binary_data_output": True}}  # fmt: skip
+    for url in everywhere.values():
+        reply = requests.post(url + V2, json=body, timeout=TIMEOUT)
+        assert reply.headers["Content-Type"] == "application/octet-stream"
+        length = int(reply.headers[JSON_LENGTH])
+        check(json.loads(reply.content[:length]), {"$ref": "#/components/schemas/V2Response"})
+
+
+B64 = st.sampled_from([json.loads(json_of(picture))["instances"][0]["data"] for picture in DIGITS.values()])
+INSTANCE = st.one_of(
+    B64,
+    st.fixed_dictionaries({"data": B64}),
+    st.fixed_dictionaries({"b64": B64}),
+    st.fixed_dictionaries({"image_bytes": st.fixed_dictionaries({"b64": B64})}),
+)
+BY_SCHEMA = st.fixed_dictionaries(
+    {"instances": st.lists(INSTANCE, min_size=1, max_size=MOST_PICTURES)},
+    optional={
+        "parameters": st.fixed_dictionaries(
+            {}, optional={"top_k": st.integers(1, 10), "show_input": st.booleans(), "format": st.just("json")}
+        )
+    },
+)
+
+
+@settings(
+    derandomize=True, deadline=None, database=None, max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(sent=BY_SCHEMA)
+def test_what_the_schema_allows_is_answered(sent, engine):
+    """Requests made up within the schema get answers within it."""
+    check(sent, {"$ref": "#/components/schemas/Instances"})
+    [answer] = engine.predict([json.dumps(sent).encode()])
+    assert answer.status == 200
+    check(json.loads(answer.content), {"$ref": "#/components/schemas/Answers"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "schema"),
+    [
+        ({"label": "3", "index": 3, "probability": 0.9}, "Answer"),
+        ({"label": 3, "index": 3, "probability": 0.9}, "Prediction"),
+        ({"label": "3", "index": 3, "probability": 0.9, "surprise": 1}, "Prediction"),
+        ({"error": {"code": 400, "message": "x"}}, "Error"),
+        ({"error": {"code": 400, "message": "", "hint": "x"}}, "Error"),
+    ],
+)
+def test_schema_is_not_content_with_everything(answer, schema):
+    """What is missing, of another type or not told of does not fit."""
+    with pytest.raises(ValidationError):
+        check(answer, {"$ref": f"#/components/schemas/{schema}"})
