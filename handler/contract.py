@@ -15,7 +15,7 @@ import yaml
 
 # The contract's colour modes and Pillow's names for them; a mode's length is its number of channels.
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB"}
-INPUT_KEYS = ("color", "size", "resize", "mean", "std")
+INPUT_KEYS = ("color", "size", "resize", "ink", "mean", "std")
 # Instead of a list of labels: TorchServe's own file of them, in the archive.
 LABEL_FILE = "index_to_name.json"
 # What TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
@@ -44,6 +44,7 @@ class Contract:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
+    ink: int | None = None  # pixels of the longer side of what is drawn; None: as the resize leaves it
 
     @classmethod
     def from_config(cls, config: Any, label_file: Mapping[str, str] | None = None) -> Contract:
@@ -66,6 +67,7 @@ class Contract:
             mean=_per_channel(spec, "mean"),
             std=_positive(_per_channel(spec, "std")),
             labels=_labels(config, label_file),
+            ink=_ink(spec, min(height, width)),
         )
 
     @classmethod
@@ -79,6 +81,7 @@ class Contract:
             "color": self.color,
             "size": [self.height, self.width],
             "resize": self.resize,
+            "ink": self.ink,
             "mean": list(self.mean),
             "std": list(self.std),
             "labels": list(self.labels),
@@ -146,6 +149,20 @@ def _resize(spec: Mapping[str, Any], least: int) -> int | None:
             f"cut out, at least {least}, or leave it out"
         )
     return resize
+
+
+def _ink(spec: Mapping[str, Any], most: int) -> int | None:
+    ink = spec.get("ink")
+    if ink is None:
+        return None
+    if not isinstance(ink, int) or isinstance(ink, bool) or not 1 < ink <= most:
+        raise BadContract(
+            f"input.ink is {ink!r}; write the pixels of the longer side of what is drawn, from 2 to {most}, "
+            "or leave it out"
+        )
+    if spec["color"] != "grayscale" or spec.get("resize") is not None:
+        raise BadContract("input.ink goes with color grayscale and without resize; leave it out")
+    return ink
 
 
 def _per_channel(spec: Mapping[str, Any], key: str) -> tuple[float, ...]:

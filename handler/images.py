@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 
 import jpeg_file
 import plain_png
+from centring import centred
 from contract import Contract
 from reason import Reason
 from refusal import Refusal
@@ -83,7 +84,12 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
 
 def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
     """Return a decoded picture as it is seen: uint8 (H, W, C), in the contract's colour and size."""
-    fitted = _fit(_in_mode(as_seen(image), contract.mode), contract)
+    seen = _in_mode(as_seen(image), contract.mode)
+    size = (contract.width, contract.height)
+    # Whoever sends the size that the model takes has brought the digit to its place.
+    if contract.ink is not None and seen.size != size:
+        return centred(seen, size, contract.ink)[..., None]
+    fitted = _fit(seen, contract)
     pixels = np.frombuffer(fitted.tobytes(), np.uint8)
     return pixels.reshape(contract.height, contract.width, len(contract.mode))
 

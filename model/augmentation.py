@@ -20,15 +20,22 @@ MAX_ANGLE = 12.0   # degrees
 MAX_SHEAR = 0.15   # as a tangent
 MAX_SCALE = 0.12   # relative
 MAX_SHIFT = 0.14   # of half the side: two pixels
-# How far a picture may go. MNIST's digits fill 0.71 of the side; 1 touches the edges.
-FILLS = (0.36, 1.0)
-COARSE_FILLS = (0.75, 1.0)
-WIDE_ANGLE = 30.0  # degrees
-WIDE_SHEAR = 0.45
+# The handler brings what is drawn to the size and place of MNIST's digits, which fill 0.71 of the side: so
+# most pictures are like that. Where it finds no ink it leaves them; a digit may be of any size, anywhere.
+CENTRED_FILLS = (0.62, 0.8)
+CENTRED_SHIFT = 0.08  # of half the side
+FILLS = (0.4, 1.0)
+LEFT_ALONE = 8        # one of so many
+# How far a picture may go.
+WIDE_ANGLE = 25.0  # degrees
+WIDE_SHEAR = 0.4
 WIDE_STRETCH = 0.35  # the logarithm of width to height
-LEAST_CONTRAST = 0.25
+LEAST_CONTRAST = 0.3
 MOST_GRAIN = 0.25  # deviation of the noise, relative to the contrast
-COARSE_SIDES = (7, 8, 9, 10, 12, 14)
+COARSE = 5         # one of so many pictures is coarse, like an enlarged icon
+COARSE_SIDES = (7, 8, 8, 9, 10, 12)
+COARSE_STRETCH = (-0.3, 0.2)  # the logarithm of width to height
+MOST_GAIN = 2.0    # how much darker a coarse picture's ink may be than the mean of what it covers
 SEEN = 0.3         # ink from which a pixel belongs to the digit
 # The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
 JPEG_STEPS = torch.tensor(
@@ -60,31 +67,30 @@ def distort(ink: torch.Tensor) -> torch.Tensor:
     return _sampled(ink, matrix, shift)
 
 
-def as_sent(ink: torch.Tensor, often: float = 0.5) -> torch.Tensor:
+def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
     """Return pictures (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
 
-    A quarter is coarse, like an enlarged icon: these fill their frame, or nothing could be read.
-    `often` is the share of pictures that have each of the faults of light, camera and paper.
+    They are as the handler hands them to the model. `often` is the share of pictures that have each of the
+    faults of light, camera and paper.
     """
-    coarse = len(ink) // 4
-    fills = torch.cat([between(coarse, *COARSE_FILLS), between(len(ink) - coarse, *FILLS)])
-    return taken(placed(penned(ink), *box(ink), fills), coarse, often)
+    drawn = penned(ink)
+    coarse = len(drawn) // COARSE
+    drawn = torch.cat([coarsened(drawn[:coarse]), drawn[coarse:]])
+    return taken(placed(drawn), often)
 
 
-def taken(ink: torch.Tensor, coarse: int = 0, often: float = 0.5) -> torch.Tensor:
+def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
     """Return pictures (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
 
-    The first `coarse` of them come in a low resolution; a quarter of the others have gone through JPEG.
+    One in five has gone through JPEG.
     """
     page, contrast = on_paper(ink, often)
-    seen = F.avg_pool2d(negated(lit(page, often)), FINE // SIDE)
-    seen = torch.cat([coarsened(seen[:coarse]), blurred(seen[coarse:], often)])
+    seen = blurred(F.avg_pool2d(negated(lit(page, often)), FINE // SIDE), often)
     grain = sometimes(len(ink), MOST_GRAIN, often) * contrast
     seen = (seen + column(grain) * torch.randn(seen.shape)).clamp(0, 1)
-    last = coarse + (len(ink) - coarse) // 4
-    steps = between(last - coarse, 0, math.log(COARSEST_STEPS)).exp()
-    saved = compressed(seen[coarse:last], steps).clamp(0, 1)
-    return torch.cat([seen[:coarse], saved, seen[last:]])
+    saved = len(ink) // 5
+    steps = between(saved, 0, math.log(COARSEST_STEPS)).exp()
+    return torch.cat([seen[:-saved], compressed(seen[-saved:], steps).clamp(0, 1)])
 
 
 def penned(ink: torch.Tensor) -> torch.Tensor:
@@ -114,25 +120,35 @@ def box(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(middles, dim=1), torch.stack(halves, dim=1)
 
 
-def placed(
-    ink: torch.Tensor, middle: torch.Tensor, half: torch.Tensor, fills: torch.Tensor
-) -> torch.Tensor:
-    """Turn, slant and stretch each digit, let it fill that share of the side, and put it anywhere in it.
+def placed(ink: torch.Tensor) -> torch.Tensor:
+    """Turn, slant and stretch each digit (N, 1, H, W), and bring it to its size and place.
 
-    `middle` and `half` (N, 2) are its box, `fills` is (N,). The digit stays within the picture.
+    Most are where the handler brings them, the mean place of their ink in the middle, or nearly. The others
+    are anywhere within the picture.
     """
     count = len(ink)
-    angle = torch.deg2rad(between(count, -WIDE_ANGLE, WIDE_ANGLE))
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    shear = between(count, -WIDE_SHEAR, WIDE_SHEAR)
-    stretch = torch.exp(between(count, -WIDE_STRETCH, WIDE_STRETCH))
-    matrix = _rows([stretch * cos, shear * cos - sin], [stretch * sin, shear * sin + cos])
+    middle, half = box(ink)
+    matrix = _slanted(count)
     extent = (matrix.abs() @ half[:, :, None])[..., 0]
+    alone = _alone(count)
+    fills = torch.where(alone, between(count, *FILLS), between(count, *CENTRED_FILLS))
     scale = (fills / extent.amax(dim=1))[:, None]
     room = (1 - extent * scale).clamp(min=0)
-    shift = room * (torch.rand(count, 2) * 2 - 1)
+    anywhere = room * (torch.rand(count, 2) * 2 - 1)
+    nearly = CENTRED_SHIFT * (torch.rand(count, 2) * 2 - 1)
+    shift = torch.where(alone[:, None], anywhere, nearly)
+    # What comes to the shift: the middle of the box, which fits in anywhere, or that of the ink.
+    kept = torch.where(alone[:, None], middle, centre(ink))
     inverse = torch.linalg.inv(matrix * scale[:, :, None])
-    return _sampled(ink, inverse, middle - (inverse @ shift[:, :, None])[..., 0])
+    return _sampled(ink, inverse, kept - (inverse @ shift[:, :, None])[..., 0])
+
+
+def centre(ink: torch.Tensor) -> torch.Tensor:
+    """Return the mean place (N, 2) of what is drawn, across and down; half the side is 1."""
+    seen = (ink[:, 0] > SEEN).float()
+    places = (torch.arange(ink.shape[-1]) * 2 + 1) / ink.shape[-1] - 1
+    total = seen.sum(dim=(1, 2)).clamp(min=1)
+    return torch.stack([(seen.sum(dim=rows) @ places) / total for rows in (1, 2)], dim=1)
 
 
 def on_paper(ink: torch.Tensor, often: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,17 +182,19 @@ def blurred(pictures: torch.Tensor, often: float) -> torch.Tensor:
     soft = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
     for window in ((5, 1), (1, 5)) * 2:
         soft = F.avg_pool2d(soft, window, stride=1)
-    return pictures + column(sometimes(len(pictures), 1, often)) * (soft - pictures)
+    return pictures + column(sometimes(len(pictures), 0.8, often)) * (soft - pictures)
 
 
-def coarsened(pictures: torch.Tensor) -> torch.Tensor:
-    """Bring pictures (N, 1, 28, 28) down to a few pixels and back, in one of the usual ways."""
-    if not len(pictures):
-        return pictures
+def coarsened(ink: torch.Tensor) -> torch.Tensor:
+    """Bring digits (N, 1, H, W) down to a few pixels, which they fill, and back, in one of the usual ways."""
+    middle, half = box(ink)
+    width = torch.exp(between(len(ink), *COARSE_STRETCH))[:, None]
+    reach = torch.maximum(half[:, :1] * width, half[:, 1:])  # what becomes half the side
+    whole = _sampled(ink, torch.diag_embed(torch.cat([reach / width, reach], dim=1)), middle)
     side = COARSE_SIDES[int(torch.randint(len(COARSE_SIDES), ()))]
     mode = ("bilinear", "bicubic", "nearest")[int(torch.randint(3, ()))]
-    few = F.interpolate(pictures, size=(side, side), mode="area")
-    return F.interpolate(few, size=(SIDE, SIDE), mode=mode)
+    few = F.interpolate(whole, size=(side, side), mode="area") * column(between(len(ink), 1, MOST_GAIN))
+    return F.interpolate(few.clamp(0, 1), size=ink.shape[-2:], mode=mode).clamp(0, 1)
 
 
 def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -228,6 +246,18 @@ def _largest(ink: torch.Tensor, side: int) -> torch.Tensor:
 
 def _rows(*rows: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (N, 2, 2)
+
+
+def _slanted(count: int) -> torch.Tensor:
+    angle = torch.deg2rad(between(count, -WIDE_ANGLE, WIDE_ANGLE))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shear = between(count, -WIDE_SHEAR, WIDE_SHEAR)
+    stretch = torch.exp(between(count, -WIDE_STRETCH, WIDE_STRETCH))
+    return _rows([stretch * cos, shear * cos - sin], [stretch * sin, shear * sin + cos])
+
+
+def _alone(count: int) -> torch.Tensor:
+    return torch.randint(LEFT_ALONE, (count,)) == 0
 
 
 def _coins(count: int) -> torch.Tensor:

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from augmentation import as_sent, distort, negated, taken
 from calibration import best_temperature, expected_calibration_error, fold
 from contract import Contract
 from convnet import ConvNet
+from hands import written
 from mnist import load_test, load_train
 from outliers import outliers
 
@@ -48,7 +50,9 @@ class Stage:
     rate: float  # the highest
 
 
-STAGES = (Stage(28, 56, 0.5, 2e-3), Stage(6, 88, 0.25, 1e-3))
+STAGES = (Stage(30, 56, 0.3, 2e-3), Stage(8, 88, 0.2, 1e-3))
+# Of each other way of writing (hands.py), so many are learned from besides.
+HANDS = 240
 
 
 @dataclass
@@ -77,6 +81,8 @@ def main() -> None:
     pictures, truth = load_train()
     ink, labels = torch.from_numpy(pictures[:, None] / np.float32(255)), torch.tensor(truth, dtype=torch.long)
     learned, plain = (Labelled(ink[part], labels[part]) for part in (LEARNED, HELD_OUT))
+    others, other_labels = written(HANDS)
+    learned = Labelled(torch.cat([learned.pictures, others]), torch.cat([learned.labels, other_labels]))
     sent = torch.cat([as_sent(some) for some in plain.pictures.split(100)])
     held_out = [plain, Labelled(sent, plain.labels)]
     model, course = fit(learned, held_out, contract, STAGES)
@@ -127,23 +133,39 @@ def fit(
 def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contract) -> Iterator[float]:
     """Train for one stage; yield the mean loss of each epoch when it is over."""
     optimizer = torch.optim.AdamW(model.parameters(), stage.rate, weight_decay=WEIGHT_DECAY)
-    batches = len(learned.labels) // BATCH
-    steps = stage.epochs * batches
+    batches = Batches(learned, contract, stage)
+    steps = stage.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=steps)
-    with tqdm(total=steps, unit="batch") as bar:
-        for epoch in range(stage.epochs):
-            total = 0.0
-            for chosen in torch.randperm(len(learned.labels))[: batches * BATCH].split(BATCH):
-                pictures, truth = varied(learned.pictures[chosen], learned.labels[chosen], contract, stage)
-                loss = F.cross_entropy(model(normalize(pictures, contract)), truth)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.item()
-                bar.update()
-            bar.set_postfix(epoch=epoch + 1, loss=f"{total / batches:.4f}")
-            yield total / batches
+    losses: list[float] = []
+    # A process of its own makes the next batches while one is learned from.
+    loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+    for pictures, truth in tqdm(loader, total=steps, unit="batch", mininterval=1):
+        loss = F.cross_entropy(model(normalize(pictures, contract)), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if len(losses) == len(batches):
+            yield sum(losses) / len(losses)
+            losses = []
+
+
+class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """All batches of a stage, by the random numbers of the process that makes them."""
+
+    def __init__(self, learned: Labelled, contract: Contract, stage: Stage) -> None:
+        self.learned, self.contract, self.stage = learned, contract, stage
+
+    def __len__(self) -> int:
+        """Return how many an epoch has."""
+        return len(self.learned.labels) // BATCH
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for _ in range(self.stage.epochs):
+            for chosen in torch.randperm(len(self.learned.labels))[: len(self) * BATCH].split(BATCH):
+                digits, labels = self.learned.pictures[chosen], self.learned.labels[chosen]
+                yield varied(digits, labels, self.contract, self.stage)
 
 
 def varied(

@@ -19,7 +19,8 @@ read -r torch abi < <("$python" -c \
 # find_package(Torch) wants the CUDA toolkit where torch is a CUDA build. The program needs two libraries,
 # and these find their own beside them. The old kind of rpath also serves a package's own library.
 echo "compiling $output, about a minute"
-g++ -std=c++20 -O2 -Wall -Wextra -D_GLIBCXX_USE_CXX11_ABI="$abi" \
+# Python multiplies and adds in two steps, and so does the program on processors that could in one.
+g++ -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -D_GLIBCXX_USE_CXX11_ABI="$abi" \
     -isystem "$torch/include" -isystem "$torch/include/torch/csrc/api/include" \
     "$here"/*.cpp -o "$output" \
     -L"$torch/lib" -ltorch_cpu -lc10 -Wl,--allow-shlib-undefined -Wl,-rpath,"$torch/lib" -Wl,--disable-new-dtags

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "centring.h"
 #include "color.h"
 #include "cost.h"
 #include "resample.h"
@@ -28,13 +29,6 @@ std::vector<float> levels_of(float mean, float std) {
     return levels;
 }
 
-Picture cropped(const Picture& picture, int left, int top, int width, int height) {
-    Picture cut(height, width, picture.channels);
-    for (int y = 0; y < height; ++y)
-        std::copy_n(picture.at(top + y, left), std::size_t(width) * picture.channels, cut.at(y, 0));
-    return cut;
-}
-
 }  // namespace
 
 Contract Contract::from_json(const std::string& json) {
@@ -45,12 +39,14 @@ Contract Contract::from_json(const std::string& json) {
         contract.channels = channels_of(spec.at("color"));
         std::tie(contract.height, contract.width) = spec.at("size").get<std::pair<int, int>>();
         if (!spec.at("resize").is_null()) contract.resize_ = spec.at("resize").get<int>();
+        if (!spec.at("ink").is_null()) contract.ink_ = spec.at("ink").get<int>();
         contract.labels = spec.at("labels").get<std::vector<std::string>>();
         for (int c = 0; c < contract.channels; ++c)
             contract.levels_.push_back(levels_of(spec.at("mean").at(c), spec.at("std").at(c)));
         if (contract.height < 1 || contract.width < 1 || contract.labels.empty() ||
             contract.resize_.value_or(contract.height) < contract.height ||
-            contract.resize_.value_or(contract.width) < contract.width)
+            contract.resize_.value_or(contract.width) < contract.width || contract.ink_.value_or(1) < 1 ||
+            (contract.ink_ && (contract.channels != 1 || contract.resize_)))
             throw BadModel("its contract has an impossible size or no labels; export it anew");
         return contract;
     } catch (const nlohmann::json::exception& error) {
@@ -60,6 +56,7 @@ Contract Contract::from_json(const std::string& json) {
 
 Picture Contract::fit(const Picture& picture) const {
     const Picture seen = in_channels(picture, channels);
+    if (ink_ && (seen.width != width || seen.height != height)) return centred(seen, width, height, *ink_);
     if (!resize_) return resize(seen, width, height, Filter::bilinear);
     const auto [shorter, longer] = std::minmax(seen.width, seen.height);
     const std::int64_t scaled = std::int64_t(double(std::int64_t(*resize_) * longer) / shorter);  // as torchvision

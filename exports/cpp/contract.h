@@ -31,5 +31,6 @@ class Contract {
 
   private:
     std::optional<int> resize_;
+    std::optional<int> ink_;  // pixels of the longer side of what is drawn
     std::vector<std::vector<float>> levels_;  // (C, 256): the value of each grey level
 };

@@ -94,3 +94,10 @@ Picture resize(const Picture& picture, int width, int height, Filter filter) {
         return across(down(picture, height, filter), width, filter);
     return down(across(picture, width, filter), height, filter);
 }
+
+Picture cropped(const Picture& picture, int left, int top, int width, int height) {
+    Picture cut(height, width, picture.channels);
+    for (int y = 0; y < height; ++y)
+        std::copy_n(picture.at(top + y, left), std::size_t(width) * picture.channels, cut.at(y, 0));
+    return cut;
+}
