@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 LOOKS = 3
-# Ink is what differs from the paper by at least that share of the largest difference: so much of it is left in
-# a shadow, and the lines of most paper are fainter;
+# Ink is what differs from the paper by at least that share of the largest difference: so much of it is left
+# in a shadow, and the lines of most paper are fainter;
 INK = 0.35
 # where that difference is at least so many grey levels: else nothing is drawn.
 VISIBLE = 24
