@@ -1,9 +1,8 @@
-// A sheet of dark paper: what a pointer draws on it, or a picture, and the way back.
+// A sheet of paper: what a pointer draws on it, or a picture, and the way back.
 
 const SIDE = 280; // pixels of what is sent
 const PEN = 0.075; // the pen's width, of a side
-// As sent, whatever the screen's colours are: white on black, as the digits that the model has learned from.
-const INK = "#fff", PAPER = "#000";
+const WHITE = "#fff", BLACK = "#000"; // as sent, whatever the screen's colours are
 const DRAWING = 500; // milliseconds in which an example is drawn
 
 // A stroke is a list of points [x, y], 0 to 1 from left and top.
@@ -89,16 +88,16 @@ export class Paper extends EventTarget {
     frame(began);
   }
 
-  /** Return what is to be sent: the file as it is, or the drawing as a PNG, white on black. */
+  /** Return what is to be sent: the file as it is, or the drawing as a PNG, black on white. */
   async picture() {
     const { strokes, file } = this.#state;
     if (file) return file;
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = SIDE;
     const context = canvas.getContext("2d");
-    context.fillStyle = PAPER;
+    context.fillStyle = WHITE;
     context.fillRect(0, 0, SIDE, SIDE);
-    draw(context, strokes, SIDE, INK);
+    draw(context, strokes, SIDE, BLACK);
     return new Promise((done) => canvas.toBlob(done, "image/png"));
   }
 
