@@ -24,7 +24,7 @@ VISIBLE = 24
 # table, noise, squares. Such a picture stays as it is.
 MOST_OF_EDGE = 0.4
 EDGES = 3
-# By how many of the model's pixels a digit's size, and the place of its ink, may differ from what they should be.
+# By how many of the model's pixels a digit's size, and the place of its ink, may be off and are left so.
 SIZE_TOLERANCE, PLACE_TOLERANCE = 1.5, 1.5
 # Of width to height: beyond it a picture has been squeezed.
 SQUEEZE_TOLERANCE = 1.05
@@ -52,13 +52,17 @@ class Window(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The places of a grid's pixels, in half pixels from its middle, and which of them are on the edge."""
+    """The places of a grid's pixels, by number and in half pixels from its middle; which are its edge."""
 
-    across: np.ndarray  # float64 (W,)
-    down: np.ndarray    # float64 (H, 1)
-    edge: np.ndarray    # the indices of the flattened grid's edge
-    edge_across: np.ndarray
+    columns: np.ndarray  # int (W,)
+    rows: np.ndarray     # int (H,)
+    across: np.ndarray   # float64 (W,)
+    down: np.ndarray     # float64 (H, 1)
+    edge: np.ndarray     # indices of the flattened grid, int (N,)
+    edge_across: np.ndarray  # float64 (N,), as are the next
     edge_down: np.ndarray
+    squares_across: float    # the sum of the squares of the edge's places
+    squares_down: float
 
 
 def centred(picture: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
@@ -90,44 +94,52 @@ def find(seen: np.ndarray) -> Ink | None:
     """
     height, width = seen.shape
     grid = _grid(height, width)
-    levels = seen.astype(np.float64)
-    edge = levels.ravel()[grid.edge]
-    across = float(edge @ grid.edge_across) / float(grid.edge_across @ grid.edge_across)
-    down = float(edge @ grid.edge_down) / float(grid.edge_down @ grid.edge_down)
-    flat = levels - across * grid.across - down * grid.down
-    levels_of_edge = np.sort(flat.ravel()[grid.edge])
-    middle = len(levels_of_edge) // 2
-    paper = float(levels_of_edge[middle])
-    apart = np.abs(flat - paper)
-    most = float(apart.max())
+    flat, edge = _in_even_light(seen, grid)
+    middle = len(edge) // 2
+    paper = float(edge[middle])
+    apart = np.abs(flat - paper).ravel()
+    farthest = int(apart.argmax())
+    most = float(apart[farthest])
     if most < VISIBLE:
         return None
-    inked = apart >= INK * most
+    inked = (apart >= INK * most).reshape(height, width)
     columns, rows = inked.sum(axis=0), inked.sum(axis=1)
-    edges = (rows[0], rows[-1], columns[0], columns[-1])
-    if np.count_nonzero(edges) >= EDGES or sum(map(int, edges)) > MOST_OF_EDGE * len(grid.edge):
+    edges = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+    if sum(map(bool, edges)) >= EDGES or sum(edges) > MOST_OF_EDGE * len(edge):
         return None
     count = int(rows.sum())
-    columns_used, rows_used = np.flatnonzero(columns), np.flatnonzero(rows)
-    # Ink that reaches the edge darkens it: the paper is on the other side of the edge's levels.
-    dark = float(flat[inked].sum()) < count * paper
+    columns_used, rows_used = columns.nonzero()[0], rows.nonzero()[0]
+    # Ink that reaches the edge darkens it, or lights it up: the paper is on the other side of its levels.
+    dark = float(flat.ravel()[farthest]) < paper
     return Ink(
         int(columns_used[-1] - columns_used[0]) + 1,
         int(rows_used[-1] - rows_used[0]) + 1,
-        int(columns @ np.arange(width)) / count + 0.5,
-        int(rows @ np.arange(height)) / count + 0.5,
-        float(levels_of_edge[middle + middle // 2 if dark else middle // 2]),
+        int(columns @ grid.columns) / count + 0.5,
+        int(rows @ grid.rows) / count + 0.5,
+        float(edge[middle + middle // 2 if dark else middle // 2]),
     )
+
+
+def _in_even_light(seen: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels (H, W) without what light from one side does to them, and the edge's, sorted."""
+    edge = seen.ravel()[grid.edge]
+    if edge.tobytes() == edge[:1].tobytes() * len(edge):  # as it is in most drawings
+        return seen, edge
+    levels, edge = seen.astype(np.float64), edge.astype(np.float64)
+    across = float(edge @ grid.edge_across) / grid.squares_across
+    down = float(edge @ grid.edge_down) / grid.squares_down
+    flat = levels - across * grid.across - down * grid.down
+    return flat, np.sort(flat.ravel()[grid.edge])
 
 
 @cache
 def _grid(height: int, width: int) -> Grid:
-    across = np.arange(width) * 2.0 + 1 - width
-    down = np.arange(height)[:, None] * 2.0 + 1 - height
-    on_edge = (np.abs(across) == width - 1) | (np.abs(down) == height - 1)
-    places = np.flatnonzero(on_edge)
-    both = np.broadcast_arrays(across, down)
-    return Grid(across, down, places, *(one.ravel()[places] for one in both))
+    columns, rows = np.arange(width), np.arange(height)
+    across, down = columns * 2.0 + 1 - width, rows[:, None] * 2.0 + 1 - height
+    edge = np.flatnonzero((abs(across) == width - 1) | (abs(down) == height - 1))
+    edge_across, edge_down = (places.ravel()[edge] for places in np.broadcast_arrays(across, down))
+    squares = (float(places @ places) for places in (edge_across, edge_down))
+    return Grid(columns, rows, across, down, edge, edge_across, edge_down, *squares)
 
 
 def _fits(ink: Ink, window: Window, size: tuple[int, int], ink_side: int) -> bool:

@@ -68,11 +68,15 @@ std::optional<Ink> find(const Picture& seen) {
     const std::size_t middle = flat.edge.size() / 2;
     const double paper = flat.edge[middle];
     double most = 0;
-    for (double level : flat.levels) most = std::max(most, std::abs(level - paper));
+    bool dark = false;  // whether the farthest from the paper is darker than it
+    for (double level : flat.levels)
+        if (std::abs(level - paper) > most) {
+            most = std::abs(level - paper);
+            dark = level < paper;
+        }
     if (most < VISIBLE) return std::nullopt;
     int left = seen.width, right = -1, top = seen.height, bottom = -1, on_edges = 0;
     std::int64_t count = 0, across = 0, down = 0;
-    double levels = 0;
     for (int y = 0; y < seen.height; ++y)
         for (int x = 0; x < seen.width; ++x) {
             const double level = flat.levels[std::size_t(y) * seen.width + x];
@@ -80,11 +84,10 @@ std::optional<Ink> find(const Picture& seen) {
             on_edges += (y == 0) + (x == 0) + (y == seen.height - 1) + (x == seen.width - 1);
             left = std::min(left, x), right = std::max(right, x);
             top = std::min(top, y), bottom = std::max(bottom, y);
-            ++count, across += x, down += y, levels += level;
+            ++count, across += x, down += y;
         }
     const int edges = (top == 0) + (left == 0) + (bottom == seen.height - 1) + (right == seen.width - 1);
     if (edges >= EDGES || on_edges > MOST_OF_EDGE * double(flat.edge.size())) return std::nullopt;
-    const bool dark = levels < double(count) * paper;
     return Ink{right - left + 1, bottom - top + 1, double(across) / double(count) + 0.5,
                double(down) / double(count) + 0.5, flat.edge[dark ? middle + middle / 2 : middle / 2]};
 }
