@@ -1,7 +1,8 @@
 """Ways of writing digits that MNIST hardly has: a 1 with a foot, a 7 with a bar, a 9 with a hook.
 
-hands.json has each as strokes, which are lists of points [x, y] in a box of 1 by 1, y downwards; it was drawn
-for this project. A trembling pen writes each many times over. They are learned from besides MNIST's digits.
+hands.json has each as strokes, which are lists of points [x, y] in a box of 1 by 1, y downwards; signs.json
+has letters and the like, which are no digits. Both were drawn for this project. A trembling pen writes each
+many times over.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ def written(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     pictures = torch.cat([_written(hand["strokes"], count) for hand in hands])
     labels = torch.tensor([hand["label"] for hand in hands]).repeat_interleave(count)
     return pictures, labels
+
+
+def signs(count: int) -> torch.Tensor:
+    """Return letters and other signs (N, 1, 28, 28) by chance, none of which is a digit, drawn like these."""
+    drawn = json.loads((HERE / "signs.json").read_text(encoding="utf-8"))
+    chosen = torch.randint(len(drawn), (count,)).tolist()
+    return torch.cat([_written(drawn[index]["strokes"], 1) for index in chosen])
 
 
 def _written(strokes: list[Stroke], count: int) -> torch.Tensor:

@@ -10,21 +10,23 @@ import torch
 from torch.nn import functional as F
 
 from augmentation import FINE, between, column
+from hands import signs
 
 CURVES = 3          # strokes of a scribble
 CURVE_POINTS = 32
 NOISE_SIDES = (7, 14, 28, 56)
-KINDS = 5
+PARTS = 12  # in which the kinds share
 
 
 def outliers(digits: torch.Tensor) -> torch.Tensor:
-    """Return ink (N, 1, 56, 56) of as many pictures as there are digits (N, 1, 28, 28), five kinds alike.
+    """Return ink (N, 1, 56, 56) of as many pictures as there are digits (N, 1, 28, 28), six kinds.
 
-    N is a multiple of five. A fifth of the digits is cut to pieces, the others are not used.
+    N is a multiple of twelve. Some of the digits are cut to pieces, the others are not used. What a pen draws is
+    hardest to tell from a digit, and comes most often.
     """
-    count = len(digits) // KINDS
-    kinds = blank(count), noise(count), stripes(count), scribbles(count), pieces(digits[:count])
-    return torch.cat(kinds)
+    part = len(digits) // PARTS
+    kinds = blank(part), noise(part), stripes(part), scribbles(3 * part), letters(4 * part)
+    return torch.cat([*kinds, pieces(digits[: 2 * part])])
 
 
 def blank(count: int) -> torch.Tensor:
@@ -57,6 +59,11 @@ def scribbles(count: int) -> torch.Tensor:
     across, down = ((line[None, None] - points[..., i, None]) ** 2 for i in range(2))  # (N, P, 56)
     near = (across[:, :, None, :] + down[:, :, :, None]).amin(dim=1)[:, None].sqrt()
     return ((column(between(count, 0.05, 0.11)) - near) * 20 + 0.5).clamp(0, 1)
+
+
+def letters(count: int) -> torch.Tensor:
+    """Return letters and other signs, by a pen of any width."""
+    return F.interpolate(signs(count), size=(FINE, FINE), mode="bilinear")
 
 
 def pieces(digits: torch.Tensor) -> torch.Tensor:
