@@ -21,7 +21,7 @@ PARTS = 12  # in which the kinds share
 def outliers(digits: torch.Tensor) -> torch.Tensor:
     """Return ink (N, 1, 56, 56) of as many pictures as there are digits (N, 1, 28, 28), six kinds.
 
-    N is a multiple of twelve. Some of the digits are cut to pieces, the others are not used. What a pen draws is
+    N is a multiple of twelve. Some of the digits are cut to pieces, the others not used. What a pen draws is
     hardest to tell from a digit, and comes most often.
     """
     part = len(digits) // PARTS

@@ -172,3 +172,11 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
         ),
         "bomb": (png_of(60_000, 60_000, lines=60_000 // 10), "the picture is too large ("),
     }
+
+
+def on_sheet(digit: np.ndarray, sheet: tuple[int, int], side: int, place: tuple[float, float]) -> Image.Image:
+    """Draw a digit so many pixels large on black, at a place from 0 to 1."""
+    large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    picture = Image.new("L", sheet)
+    picture.paste(large, [round((a - side) * share) for a, share in zip(sheet, place, strict=True)])
+    return picture

@@ -14,7 +14,7 @@ from contract import BadContract, Contract
 from families import filling
 from images import read_pixels
 from mnist import load_test
-from pictures import encoded
+from pictures import encoded, on_sheet
 
 SIZE, SIDE = (28, 28), 20
 IMAGES = load_test()[0][:50]
@@ -24,14 +24,6 @@ ALIKE = 0.8  # the cosine between a digit's pixels and those of the same one, dr
 
 def resized(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.resize(SIZE, Image.Resampling.BILINEAR))
-
-
-def on_sheet(digit: np.ndarray, sheet: tuple[int, int], side: int, place: tuple[float, float]) -> Image.Image:
-    """Draw a digit so many pixels large on black, at a place from 0 to 1."""
-    large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
-    picture = Image.new("L", sheet)
-    picture.paste(large, [round((a - side) * share) for a, share in zip(sheet, place, strict=True)])
-    return picture
 
 
 def likeness(seen: np.ndarray, digit: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from pictures import (
     bad_pictures,
     drawn_again_and_again,
     encoded,
+    on_sheet,
     opened,
     png_of,
 )
@@ -61,11 +62,25 @@ def test_pixels_are_the_handlers(resize, program, scripted, contract):
         contract = Contract.from_config({"input": spec, "labels": ["r", "g", "b"]})
         model = exported(program.folder / "rgb.pt", rgb(spec.get("resize")))
     files = {name: VARIANTS[name](opened(DIGITS["8"])) for name in LOSSLESS}
-    files |= shapes(contract) | turned() | holes()
+    files |= shapes(contract) | turned() | holes() | sheets()
     run = program(model, files, "--pixels")
     assert (run.errors, run.status) == ([], 0)
     for name, body in files.items():
         assert np.array_equal(run.pixels(name), read_pixels(body, contract).ravel()), name
+
+
+def sheets() -> dict[str, bytes]:
+    """Digits anywhere on sheets of several forms, in either polarity, some in light from one side."""
+    files = {}
+    for number, digit in enumerate(load_test()[0][:60]):
+        chance = np.random.default_rng(number)
+        width, height = (int(length) for length in chance.integers(40, 900, 2))
+        side = int(min(width, height) * chance.uniform(0.15, 0.9))
+        ink = np.asarray(on_sheet(digit, (width, height), side, tuple(chance.uniform(0, 1, 2)))) / 255
+        light = np.linspace(1, chance.uniform(0.5, 1), width) if number % 2 else 1
+        levels = (ink if number % 3 else 1 - ink) * 255 * light
+        files[f"sheet-{number}"] = encoded(Image.fromarray(levels.astype(np.uint8)), "PNG")
+    return files
 
 
 def shapes(contract: Contract) -> dict[str, bytes]:
