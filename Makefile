@@ -235,7 +235,7 @@ evaluate-real: $(VENV)/dev.installed ## Measure them on pictures as people send 
 	$(PY) model/evaluate_real.py
 
 test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types $(MAR) ## Lint, check the types, run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev.installed ## Lint
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import golden
-from conftest import NO_COMPILER, ROOT, make, needs_compiler
+from conftest import NO_COMPILER, ROOT, export, needs_compiler
 from export import NotExported, contract_json
 from mnist import load_test
 from onnx_model import OnnxModel, load_onnx
@@ -41,7 +41,7 @@ PICTURES = 10_000
 @pytest.fixture(scope="module")
 def exported():
     """The folder of exported files, as make writes it."""
-    done = make("torchscript", "onnx", *([] if NO_COMPILER else ["aoti"]))
+    done = export("torchscript", "onnx", *([] if NO_COMPILER else ["aoti"]))
     assert done.returncode == 0, done.stderr
     return EXPORTED
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 import mnist
-from conftest import IMAGES, ROOT, make
+from conftest import IMAGES, ROOT, export
 from contract import INPUT_KEYS, Contract
 from torch_model import as_function
 
@@ -56,7 +56,7 @@ to_tensorflow.check(source, saved_model, graph, pictures)
 @pytest.fixture(scope="module")
 def exported():
     """The exports, as `make tensorflow` builds them."""
-    done = make("tensorflow")
+    done = export("tensorflow")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -142,7 +142,7 @@ def test_saved_model_carries_the_contract(contract):
 def test_nothing_is_built_twice():
     """A second `make tensorflow` leaves the files alone."""
     before = GRAPH.stat().st_mtime_ns
-    done = make("tensorflow")
+    done = export("tensorflow")
     assert (done.returncode, done.stdout) == (0, "make: Nothing to be done for 'tensorflow'.\n")
     assert GRAPH.stat().st_mtime_ns == before
 
