@@ -16,8 +16,8 @@ from mnist import load_test
 from train import Labelled, Stage, fit, on_test_set
 
 WEIGHTS = ROOT / "model" / "convnet.pth"
-STAGES = (Stage(2, 56, 0.5, 2e-3), Stage(1, 88, 0.25, 1e-3))
-LEAST_ACCURACY = 0.991
+STAGES = (Stage(2, 56, 0.3, 2e-3), Stage(1, 88, 0.2, 1e-3))
+LEAST_ACCURACY = 0.993
 MOST_CALIBRATION_ERROR = 0.01
 
 
@@ -29,7 +29,7 @@ def model():
 
 
 def test_weights_read_mnist(model, contract):
-    """At least 99.1 % of the 10,000 test images, as sure as they are right, as the saved figures say."""
+    """At least 99.3 % of the 10,000 test images, as sure as they are right, as the saved figures say."""
     accuracy, calibration_error = on_test_set(model, contract)
     figures = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert accuracy >= LEAST_ACCURACY
