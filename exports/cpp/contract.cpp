@@ -39,7 +39,8 @@ Contract Contract::from_json(const std::string& json) {
         contract.channels = channels_of(spec.at("color"));
         std::tie(contract.height, contract.width) = spec.at("size").get<std::pair<int, int>>();
         if (!spec.at("resize").is_null()) contract.resize_ = spec.at("resize").get<int>();
-        if (!spec.at("ink").is_null()) contract.ink_ = spec.at("ink").get<int>();
+        // Files from before it have no such key.
+        if (spec.contains("ink") && !spec.at("ink").is_null()) contract.ink_ = spec.at("ink").get<int>();
         contract.labels = spec.at("labels").get<std::vector<std::string>>();
         for (int c = 0; c < contract.channels; ++c)
             contract.levels_.push_back(levels_of(spec.at("mean").at(c), spec.at("std").at(c)));
