@@ -71,13 +71,11 @@ def centred(picture: Image.Image, size: tuple[int, int], ink_side: int) -> np.nd
     The mean place of its ink is in the middle. `size` is the width and height. Where nothing is drawn, or too
     much of the edge is, it is the whole picture, resized.
     """
-    seen = whole = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+    seen = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
     window = Window(0, 0, *picture.size)
-    for look in range(LOOKS):
+    for look in range(LOOKS - 1):
         ink = find(seen)
-        if ink is None:
-            return whole
-        if look == LOOKS - 1 or _fits(ink, window, size, ink_side):
+        if ink is None or _fits(ink, window, size, ink_side):
             break
         if look == 0:
             picture = _reduced(picture)

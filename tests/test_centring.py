@@ -57,12 +57,13 @@ def test_digit_in_its_place_stays_as_it_is_resized():
 
 
 def test_sheet_that_is_no_square_is_not_squeezed():
-    """A square ring on a sheet twice as wide as high stays as wide as it is high."""
-    picture = Image.new("L", (400, 200), WHITE)
-    picture.paste(0, (150, 50, 250, 150))
-    picture.paste(WHITE, (165, 65, 235, 135))
-    ink = find(centred(picture, SIZE, SIDE))
-    assert (ink.width, ink.height) == (20, 20)
+    """A square ring on a sheet twice as wide as high stays as wide as it is high, also of the right height."""
+    for half in (50, 71):
+        picture = Image.new("L", (400, 200), WHITE)
+        for level, edge in ((0, half), (WHITE, half - 15)):
+            picture.paste(level, (200 - edge, 100 - edge, 200 + edge, 100 + edge))
+        ink = find(centred(picture, SIZE, SIDE))
+        assert (ink.width, ink.height) == (20, 20)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +72,11 @@ def test_sheet_that_is_no_square_is_not_squeezed():
         np.full((100, 120), 180),
         180 + np.arange(12_000).reshape(100, 120) % 20,  # what no eye would see
         np.random.default_rng(0).integers(0, 256, (25, 30)),  # noise, on all edges
+        np.where((np.arange(140) % 35 < 5)[:, None] | (np.arange(140) % 35 < 5), 0, 255),  # squares
+        220 - 30 * (np.hypot(*np.ogrid[-1:1:99j, -1:1:99j]) ** 2),  # a lamp above it, and empty
         np.tile(np.linspace(30, 220, 120), (100, 1)),  # lit from one side, and empty
     ],
-    ids=["even", "faint", "noise", "light"],
+    ids=["even", "faint", "noise", "squares", "lamp", "light"],
 )
 def test_sheet_without_ink_stays_whole(levels):
     """Where nothing is drawn, or the edges are full of it, the whole picture is resized."""
@@ -118,6 +121,17 @@ def test_long_and_large_sheets_are_read(sheet):
     picture = Image.new("L", sheet, 200)
     picture.paste(0, (0, 0, max(1, sheet[0] // 5), max(1, sheet[1] // 5)))
     assert centred(picture, SIZE, SIDE).shape == (28, 28)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(230, 20), (20, 230)], ids=["dark-ink", "light-ink"])
+def test_paper_goes_on_beyond_the_edge(paper, ink):
+    """Also where a bar's ink reaches more than a quarter of the edge."""
+    picture = Image.new("L", (100, 100), paper)
+    picture.paste(ink, (20, 0, 80, 100))
+    seen = centred(picture, SIZE, SIDE)
+    assert (seen[:3] == paper).all()
+    assert (seen[-3:] == paper).all()
+    assert seen[14, 14] == ink
 
 
 def test_frame_filling_digits_are_not_smeared():

@@ -29,7 +29,7 @@ CONFIG = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
          "cut out, at least 28, or leave it out"),
         ("input.std", [0.0], "input.std is [0.0]; each deviation is above 0"),
         ("input.maen", [0.1], "input.maen is not known; did you mean 'mean'?"),
-        ("input.crop", 224, "input.crop is not known; known are color, size, resize, mean, std"),
+        ("input.crop", 224, "input.crop is not known; known are color, size, resize, ink, mean, std"),
         ("labels", [], "labels is []; list one name an output, or write index_to_name.json"),
         ("labels", [0, 1], "the label 0 is no text; put it in quotes"),
         ("input", None, "there is no section 'input'; it needs color, size, mean and std"),

@@ -144,14 +144,12 @@ Picture reduced(const Picture& picture) {
 }  // namespace
 
 Picture centred(const Picture& picture, int width, int height, int side) {
-    const Picture whole = resize(picture, width, height, Filter::bilinear);
-    Picture seen = whole;
+    Picture seen = resize(picture, width, height, Filter::bilinear);
     Window window{0, 0, picture.width, picture.height};
     std::optional<Picture> sheet;
-    for (int looks = 1;; ++looks) {
+    for (int looks = 1; looks < LOOKS; ++looks) {
         const auto ink = find(seen);
-        if (!ink) return whole;
-        if (looks == LOOKS || fits(*ink, window, width, height, side)) return seen;
+        if (!ink || fits(*ink, window, width, height, side)) break;
         if (!sheet) {
             sheet = reduced(picture);
             window = {0, 0, sheet->width, sheet->height};
@@ -159,4 +157,5 @@ Picture centred(const Picture& picture, int width, int height, int side) {
         window = around(*ink, window, width, height, side, *sheet);
         seen = look(*sheet, window, width, height, ink->paper);
     }
+    return seen;
 }
