@@ -57,7 +57,7 @@ def test_digit_in_its_place_stays_as_it_is_resized():
 
 
 def test_sheet_that_is_no_square_is_not_squeezed():
-    """A square ring on a sheet twice as wide as high stays as wide as it is high, also of the right height."""
+    """A square ring on a sheet twice as wide as high stays so, also where its height is right."""
     for half in (50, 71):
         picture = Image.new("L", (400, 200), WHITE)
         for level, edge in ((0, half), (WHITE, half - 15)):
