@@ -17,6 +17,7 @@ def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[
     labels = ", ".join(contract.labels[:LABELS_SHOWN])
     more = f", ... ({len(contract.labels)} in all)" if len(contract.labels) > LABELS_SHOWN else ""
     crop = f", after a resize of the shorter side to {contract.resize}" if contract.resize else ""
+    found = f", what is drawn in the middle and {contract.ink} pixels long" if contract.ink else ""
     lines = [
         f"# {provenance['name']} {provenance['version']}",
         "",
@@ -25,7 +26,7 @@ def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[
         "",
         "| | |",
         "| --- | --- |",
-        f"| takes | pictures in {contract.color}, {contract.height} x {contract.width}{crop} |",
+        f"| takes | pictures in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
         f"| mean, deviation | {_numbers(contract.mean)}; {_numbers(contract.std)} |",
         f"| answers | one of {labels}{more} |",
         f"| answers by | {provenance['runtime']} |",
