@@ -106,20 +106,15 @@ def draw_mistakes(
 
 
 def draw_training(figures: dict[str, Any]) -> None:
-    """Draw the loss, and the accuracy on pictures that were held out, after each epoch."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    epochs = range(1, figures["epochs"] + 1)
-    left.plot(epochs, figures["training_loss_per_epoch"], color="#b0412e")
-    left.set_ylabel("training loss, pictures without a digit included")
-    for key, color, label in (
-        ("validation_accuracy_per_epoch", "#2e6f8e", "as MNIST has them"),
-        ("validation_accuracy_as_sent_per_epoch", "#b0412e", "drawn and photographed at random"),
+    """Draw the accuracy on pictures that were held out, after each epoch."""
+    figure, both = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axes, key, color, title in (
+        (both[0], "validation_accuracy_per_epoch", "#2e6f8e", "as MNIST has them"),
+        (both[1], "validation_accuracy_as_sent_per_epoch", "#b0412e", "drawn and photographed at random"),
     ):
-        right.plot(epochs, [100 * share for share in figures[key]], color=color, label=label)
-    right.set_ylabel(f"right of {figures['validation_images']:,} held out, in %")
-    right.legend(frameon=False, loc="lower right")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
+        axes.plot(range(1, len(figures[key]) + 1), [100 * share for share in figures[key]], color=color)
+        axes.set(title=title, xlabel="epoch")
+        axes.set_ylabel(f"right of {figures['validation_images']:,} held out, in %")
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, TRAINING)
 

@@ -8,6 +8,7 @@ many times over.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,14 +25,14 @@ DIGIT_SIDE = 20 / 28   # of the picture's, as in MNIST
 Stroke = list[list[float]]
 
 
-def written(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def written(count: int, hands: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return digits (N, 1, 28, 28) as MNIST has them, ink 1 on 0, and their labels int64 (N,).
 
-    N is `count` of each way of writing.
+    N is `count` of each way of writing, or of the first so many of them.
     """
-    hands = json.loads((HERE / "hands.json").read_text(encoding="utf-8"))
-    pictures = torch.cat([_written(hand["strokes"], count) for hand in hands])
-    labels = torch.tensor([hand["label"] for hand in hands]).repeat_interleave(count)
+    chosen = json.loads((HERE / "hands.json").read_text(encoding="utf-8"))[:hands]
+    pictures = torch.cat([_written(hand["strokes"], count, hand.get("pen", PENS)) for hand in chosen])
+    labels = torch.tensor([hand["label"] for hand in chosen]).repeat_interleave(count)
     return pictures, labels
 
 
@@ -42,13 +43,13 @@ def signs(count: int) -> torch.Tensor:
     return torch.cat([_written(drawn[index]["strokes"], 1) for index in chosen])
 
 
-def _written(strokes: list[Stroke], count: int) -> torch.Tensor:
+def _written(strokes: list[Stroke], count: int, pens: Sequence[float] = PENS) -> torch.Tensor:
     points = {tuple(point) for stroke in strokes for point in stroke}
     # A point of two strokes trembles in both alike: they stay together.
     trembling = {point: torch.tensor(point) + TREMBLE * torch.randn(count, 2) for point in sorted(points)}
     curves = [_curve(torch.stack([trembling[tuple(point)] for point in stroke], dim=1)) for stroke in strokes]
     size = torch.stack([between(count, *WIDTHS), torch.ones(count)], dim=1)[:, None]
-    pen = between(count, *PENS)[:, None, None]
+    pen = between(count, *pens)[:, None, None]
     places = (torch.cat(curves, dim=1) - 0.5) * size * (1 - 2 * pen)
     return _inked(places * 2 * DIGIT_SIDE, pen[..., None] * 2 * DIGIT_SIDE)
 

@@ -178,5 +178,6 @@ def on_sheet(digit: np.ndarray, sheet: tuple[int, int], side: int, place: tuple[
     """Draw a digit so many pixels large on black, at a place from 0 to 1."""
     large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
     picture = Image.new("L", sheet)
-    picture.paste(large, [round((a - side) * share) for a, share in zip(sheet, place, strict=True)])
+    left, top = (round((length - side) * share) for length, share in zip(sheet, place, strict=True))
+    picture.paste(large, (left, top))
     return picture
