@@ -47,12 +47,13 @@ class Stage:
     plain: int  # of a batch: MNIST's own, but a little distorted; the others are as anybody may send them
     often: float  # the share of those others that have each of the faults
     rate: float  # the highest
+    share: float  # that its end has in the weights
     written: int  # of each other way of writing (hands.py), so many digits are learned from besides
     hands: int    # and so many of the ways
 
 
 # The last ways of writing were drawn when the first stage had been measured.
-STAGES = (Stage(36, 56, 0.3, 2e-3, 240, 29), Stage(9, 64, 0.25, 1e-3, 480, 40))
+STAGES = (Stage(36, 56, 0.3, 2e-3, 1 / 3, 240, 29), Stage(9, 64, 0.25, 1e-3, 2 / 3, 480, 40))
 
 
 @dataclass
@@ -126,7 +127,7 @@ def fit(
     # Without dropout: of endless variants none is learned by heart, and the small network needs all it has.
     # The channels come last while it trains: a fifth of the time less.
     model = ConvNet().eval().to(memory_format=torch.channels_last)
-    course = Course()
+    course, ends = Course(), []
     for number, stage in enumerate(stages):
         if number:  # from a seed of its own, so that it can be repeated alone
             torch.manual_seed(SEED + number)
@@ -135,7 +136,20 @@ def fit(
             course.loss.append(loss)
             for part, accuracies in zip(held_out, (course.plain, course.as_sent), strict=True):
                 accuracies.append(accuracy_of(model, part, contract))
+        ends.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    model.load_state_dict(between(ends, [stage.share for stage in stages]))
     return model.to(memory_format=torch.contiguous_format), course
+
+
+def between(ends: Sequence[dict[str, torch.Tensor]], shares: Sequence[float]) -> dict[str, torch.Tensor]:
+    """Return weights between those with which the stages ended: what each has learned is kept.
+
+    (Wortsman et al., Robust fine-tuning of zero-shot models, 2022.)
+    """
+    return {
+        name: sum((share * end[name] for share, end in zip(shares, ends, strict=True)), torch.zeros(()))
+        for name in ends[0]
+    }
 
 
 def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contract) -> Iterator[float]:
