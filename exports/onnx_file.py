@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from contract import INPUT_KEYS, BadContract, Contract
+from contract import BadContract, Contract
 
 CONTRACT = "contract"
 
@@ -65,9 +65,6 @@ def _load(path: Path) -> onnx.ModelProto:
 
 def _contract(path: Path, text: str) -> Contract:
     try:
-        said = json.loads(text)
-        return Contract.from_config(
-            {"input": {key: said[key] for key in INPUT_KEYS}, "labels": said["labels"]}
-        )
+        return Contract.from_dict(json.loads(text))
     except (ValueError, KeyError, TypeError, BadContract) as error:
         raise BadOnnx(f"the contract in {path} is damaged ({error}); export it with: make onnx") from error

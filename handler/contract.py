@@ -87,6 +87,15 @@ class Contract:
             "labels": list(self.labels),
         }
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Contract:
+        """Read what `to_dict` told, also before there was `ink`.
+
+        Raises BadContract, or KeyError and TypeError where it is something else.
+        """
+        spec = {"ink": None} | {key: told[key] for key in INPUT_KEYS if key != "ink" or key in told}
+        return cls.from_config({"input": spec, "labels": told["labels"]})
+
     @property
     def mode(self) -> str:
         """Pillow's name of the colour mode: L or RGB."""

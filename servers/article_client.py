@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 import roots  # noqa: F401 first of this project's own
-from contract import INPUT_KEYS, BadContract, Contract
+from contract import BadContract, Contract
 from images import BadImage, read_pixels
 
 URL = "http://127.0.0.1:8890"
@@ -48,9 +48,7 @@ def contract_of(url: str) -> Contract:
     """Return what the server's archive says of its input and labels. Raises NoAnswer."""
     reply = _ask("GET", f"{url}/contract")
     try:
-        told = reply.json()["contract"]
-        spec = {key: told[key] for key in INPUT_KEYS}
-        return Contract.from_config({"input": spec, "labels": told["labels"]})
+        return Contract.from_dict(reply.json()["contract"])
     except (BadContract, KeyError, TypeError, ValueError) as error:
         raise NoAnswer(f"{reply.url} holds no contract ({error}); is it this project's server?") from error
 

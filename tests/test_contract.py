@@ -1,6 +1,7 @@
 """model-config.yaml says what the model eats, or is refused with the key and the remedy."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,3 +72,14 @@ def test_three_channels_are_scaled_each_by_its_own():
     scaled = torch.from_numpy(contract.normalize(np.stack([pixels, pixels])))
     assert scaled.shape == (2, *contract.shape)
     assert torch.equal(scaled[1], reference(pixels))
+
+
+def test_contract_is_read_from_what_it_tells(contract):
+    """Also from before there was ink, which then is not looked for."""
+    told = contract.to_dict()
+    assert Contract.from_dict(told) == contract
+    del told["ink"]
+    assert Contract.from_dict(told) == replace(contract, ink=None)
+    del told["size"]
+    with pytest.raises(KeyError, match="size"):
+        Contract.from_dict(told)

@@ -9,7 +9,7 @@ import pytest
 
 import mnist
 from conftest import IMAGES, ROOT, export
-from contract import INPUT_KEYS, Contract
+from contract import Contract
 from torch_model import as_function
 
 pytestmark = pytest.mark.usefixtures("exported")
@@ -135,8 +135,7 @@ def test_batches_of_any_size(pictures, expected, tmp_path, files):
 def test_saved_model_carries_the_contract(contract):
     """Whoever has the SavedModel alone reads there how to scale a picture, and the labels."""
     said = json.loads((SAVED_MODEL / "assets" / "contract.json").read_text())
-    config = {"input": {key: said[key] for key in INPUT_KEYS}, "labels": said["labels"]}
-    assert Contract.from_config(config) == contract
+    assert Contract.from_dict(said) == contract
 
 
 def test_nothing_is_built_twice():
