@@ -115,8 +115,11 @@ class ConvNetHandler(BaseHandler):
 
         TorchServe's own code loads it when it is first asked for; what answers otherwise needs no torch.
         """
+        import torch
+
         loaded = type(self)()
-        BaseHandler.initialize(loaded, self.context)
+        with torch.inference_mode(mode=False):  # whoever asks for it first: explanations take its gradients
+            BaseHandler.initialize(loaded, self.context)
         self.device = loaded.device
         return loaded.model
 

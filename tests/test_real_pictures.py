@@ -28,7 +28,7 @@ from augmentation import (
 )
 from calibration import best_temperature, expected_calibration_error, fold
 from conftest import ROOT
-from evaluate_real import OTHERS, Reader, files, foreign
+from evaluate_real import OTHERS, SEED, Reader, files, foreign
 from families import FAMILIES, MIDDLE, PHONE
 from hands import written
 from images import read_pixels
@@ -79,10 +79,11 @@ def extents(pixels):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_weights_read_each_family(family, reader):
-    """At least 97 % of the pictures of each family, at its middle severity."""
-    digits = slice(SOME if family.most is None else family.most // 2)
-    made = files(family, family.severities[MIDDLE], IMAGES[digits])
-    assert reader.figures(made, LABELS[digits])["accuracy"] >= TARGET
+    """At least 97 % of the pictures of each family, at its middle severity: of evaluation's, the first."""
+    count = 2 * SOME if family.most is None else family.most // 2
+    chosen = np.random.default_rng(SEED).permutation(len(IMAGES))[:count]
+    made = files(family, family.severities[MIDDLE], IMAGES[chosen])
+    assert reader.figures(made, LABELS[chosen])["accuracy"] >= TARGET
 
 
 @pytest.mark.parametrize("dark_ink", [True, False], ids=["black-on-white", "white-on-black"])

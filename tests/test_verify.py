@@ -182,7 +182,7 @@ TAMPERED = {
         "GoldenMismatch: golden picture",
     ),
     "code-changed": (
-        edited("images.py", b"BILINEAR", b"NEAREST"),
+        edited("centring.py", b"BILINEAR", b"NEAREST"),
         "GoldenMismatch: golden picture 5-large.png: expected 5 [",
     ),
     "import-missing": (
@@ -291,7 +291,7 @@ def test_golden_mismatch_stops_a_worker(archive, tmp_path):
     members = Members(archive)
     swapped_weights(members)
     [fault] = faults(write(tmp_path / "a.mar", members))
-    assert "expected 0 [-0.00010, " in fault
+    assert "golden picture 0.png: expected 0 [-0.0" in fault
     assert "they differ by" in fault
     assert "allowed is 2e-05" in fault
 
