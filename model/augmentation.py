@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 SIDE = 28
+MNIST_SHARE = 20 / SIDE  # of the side, which MNIST's digits fill
 # Drawn at twice the model's size and averaged down to it, as a larger picture is when it is read.
 FINE = 2 * SIDE
 # How far a digit may be turned, sheared, scaled and moved: what handwriting itself varies.

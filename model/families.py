@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from augmentation import SEEN, SIDE
+from augmentation import MNIST_SHARE, SEEN, SIDE
 
 SCALE = 5             # MNIST's pixels are drawn as so many
 LARGE = SIDE * SCALE
 MIDDLE = 1            # the severity that counts
 WHITE = 255
-MNIST_SHARE = 20 / 28  # of the side, which MNIST's digits fill
 PHONE = (4000, 3000)  # 12 megapixels
 PHONE_QUALITY = 85
 PHONE_INK, PHONE_PAPER = 50.0, 215.0

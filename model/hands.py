@@ -13,14 +13,13 @@ from pathlib import Path
 
 import torch
 
-from augmentation import SIDE, between
+from augmentation import MNIST_SHARE, SIDE, between
 
 HERE = Path(__file__).parent
 TREMBLE = 0.04         # deviation of each point, of the box's side
 STEPS = 12             # from one point of a stroke to the next
 PENS = (0.05, 0.11)    # half a stroke's width, of the box's height
 WIDTHS = (0.5, 0.85)   # of a digit, of its height
-DIGIT_SIDE = 20 / 28   # of the picture's, as in MNIST
 
 Stroke = list[list[float]]
 
@@ -51,7 +50,7 @@ def _written(strokes: list[Stroke], count: int, pens: Sequence[float] = PENS) ->
     size = torch.stack([between(count, *WIDTHS), torch.ones(count)], dim=1)[:, None]
     pen = between(count, *pens)[:, None, None]
     places = (torch.cat(curves, dim=1) - 0.5) * size * (1 - 2 * pen)
-    return _inked(places * 2 * DIGIT_SIDE, pen[..., None] * 2 * DIGIT_SIDE)
+    return _inked(places * 2 * MNIST_SHARE, pen[..., None] * 2 * MNIST_SHARE)
 
 
 def _curve(points: torch.Tensor) -> torch.Tensor:
