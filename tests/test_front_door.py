@@ -466,8 +466,8 @@ def test_kernel_ends_a_worker_before_java(up):
     """Where memory is short, it is a worker that goes: the other one answers what was in it."""
     java = int(Path(f"/proc/{up.java.pid}/oom_score_adj").read_text())
     workers = [int(Path(f"/proc/{worker.pid}/oom_score_adj").read_text()) for worker in up.workers]
-    assert workers == [500, 500]
-    assert java < 500
+    assert workers == [1000, 1000]
+    assert java < 1000
 
 
 @needs_root

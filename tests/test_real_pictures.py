@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn import functional
 
 import real_report
 from augmentation import (
@@ -34,7 +35,7 @@ from hands import written
 from images import read_pixels
 from mnist import load_test
 from no_digit import KINDS
-from outliers import outliers
+from outliers import outliers, pieces
 from pictures import encoded, opened
 from train import BATCH, OUTLIERS, STAGES, varied
 
@@ -235,6 +236,15 @@ def test_hands_write_all_digits():
     assert middle.abs().max() < 0.25
 
 
+def test_hands_write_what_their_labels_say(reader):
+    """Nearly all that a hand writes is read as its label says."""
+    torch.manual_seed(0)
+    digits, labels = written(5)
+    drawn = (digits[:, 0].numpy() * 255).astype(np.uint8)
+    bodies = (encoded(Image.fromarray(digit), "PNG") for digit in drawn)
+    assert reader.figures(bodies, labels.numpy())["accuracy"] > TARGET
+
+
 def test_box_is_where_the_ink_is():
     """The middle and half the size of a rectangle, across and down, in units of half the side."""
     ink = torch.zeros(1, 1, 28, 28)
@@ -281,6 +291,21 @@ def test_outliers_are_no_digits():
     assert not ink[:4].any()
     assert (ink[4:].mean(dim=(1, 2, 3)) > 0.02).all()
     assert taken(ink).shape == (48, 1, 28, 28)
+
+
+def test_pieces_are_those_of_the_digit_in_another_order():
+    """Each of the nine is one of the digit's, whose middle 24 x 24 pixels are enlarged; they have moved."""
+    torch.manual_seed(0)
+    digit = torch.rand(1, 1, 28, 28)
+    whole = functional.interpolate(digit[..., 2:26, 2:26], size=(54, 54), mode="bilinear")
+    before, after = (_ninths(ink) for ink in (whole, pieces(digit)[..., 1:-1, 1:-1]))
+    assert sorted(before) == sorted(after)
+    assert before != after
+
+
+def _ninths(ink):
+    """Return the bytes of the nine squares of ink (1, 1, 54, 54)."""
+    return [part.numpy().tobytes() for row in ink[0, 0].split(18) for part in row.split(18, dim=1)]
 
 
 # --- Calibration ---------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 WORKER = "model_service_worker"
-# Where memory is short the kernel ends who has most, plus this many thousandths of all there is.
-FIRST_TO_GO = "500"
+# Where memory is short the kernel ends who has most, plus this many thousandths of all that the machine or
+# the container may have: with less than 1000 that could be Java, in a small container.
+FIRST_TO_GO = "1000"
 LATE_TORCH = Path(__file__).parents[2] / "archive" / "late_torch.py"
 
 spec = spec_from_file_location(LATE_TORCH.stem, LATE_TORCH)
