@@ -42,6 +42,15 @@ def signs(count: int) -> torch.Tensor:
     return torch.cat([_written(drawn[index]["strokes"], 1) for index in chosen])
 
 
+def distance(places: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
+    """Return how far each pixel is from the nearest of places (N, M, 2): (N, 1, S, S).
+
+    `line` (S,) has the pixels' own places, across as well as down.
+    """
+    across, down = ((line - places[..., i, None]) ** 2 for i in range(2))
+    return (across[:, :, None, :] + down[:, :, :, None]).amin(dim=1)[:, None].sqrt()
+
+
 def _written(strokes: list[Stroke], count: int, pens: Sequence[float] = PENS) -> torch.Tensor:
     points = {tuple(point) for stroke in strokes for point in stroke}
     # A point of two strokes trembles in both alike: they stay together.
@@ -67,6 +76,4 @@ def _curve(points: torch.Tensor) -> torch.Tensor:
 def _inked(places: torch.Tensor, pen: torch.Tensor) -> torch.Tensor:
     """Return the ink (N, 1, 28, 28) of a pen, half as wide as told, that goes through places (N, M, 2)."""
     line = (torch.arange(SIDE) * 2 + 1) / SIDE - 1
-    across, down = ((line - places[..., i, None]) ** 2 for i in range(2))
-    near = (across[:, :, None, :] + down[:, :, :, None]).amin(dim=1)[:, None].sqrt()
-    return ((pen - near) * SIDE / 2 + 0.5).clamp(0, 1)
+    return ((pen - distance(places, line)) * SIDE / 2 + 0.5).clamp(0, 1)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from augmentation import FINE, between, column
-from hands import signs
+from hands import distance, signs
 
 CURVES = 3          # strokes of a scribble
 CURVE_POINTS = 32
@@ -53,11 +53,8 @@ def scribbles(count: int) -> torch.Tensor:
     ends = torch.rand(count, CURVES, 4, 1, 2) * 1.6 - 0.8
     t = torch.linspace(0, 1, CURVE_POINTS)[:, None]
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
-    points = sum(weight * ends[:, :, i] for i, weight in enumerate(weights))  # (N, 3, 32, 2)
-    points = points.reshape(count, -1, 2)  # type: ignore[union-attr]
-    line = torch.linspace(-1, 1, FINE)
-    across, down = ((line[None, None] - points[..., i, None]) ** 2 for i in range(2))  # (N, P, 56)
-    near = (across[:, :, None, :] + down[:, :, :, None]).amin(dim=1)[:, None].sqrt()
+    strokes = sum((weight * ends[:, :, i] for i, weight in enumerate(weights)), torch.zeros(()))
+    near = distance(strokes.flatten(1, 2), torch.linspace(-1, 1, FINE))
     return ((column(between(count, 0.05, 0.11)) - near) * 20 + 0.5).clamp(0, 1)
 
 
