@@ -110,7 +110,7 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 .DELETE_ON_ERROR:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
-	metrics-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
+	metrics-cost ink-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -193,6 +193,9 @@ interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads
 
 metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the request log cost (needs wrk; 3 minutes)
 	@$(PY) bench/metrics_cost.py $(MAR)
+
+ink-cost: $(MAR) $(VENV)/dev.installed ## Measure what the search for ink costs (needs wrk; 8 minutes)
+	@$(PY) bench/ink_cost.py $(MAR)
 
 dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
 	@$(PY) bench/dashboard.py $(MAR)
