@@ -27,6 +27,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+ERROR = COLUMNS.index("error")
 CSV, JSONL, PARQUET = ".csv", ".jsonl", ".parquet"
 # Names of files are bytes to Linux: what is no UTF-8 is kept as it is.
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -83,15 +84,14 @@ class Table:
                 if self._rows.suffix == CSV:
                     kept.write(",".join(COLUMNS) + "\n")
                 for row in self._read(archive):
-                    if not row.error:
-                        self.done.add(row.image)
-                        kept.write(_line(row, self._rows.suffix))
+                    self.done.add(row.image)
+                    kept.write(_line(row, self._rows.suffix))
             whole.replace(self._rows)
         finally:
             whole.unlink(missing_ok=True)
 
     def _read(self, archive: str) -> Iterator[Row]:
-        """Yield the rows of an earlier run with this archive. Raises BadTable for any others.
+        """Yield the answers of an earlier run with this archive. Raises BadTable for any others.
 
         Only the last row may be torn, when its run was killed: it is passed over.
         """
@@ -100,6 +100,8 @@ class Table:
             for values in _records(file, self._rows.suffix):
                 if torn:
                     raise BadTable(f"{self._rows} is not a file of answers; name another OUT")
+                if _is_row(values) and values[ERROR]:  # tried again, whichever archive it was
+                    continue
                 torn = not _is_row(values) or (values[-1] != archive and archive.startswith(values[-1]))
                 if torn:
                     continue

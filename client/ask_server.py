@@ -19,6 +19,7 @@ from table import BadTable, Row, Table
 
 VARIABLE = "TOKEN"  # holds the token: others can read a command line
 INTERRUPTED = 130
+UNLUCKY = 3  # pictures that get no answer, before it is the server that cannot give one
 
 
 def main() -> int:
@@ -47,13 +48,18 @@ def _answer_all(client: Client, pattern: str, out: Path) -> int:
 
 def _archive_behind(client: Client, images: list[str]) -> str:
     """Return the archive's first digits, which the server tells with the first picture that it can read."""
+    unlucky = 0
     for image in images:
         try:
             return (client.predict(image).model.sha256 or "")[:DIGITS]
-        except NotAllowed:
+        except (NotAllowed, Unreachable):
             raise
         except (BadPicture, Refused):
             continue
+        except ClientError:
+            unlucky += 1
+            if unlucky == UNLUCKY:
+                raise
     return ""
 
 
@@ -65,7 +71,14 @@ def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]
         elif isinstance(outcome, Unreachable | NotAllowed):
             raise outcome
         else:
-            yield [Row(image, "", str(outcome), archive)]
+            yield [Row(image, "", _error_of(outcome), archive)]
+
+
+def _error_of(outcome: ClientError) -> str:
+    """Return what the archive says of a picture, as in a table that was made without a server."""
+    if isinstance(outcome, Refused):
+        return f"{outcome.message}; {outcome.hint}"
+    return str(outcome)
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,6 +14,7 @@ import httpx
 
 from client_errors import (
     BadPicture,
+    BadSetting,
     ClientError,
     NoPrediction,
     NotAllowed,
@@ -25,12 +26,13 @@ from client_errors import (
 from retries import AGAIN, Retries
 
 Picture = bytes | str | os.PathLike[str]
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 Answer = TypeVar("Answer")
 
 NO_TOKEN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 # TorchServe's word for a token that is missing, wrong or expired; its status is 400.
 BAD_KEY = "InvalidKeyException"
+ADDRESS = "give one such as http://127.0.0.1:8080"
 SHOWN = 200  # characters of an answer that nobody expected
 
 
@@ -48,7 +50,7 @@ class Attempts:
 
     def answer(self, outcome: Outcome, read: Callable[[dict[str, Any]], Answer]) -> Answer:
         """Return what is read from the last outcome. Raises ClientError."""
-        if isinstance(outcome, httpx.TransportError):
+        if isinstance(outcome, httpx.RequestError):
             raise self._unanswered(outcome)
         if not outcome.is_success:
             raise self._refused(outcome)
@@ -60,7 +62,10 @@ class Attempts:
                 "prediction in JSON; is it this project's server, with an archive of today?"
             ) from error
 
-    def _unanswered(self, error: httpx.TransportError) -> ClientError:
+    def _unanswered(self, error: httpx.RequestError) -> ClientError:
+        if isinstance(error, httpx.DecodingError):
+            return NoPrediction(f"{self._url} answers what cannot be unpacked ({_words(error)}); "
+                                "what is between here and the server?")  # fmt: skip
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return TooSlow(f"{self._url} took longer than the timeout ({_words(error)}); "
                            "give it more, or send a smaller picture")  # fmt: skip
@@ -86,14 +91,33 @@ class Attempts:
         return f", after {self._tried} tries in {time.monotonic() - self._began:.1f} s"
 
 
+def check_settings(url: str, token: str | None) -> None:
+    """Raise BadSetting for an address or a token that no request can be sent with."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BadSetting(f"{url!r} is no address ({error}); {ADDRESS}") from error
+    if address.scheme not in ("http", "https") or not address.host:
+        raise BadSetting(f"{url!r} is no address of a server; {ADDRESS}")
+    if token and not (token.isascii() and token.isprintable()):
+        raise BadSetting("the token holds what no header may; give the one that `make token` prints")
+
+
+def check_concurrency(concurrency: int) -> None:
+    """Raise ValueError where no picture could ever be under way."""
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}; 1 is the least")
+
+
 def bytes_of(picture: Picture) -> bytes:
     """Return a picture's bytes, of a file where it is the name of one. Raises BadPicture."""
     if isinstance(picture, bytes):
         return picture
     try:
         return Path(picture).read_bytes()
-    except OSError as error:
-        raise BadPicture(f"cannot read {os.fspath(picture)}: {error.strerror}; name a picture") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        why = getattr(error, "strerror", None) or error
+        raise BadPicture(f"cannot read {os.fspath(picture)}: {why}; name a picture") from error
 
 
 def _told(response: httpx.Response) -> tuple[str, str, str]:
@@ -111,5 +135,5 @@ def _shown(text: str) -> str:
     return json.dumps(text if len(text) <= SHOWN else f"{text[:SHOWN]}...", ensure_ascii=False)
 
 
-def _words(error: httpx.TransportError) -> str:
+def _words(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__

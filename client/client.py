@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from attempts import Answer, Attempts, Picture, bytes_of
+from attempts import Answer, Attempts, Outcome, Picture, bytes_of, check_concurrency, check_settings
 from client_errors import ClientError
 from prediction import Explanation, Prediction, explanation_of, prediction_of
 from retries import Retries
@@ -48,7 +48,11 @@ class _Asking(Generic[Http]):
         timeout: float = TIMEOUT,
         retries: Retries = Retries(),  # noqa: B008 it cannot be changed
     ) -> None:
-        """Take the server's address, without a path; `timeout` is in seconds, for each try."""
+        """Take the server's address, without a path; `timeout` is in seconds, for each try.
+
+        Raises BadSetting.
+        """
+        check_settings(url, token)
         self._url, self._model, self._retries = url.rstrip("/"), model, retries
         self._http: Http = self._open(
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -86,6 +90,7 @@ class Client(_Asking[httpx.Client]):
         self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> Iterator[Prediction | ClientError]:
         """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
+        check_concurrency(concurrency)
 
         def outcome(picture: Picture) -> Prediction | ClientError:
             try:
@@ -120,10 +125,10 @@ class Client(_Asking[httpx.Client]):
     def _ask(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
         attempts = Attempts(request["url"], self._retries)
         while True:
-            outcome: httpx.Response | httpx.TransportError
+            outcome: Outcome
             try:
                 outcome = self._http.request(**request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             if (pause := attempts.pause_after(outcome)) is None:
                 return attempts.answer(outcome, read)
@@ -151,6 +156,7 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
         self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> AsyncIterator[Prediction | ClientError]:
         """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
+        check_concurrency(concurrency)
         turn = asyncio.Semaphore(concurrency)
 
         async def outcome(picture: Picture) -> Prediction | ClientError:
@@ -187,10 +193,10 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
     async def _ask(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
         attempts = Attempts(request["url"], self._retries)
         while True:
-            outcome: httpx.Response | httpx.TransportError
+            outcome: Outcome
             try:
                 outcome = await self._http.request(**request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             if (pause := attempts.pause_after(outcome)) is None:
                 return attempts.answer(outcome, read)

@@ -11,6 +11,10 @@ class BadPicture(ClientError):
     """A file that cannot be read here: nothing was sent."""
 
 
+class BadSetting(ClientError):
+    """An address or a token that no request can be sent with."""
+
+
 class Unreachable(ClientError):
     """Nothing answered, however often it was asked."""
 

@@ -23,7 +23,7 @@ class Retries:
     first: float = 0.25    # seconds before the second try
     longest: float = 10.0  # seconds before any, whatever the server asks for
 
-    def pause(self, tried: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
+    def pause(self, tried: int, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Return the seconds to wait after so many tries; None where another one is of no use."""
         if tried >= self.tries or not _is_worth_another(outcome):
             return None
@@ -34,7 +34,7 @@ class Retries:
         return min(asked + chance, self.longest)
 
 
-def _is_worth_another(outcome: httpx.Response | httpx.TransportError) -> bool:
+def _is_worth_another(outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
         return outcome.status_code in AGAIN
     # A connection that is refused, or ends without an answer; no answer in time is another matter.
@@ -48,5 +48,5 @@ def _retry_after(response: httpx.Response) -> float:
         return float(asked)
     try:
         return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):  # no date, or one of no time zone
+    except (TypeError, ValueError, OverflowError):  # no date, or one of no time zone, or of no year
         return 0.0

@@ -42,7 +42,8 @@ def answer_form(
     """
     wants_json, options = accepted(headers.get(ACCEPT, ""))
     query = dict(parse_qsl(headers.get(QUERY, ""), keep_blank_values=True))
-    options |= {name: _text(value) for name, value in {**told, **query}.items() if name in OPTIONS}
+    said = {name: value for name, value in told.items() if value is not None} | query
+    options |= {name: _text(value) for name, value in said.items() if name in OPTIONS}
     top_k, show_input = _top_k(options, len(labels)), _truth(options)
     if FORMAT in options:
         wants_json = _is_json(options[FORMAT])

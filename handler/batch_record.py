@@ -40,10 +40,11 @@ class BatchRecord:
 
     def read_several(self, index: int, seconds: float, count: int) -> None:
         """Take down that so many pictures of one request were read, each in its part of the time."""
+        each = [seconds / count] * count
         if count != 1:
             self.several[len(self.answered)] = count
         self.answered.append(index)
-        self.decoding += [seconds / count] * count
+        self.decoding += each
 
     def refuse(self, index: int, status: int, reason: str) -> None:
         """Take down that a request got an error, whether or not its pictures were read before."""

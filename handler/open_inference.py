@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from answers import DIGITS
 from confidence import probabilities
 from instances import decoded
 from json_body import bad_json, shown
@@ -34,7 +35,6 @@ ANSWERS = (LABEL, INDEX, PROBABILITY, PROBABILITIES)
 LARGEST = 1e6
 # What a shape may have: more sizes and larger ones no tensor here has.
 MOST_SIZES, MOST_ELEMENTS = 8, 2**26
-DIGITS = 6  # behind the point, of a probability
 
 
 class Wish(NamedTuple):
@@ -126,8 +126,8 @@ def _sizes(tensor: Mapping[str, Any]) -> list[int]:
     if not isinstance(sizes, list) or not 0 < len(sizes) <= MOST_SIZES or not all(map(_is_size, sizes)):
         raise bad_json(f"the input's shape is {shown(sizes)}",
                        "send a list of whole numbers, the first of them that of the pictures")  # fmt: skip
-    if not sizes[0]:
-        raise bad_json("the input holds no picture", "send at least one")
+    if not prod(sizes):
+        raise bad_json(f"the input's shape {sizes} holds no picture", "send at least one")
     if sizes[0] > MOST_PICTURES:
         raise too_many("the input's shape has", sizes[0])
     return sizes
@@ -167,8 +167,10 @@ def _flat(data: Any) -> list[Any]:
 def _pictures(data: bytes | list[Any], sizes: list[int]) -> list[bytes]:
     """Return the picture files of a BYTES tensor: raw behind the JSON, in base64 in it."""
     count = prod(sizes)
+    if count > MOST_PICTURES:
+        raise too_many("the input's shape has", count)
     if isinstance(data, bytes):
-        files = list(_elements(data))
+        files = list(islice(_elements(data), MOST_PICTURES + 1))
     else:
         if not set(map(type, data)) <= {str}:
             raise bad_json("the data of BYTES is no list of texts", "send each picture's file in base64")

@@ -11,8 +11,8 @@ from answer_form import FIELDS, AnswerForm, answer_form
 from answers import Model, all_as_json, labels_as_text, one_as_json
 from contract import Contract
 from images import BadImage
-from instances import parameters_of, pictures_of
-from json_body import read_json
+from instances import EXAMPLE, parameters_of, pictures_of
+from json_body import bad_json, read_json
 from question import Question, Reply, Seen
 from reason import Reason
 from request_body import MOST_PICTURES, is_json, parts_of, shown
@@ -41,6 +41,8 @@ def picture_to_explain(
     pictures = list(files.values())
     if len(pictures) == 1 and is_json(pictures[0]):
         sent = read_json(pictures[0], MARGIN)
+        if open_inference.INPUTS in sent:
+            raise bad_json("tensors are not explained", EXAMPLE)
         pictures, told = pictures_of(sent), {**told, **parameters_of(sent)}
     if len(pictures) > 1:
         there = f"there are {len(pictures)} pictures"

@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 import page_files
+from answers import TEXT
 from instance import Served
 from refusal import JSON, Refusal
 from request_row import row_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # not before the fork
 
 logger = logging.getLogger(__name__)
 
-TEXT = "text/plain; charset=utf-8"
 SENDING, ASKING = ["POST", "PUT"], ["GET"]
 # What is left of a body is read and forgotten, up to so many times the limit: a client that still sends
 # would find the connection closed, and not see the answer.

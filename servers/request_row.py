@@ -18,8 +18,8 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 from werkzeug.wrappers import Request
 
 from answer_form import QUERY
+from request_body import RAW_BODY
 
-RAW_BODY = "body"
 EXPLAIN = "explain"  # TorchServe's mark of what is to be explained
 # As TorchServe, to which Multipart/Form-Data is a raw body.
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"

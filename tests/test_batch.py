@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from conftest import DIGITS, ROOT, make
 from mnist import load_test
+from table import Row, Table
 
 MANY = 6000
 TIMEOUT = 120
@@ -169,6 +170,17 @@ def test_archive_that_does_not_load_says_why(archive, folder, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: {bad} does not load: GoldenMismatch: golden picture 0.png")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_broken_rows_are_of_no_archive(tmp_path, suffix):
+    """What could not be read is tried again, whichever archive it was, also where nobody told its digest."""
+    out = tmp_path / f"answers{suffix}"
+    with Table(out, "") as table:
+        table.write([Row("a.png", "", "broken", ""), Row("b.png", "", "broken", "fedcba987654")])
+        table.write([Row("c.png", "3", "", "0123456789ab")])
+    with Table(out, "0123456789ab") as table:
+        assert table.done == {"c.png"}
 
 
 def test_rows_of_another_archive_are_not_mixed(folder, tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from client import AsyncClient, Client
 from client_errors import (
     BadPicture,
+    BadSetting,
     ClientError,
     NoPrediction,
     Refused,
@@ -273,6 +274,48 @@ def test_501_is_not_asked_again():
     assert count[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "token", "sentence"),
+    [
+        ("http://[::1", None, r"'http://\[::1' is no address \(.*\); give one such as http://127.0.0.1:8080"),
+        ("127.0.0.1:8080", None, "'127.0.0.1:8080' is no address of a server; give one such as http://"),
+        ("http://", None, "'http://' is no address of a server"),
+        ("http://127.0.0.1:8080", "é", "the token holds what no header may"),
+        ("http://127.0.0.1:8080", "a\nb", "the token holds what no header may"),
+    ],
+)
+def test_bad_setting_is_said_at_once(url, token, sentence):
+    """Before anything is sent, and what to give instead."""
+    with pytest.raises(BadSetting, match=f"^{sentence}"):
+        Client(url, token=token)
+
+
+def test_name_of_no_file_is_a_bad_picture(client):
+    """Also one that no system takes; the others of many are answered all the same."""
+    outcomes = list(client.predict_many(["a\0b.png", GOOD]))
+    assert [name_of(outcome) for outcome in outcomes] == ["BadPicture", "3"]
+
+
+def test_answer_that_cannot_be_unpacked_is_no_prediction():
+    """Something between here and the server says gzip, and it is none."""
+    damaged = reply("200 OK", "no gzip", "Content-Encoding: gzip")
+    with failing(damaged) as (client, _), pytest.raises(NoPrediction, match="cannot be unpacked"):
+        client.predict(GOOD)
+
+
+def test_nothing_under_way_at_once_is_refused(url):
+    """Rather than waited for, for ever."""
+    with Client(url) as client, pytest.raises(ValueError, match="concurrency is 0; 1 is the least"):
+        list(client.predict_many([GOOD], concurrency=0))
+
+    async def predicted_by_none():
+        async with AsyncClient(url) as client:
+            return [one async for one in client.predict_many([GOOD], concurrency=0)]
+
+    with pytest.raises(ValueError, match="concurrency is 0; 1 is the least"):
+        asyncio.run(predicted_by_none())
+
+
 def test_absent_server_is_unreachable():
     """How often it was asked, and how to start one."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -333,7 +376,7 @@ def test_pause_is_the_servers_wish_and_has_a_cap():
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)
     assert 8 < retries.pause(1, outcome(429, Retry_After=date)) <= 11
     assert retries.pause(1, outcome(429, Retry_After="86400")) == 30
-    for strange in ("soon", "-5", "", "Wed, 99 Nov"):
+    for strange in ("soon", "-5", "", "Wed, 99 Nov", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"):
         assert 0.5 <= retries.pause(1, outcome(503, Retry_After=strange)) <= 1
     pauses = [retries.pause(tried, outcome(503)) for tried in range(1, 9)]
     assert all(0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:5]))
@@ -379,6 +422,20 @@ def test_command_answers_a_folder(flask_server, tmp_path):
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [*DIGITS, ""]
-    assert "cannot read 5 bytes" in rows[-1]["error"]
+    assert rows[-1]["error"].startswith("cannot read 5 bytes")
     with Client(flask_server.url) as client:
         assert {row["archive"] for row in rows} == {client.predict(GOOD).model.sha256[:12]}
+
+
+def test_command_goes_past_an_unlucky_first_picture(tmp_path):
+    """One that the server cannot answer now ends no run; a server that answers none does, and says why."""
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(GOOD)
+    broken = reply("500 Fault", '{"error": {"message": "a fault", "hint": "try again"}}')
+    with faulty(broken, OK) as (url, _):
+        done = make("predict", URL=url, IMAGES=str(tmp_path), OUT=str(tmp_path / "answers.csv"))
+    assert done.stdout.startswith("4 answered, 0 broken")
+    with faulty(broken) as (url, count):
+        done = make("predict", URL=url, IMAGES=str(tmp_path), OUT=str(tmp_path / "others.csv"))
+    assert f"error: {url}/predictions/convnet answers 500: a fault; try again" in done.stderr
+    assert count[0] == 3

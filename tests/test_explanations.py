@@ -69,12 +69,14 @@ def test_another_label_can_be_explained(engine):
 
 def test_two_pictures_are_not_explained_at_once(engine):
     """One a request, and no neighbour is harmed."""
-    rows = [{"a": GOOD, "b": GOOD}, {"body": json_of(GOOD, GOOD)}, {"body": b"no"}, {"body": GOOD}]
+    tensor = b'{"inputs": []}'
+    bad = [{"a": GOOD, "b": GOOD}, {"body": json_of(GOOD, GOOD)}, {"body": b"no"}, {"body": tensor}]
     why = {"explain": "True", "Content-Type": "multipart/form-data; boundary=b"}
-    *refused, good = engine.answer(rows, [why, why, why, {}])
-    assert [one.status for one in refused] == [BAD_REQUEST] * 3
+    *refused, good = engine.answer([*bad, {"body": GOOD}], [why, why, why, why, {}])
+    assert [one.status for one in refused] == [BAD_REQUEST] * 4
     assert refused[0].reason == refused[1].reason == "there are 2 pictures; send one to be explained"
     assert refused[2].reason.startswith("cannot read 2 bytes")
+    assert refused[3].reason.startswith('tensors are not explained; send {"instances"')
     assert good.body == "3"
 
 

@@ -241,8 +241,11 @@ BAD_JSON = {
     "shape-empty": (v2(shape=[]), "the input's shape is a list of 0; send"),
     "shape-huge": (v2(shape=[1, 10**300]), "the input's shape is a list of 2; send"),
     "shape-long": (v2(shape=[1] * 500), "the input's shape is a list of 500; send"),
-    "shape-zero": (v2(shape=[0], data=[]), "the input holds no picture; send"),
+    "shape-zero": (v2(shape=[0], data=[]), "the input's shape [0] holds no picture; send"),
+    "shape-zero-each": (v2(shape=[1, 0], data=[]), "the input's shape [1, 0] holds no picture; send"),
+    "floats-zero": (numbers([1, 0, 28, 28], []), "the input's shape [1, 0, 28, 28] holds no picture; send"),
     "shape-too-many": (v2(shape=[65]), "the input's shape has: 65 pictures; send at most 64 a request"),
+    "shape-too-many-each": (v2(shape=[1, 65]), "the input's shape has: 65 pictures; send at most 64 a"),
     "shape-and-data": (v2(shape=[2]), "the input's shape [2] has 2 elements, its data 1"),
     "data-missing": (v2(data=None), "the input's data is null; send a list"),
     "data-numbers": (v2(data=[1]), "the data of BYTES is no list of texts"),
@@ -293,6 +296,13 @@ def test_bad_json_is_refused_alone(engine, name):
     assert (good.status, good.body) == (OK, "3")
 
 
+def test_null_is_nothing_said(engine):
+    """An option that is null is one that was left out."""
+    asked = json.dumps({**json.loads(json_of(GOOD)), "parameters": {"top_k": None}}).encode()
+    plain, null = engine.answer([{"body": json_of(GOOD)}, {"body": asked}])
+    assert null.body == plain.body
+
+
 def test_bad_json_is_refused_everywhere_alike(everywhere):
     """Every server gives the handler's own answer, and no worker dies of it."""
     for name, (body, sentence) in BAD_JSON.items():
@@ -323,6 +333,10 @@ BAD_BYTES = {
     "size-true": (behind(v2(parameters={"binary_data_size": True}), b"1"), "binary_data_size is true, but 1"),
     "element-cut": (behind(v2(**SIZED), struct.pack("<I", 99) + b"1234"), "the bytes behind the JSON end"),
     "element-length-cut": (behind(v2(parameters={"binary_data_size": 2}), b"12"), "the bytes behind"),
+    "elements-too-many": (behind(v2(shape=[1, 65], parameters={"binary_data_size": 260}), bytes(260)),
+        "the input's shape has: 65 pictures; send at most 64"),
+    "elements-uncounted": (behind(v2(parameters={"binary_data_size": 400_000}), bytes(400_000)),
+        "the input's shape [1] has 1 elements, its data 65"),
     "elements": (behind(v2(**SIZED), bytes(8)), "the input's shape [1] has 1 elements, its data 2"),
     "no-picture": (behind(v2(**SIZED), struct.pack("<I", 4) + b"1234"), "element 0: cannot read 4 bytes"),
     "floats": (behind(v2(datatype="FP32", shape=[1, 1, 28, 28], **SIZED), bytes(8)),
