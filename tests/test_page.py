@@ -204,6 +204,47 @@ def test_server_that_is_away_is_asked_again(open_page):
     answered(page, "2")
 
 
+# What takes a first picture in is held back for so many milliseconds.
+SLOW_PICTURE = """(milliseconds) => {
+    const real = createImageBitmap;
+    let pause = milliseconds;
+    window.createImageBitmap = async (file) => {
+        const waited = pause;
+        pause = 0;
+        await new Promise((done) => setTimeout(done, waited));
+        return real(file);
+    };
+}"""
+
+
+def test_file_that_is_gone_is_no_fault_of_the_server(open_page, tmp_path):
+    """It is said of the file, and asked for no more."""
+    page = open_page()
+    picture = tmp_path / "2.png"
+    shutil.copyfile(IMAGES / "2.png", picture)
+    page.evaluate(SLOW_PICTURE, 300)
+    page.set_input_files("#chosen", picture)
+    picture.unlink()
+    expect(page.locator("#message")).to_have_text("This file cannot be read.")
+    expect(page.locator("#again")).to_be_hidden()
+
+
+@pytest.mark.parametrize("newer", ["picture", "nothing", "drawing"])
+def test_slow_picture_is_not_put_over_a_newer_one(open_page, newer):
+    """What came last is on the paper: another picture, nothing after Escape, or what a hand drew."""
+    page = open_page()
+    page.evaluate(SLOW_PICTURE, 1500)
+    dropped(page, "5.png", "image/png", DIGITS["5"])
+    if newer == "picture":
+        dropped(page, "2.png", "image/png", DIGITS["2"])
+    elif newer == "nothing":
+        page.keyboard.press("Escape")
+    else:
+        draw(page, "2")
+    page.wait_for_timeout(2000)
+    expect(page.locator("#label")).to_have_text("?" if newer == "nothing" else "2")
+
+
 def test_late_answer_to_what_was_rubbed_out_is_dropped(open_page):
     """The first question is held back until the second is answered, and then changes nothing."""
     page = open_page()

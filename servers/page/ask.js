@@ -60,7 +60,11 @@ export class Asker {
 }
 
 async function ask(url, picture, signal) {
-  const reply = await fetch(url, { method: "POST", body: picture, signal }).catch((error) => {
+  // Read first: sent as it is, a file that is gone would look like a server that is.
+  const body = await picture.arrayBuffer().catch(() => {
+    throw new Refusal("This file cannot be read.", "It may have been moved or changed; choose it anew.");
+  });
+  const reply = await fetch(url, { method: "POST", body, signal }).catch((error) => {
     if (signal.aborted) throw error;
     throw new Refusal("The server does not answer.", "Is it still up? It is asked again by itself.", { again: AGAIN });
   });

@@ -167,11 +167,16 @@ function showTrouble({ message, hint, again }) {
   bars.empty();
   seen.empty();
   legend(false);
-  at("message").textContent = message;
-  at("advice").textContent = hint;
+  write("message", message);
+  write("advice", hint);
   at("again").hidden = again === null; // a picture that is refused would be refused again
   state("failed");
   say("");
+}
+
+/** An alert that is written anew is read out anew: not each time that the same trouble comes. */
+function write(id, text) {
+  if (at(id).textContent !== text) at(id).textContent = text;
 }
 
 function isWanted() {

@@ -58,14 +58,17 @@ export class Paper extends EventTarget {
   }
 
   clear() {
-    if (this.isEmpty) return;
-    this.#put(EMPTY);
+    if (this.isEmpty) this.#stop();
+    else this.#put(EMPTY);
   }
 
   /** Take a picture file; one that the browser cannot show may be one that the server reads. */
   async take(file) {
+    this.#stop();
+    const turn = this.#turn;
     const image = await createImageBitmap(file).catch(() => null);
-    this.#put({ ...EMPTY, file, image });
+    // Meanwhile another picture may have come, or somebody have begun to draw.
+    if (turn === this.#turn) this.#put({ ...EMPTY, file, image });
   }
 
   /** Draw strokes as if by hand; at once, where nothing is to move. */

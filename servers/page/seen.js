@@ -32,7 +32,7 @@ export class Seen {
   /** Take a number for each pixel, or for each of its colours: above 0 it spoke for the answer, below against it. */
   explain(attributions) {
     const rows = attributions.map((row) => row.map((value) => [value].flat().reduce((sum, one) => sum + one)));
-    const largest = Math.max(...rows.flat().map(Math.abs)) || 1;
+    const largest = rows.flat().reduce((most, share) => Math.max(most, Math.abs(share)), 0) || 1;
     const style = getComputedStyle(this.#frame);
     const [pro, con] = ["--accent", "--against"].map((name) => style.getPropertyValue(name).trim());
     paint(this.#overlay, rows, (value) => [value > 0 ? pro : con, (Math.abs(value) / largest) ** GAMMA]);
