@@ -140,6 +140,8 @@ MORE = {
     "explanation-bad": Asked(b"no", path="/explanations/convnet"),
     "explanation-no-model": Asked(path="/explanations/other"),
     "explanation-version-bad": Asked(b"no", path="/explanations/convnet/1.0"),
+    "v1-as-text": Asked(json_of(*DIGITS.values()), {"Accept": "text/plain"}, path=V1),
+    "v1-query": Asked(json_of(*DIGITS.values()), path=f"{V1}?format=text"),
     "wrong-method": Asked(path="/predictions/convnet", method="GET"),
     "wrong-method-v2": Asked(path=V2, method="GET"),
     "too-large": Asked(bytes(2**25 + 1)),
