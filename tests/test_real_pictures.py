@@ -45,7 +45,7 @@ IN_BLOCKS = 0.96  # scikit-learn's digits, enlarged so that each of their pixels
 SOME = 200
 FEW = 60
 BY_NAME = {family.name: family for family in FAMILIES}
-TAKEN_FOR_DIGITS = {"scribbles of curves"}  # nearly half of them
+TAKEN_FOR_DIGITS = {"scribbles of curves"}  # half of them
 IMAGES, LABELS = load_test()
 INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
 

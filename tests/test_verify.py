@@ -291,7 +291,7 @@ def test_golden_mismatch_stops_a_worker(archive, tmp_path):
     members = Members(archive)
     swapped_weights(members)
     [fault] = faults(write(tmp_path / "a.mar", members))
-    assert "golden picture 0.png: expected 0 [-0.00135, " in fault
+    assert "golden picture 0.png: expected 0 [-0.00236, " in fault
     assert "they differ by" in fault
     assert "allowed is 2e-05" in fault
 
