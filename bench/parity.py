@@ -33,7 +33,7 @@ TEXT = """# Every road, the same answers
 the eager model of `model_store/convnet.mar`. Differences are of log-probabilities. Times are of the model
 alone, on one thread, from a tensor that is ready, but for C++ as for the others; medians of {rounds}
 interleaved rounds, to be read against each other. A server's own speed is another matter than its answers,
-so it has no time here.
+so it has no time here. To load takes in the import of torch, where a road needs it.
 
 {table}
 
