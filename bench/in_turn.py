@@ -63,7 +63,7 @@ def started(archive: Path, port: int, folder: Path, settings: str = "") -> Itera
 def measured(asked: dict[str, Asked], picture: bytes, folder: Path, rounds: int) -> dict[str, list[Round]]:
     """Return what each server did in each round, the first one, of warm-up, left out.
 
-    RuntimeError: a request failed.
+    Raises RuntimeError where a request failed.
     """
     request = Request(PREDICTIONS, picture)
     done: dict[str, list[Round]] = {name: [] for name in asked}

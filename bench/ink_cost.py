@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import io
 import subprocess
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from PIL import Image, ImageOps
+import yaml
 
+from arm_archives import CONFIG
 from arms import ROOT
 from in_turn import CONNECTIONS, Round, measured, started
 from load import check_wrk
-from load_pictures import DIGIT, WEB, load_pictures
+from load_pictures import in_a_corner, load_pictures
 from marked import replace_marked
 from report import circumstances, table
 
 PAGE = ROOT / "docs" / "performance.md"
-CONFIG = ROOT / "model" / "model-config.yaml"
 FIRST_PORT, STEP = 24_100, 10
 ROUNDS = 12
 WITH, WITHOUT = "with ink", "without"
@@ -49,21 +48,13 @@ def main() -> None:
 def archive_without_ink(folder: Path) -> Path:
     """Build the same archive but for that line of the contract."""
     config = folder / "model-config.yaml"
-    lines = CONFIG.read_text(encoding="utf-8").splitlines(keepends=True)
-    config.write_text("".join(line for line in lines if not line.startswith("  ink:")), encoding="utf-8")
+    contract = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    del contract["input"]["ink"]
+    config.write_text(yaml.safe_dump(contract), encoding="utf-8")
     archive = folder / "convnet.mar"
     command = ["make", "--silent", "archive", f"CONFIG={config}", f"MAR={archive}"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return archive
-
-
-def in_a_corner() -> bytes:
-    """Return a PNG file of the size that the web has, black on white: the digit must be looked for twice."""
-    sheet = Image.new("L", WEB, 255)
-    sheet.paste(ImageOps.invert(Image.open(DIGIT).convert("L")).resize((100, 100)), (10, 10))
-    file = io.BytesIO()
-    sheet.save(file, "PNG")
-    return file.getvalue()
 
 
 def _row(name: str, rounds: dict[str, list[Round]]) -> list[str]:

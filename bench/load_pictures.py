@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 DIGIT = Path(__file__).parents[1] / "tests" / "images" / "2.png"
 LABEL = "2"
@@ -25,6 +25,13 @@ def load_pictures() -> dict[str, bytes]:
         "250x250 RGBA PNG": _encoded(digit.resize(WEB, Image.Resampling.BICUBIC).convert("RGBA"), "PNG"),
         "12-megapixel JPEG": phone_photo(digit),
     }
+
+
+def in_a_corner() -> bytes:
+    """Return a PNG file of the size that the web has, black on white: the digit must be looked for twice."""
+    sheet = Image.new("L", WEB, 255)
+    sheet.paste(ImageOps.invert(Image.open(DIGIT).convert("L")).resize((100, 100)), (10, 10))
+    return _encoded(sheet, "PNG")
 
 
 def phone_photo(digit: Image.Image, seed: int = 0) -> bytes:
