@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -91,21 +91,24 @@ def pids(up: Up) -> set[int]:
 
 
 @contextlib.contextmanager
-def started(archive: Path, first_port: int, run: Path) -> Iterator[Up]:
-    """Serve an archive as `make up` does, on free ports from this one on, in a folder; stop it at the end."""
+def started(archive: Path, first_port: int, run: Path, within: Iterable[str] = ()) -> Iterator[Up]:
+    """Serve an archive as `make up` does, on free ports from this one on, in a folder; stop it at the end.
+
+    `within` are words before the command, such as those of a limit to its memory.
+    """
     door = _free(first_port)
     up = Up(door, _free(door + 10), run)
     ports = ("--port", str(up.port), "--door", str(up.door))
-    serve(up, "up", *ports, "--rate", "1000000", "--connections", "1000", str(archive))
+    serve(up, "up", *ports, "--rate", "1000000", "--connections", "1000", str(archive), within=within)
     try:
         yield up
     finally:
         serve(up, "stop")
 
 
-def serve(up: Up, *words: str) -> None:
+def serve(up: Up, *words: str, within: Iterable[str] = ()) -> None:
     """Run servers/serve.py for what runs in this folder."""
-    command = [sys.executable, str(ROOT / "servers" / "serve.py"), "--run", str(up.run), *words]
+    command = [*within, sys.executable, str(ROOT / "servers" / "serve.py"), "--run", str(up.run), *words]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 import onnx_file
-from images import BadImage, read_pixels
+from images import read_pixels
 from onnx_file import BadOnnx, OnnxFile
+from refusal import BadImage
 
 # Batches that both files have to answer: one, one that no layout is made for, and one for throughput.
 BATCHES = (1, 7, 32)

@@ -19,19 +19,13 @@ import jpeg_file
 import plain_png
 from centring import centred
 from contract import Contract
+from picture_cost import MAX_PIXELS, memory_to_read, refuse_beyond_memory, refuse_costly, too_large
 from reason import Reason
-from refusal import Refusal
+from refusal import BadImage
 
 # Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
-# Enough for a 64-megapixel phone camera (9248 x 6936). Held against the header, before a pixel is
-# decoded: a bomb costs no more than its header. What passes takes up to 850 MB (RGBA) while it is read.
-MAX_PIXELS = 2**26
-# A long strip takes Pillow far more time and memory than a square of as many pixels: a row each.
-MAX_SIDE = 2**15
-# A progressive JPEG is drawn over and over: ten scans are usual, thousands keep a worker busy for ever.
-MAX_SCANS = 100
 
 ORIENTATION = ExifTags.Base.Orientation
 WHITE, BLACK = 255, 0
@@ -42,14 +36,11 @@ INK_SAMPLE = (64, 64)  # pixels in which a transparent picture's ink is weighed,
 DARK_INK = 0.01  # the share of dark in the ink from which a picture shows on white paper
 
 
-class BadImage(Refusal):
-    """A request whose picture cannot be read."""
-
-
 def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     """Decode one picture file into uint8 pixels (H, W, C) of the contract's size and colour.
 
-    Raises BadImage where the bytes are no picture, are cut short or hold too many pixels.
+    Raises BadImage where the bytes are no picture, are cut short or hold more pixels than there may be or
+    than there is memory for.
     """
     if not body:
         raise BadImage("the request has no content", SEND, Reason.EMPTY)
@@ -64,19 +55,20 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
 
 def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
     image = _open(body)
-    _refuse_costly(image, body)
-    size = f"{image.width} x {image.height}"
+    refuse_costly(image, body)
+    whole = image.size
     try:
         if image.format in jpeg_file.FORMATS:
             jpeg_file.decode_at_once(image, body)
             jpeg_file.reduce(image, contract.mode, max(contract.resize or 0, contract.height, contract.width))
+        refuse_beyond_memory(whole, memory_to_read(image, whole))
         image.load()
         return _fitted(image, contract)
     except BadImage:
         raise
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
-            f"the {image.format} picture of {size} pixels in {len(body)} bytes is "
+            f"the {image.format} picture of {whole[0]} x {whole[1]} pixels in {len(body)} bytes is "
             f"truncated, damaged or of a kind that cannot be shown ({error})",
             "send the whole file",
         ) from error
@@ -96,17 +88,6 @@ def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
-
-
-def _refuse_costly(image: ImageFile.ImageFile, body: bytes) -> None:
-    """Raise BadImage where decoding would cost more than a picture is worth."""
-    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-        raise _too_large(f"{image.width} x {image.height} pixels")
-    if image.format in jpeg_file.FORMATS and (scans := jpeg_file.scans(image, body)) > MAX_SCANS:
-        raise BadImage(
-            f"the JPEG picture is drawn in {scans} scans", f"send one with at most {MAX_SCANS}",
-            Reason.TOO_MANY_SCANS,
-        )
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -133,7 +114,7 @@ def _fit(image: Image.Image, contract: Contract) -> Image.Image:
     short, long = sorted(image.size)
     longer = int(contract.resize * long / short)  # as torchvision rounds
     if longer * contract.resize > MAX_PIXELS:
-        raise _too_large(f"{image.width} x {image.height} pixels, scaled to {contract.resize} x {longer}")
+        raise too_large(f"{image.width} x {image.height} pixels, scaled to {contract.resize} x {longer}")
     portrait = image.width <= image.height
     image = image.resize(
         (contract.resize, longer) if portrait else (longer, contract.resize), Image.Resampling.BILINEAR
@@ -147,19 +128,12 @@ def _open(body: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BytesIO(body), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(str(error)) from error
+        raise too_large(str(error)) from error
     except Exception as error:  # hostile headers raise a dozen types, from OSError to struct.error
         raise BadImage(
             f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image", SEND,
             Reason.UNKNOWN_FORMAT,
         ) from error
-
-
-def _too_large(size: str) -> BadImage:
-    return BadImage(
-        f"the picture is too large ({size})", f"send at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} in a side",
-        Reason.TOO_LARGE,
-    )
 
 
 def check_together(bodies: Sequence[bytes]) -> None:

@@ -25,6 +25,10 @@ class Refusal(ValueError):
         return type(self)(f"{which}: {self.message}", self.hint, self.reason)
 
 
+class BadImage(Refusal):
+    """A request whose picture cannot be read."""
+
+
 class NotOffered(Refusal):
     """What this server could answer, but is not equipped for."""
 

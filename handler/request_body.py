@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from images import SEND, BadImage
+from images import SEND
 from reason import Reason
-from refusal import Refusal
+from refusal import BadImage, Refusal
 
 RAW_BODY = "body"
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"

@@ -10,11 +10,11 @@ import open_inference
 from answer_form import FIELDS, AnswerForm, answer_form
 from answers import Model, all_as_json, labels_as_text, one_as_json
 from contract import Contract
-from images import BadImage
 from instances import EXAMPLE, parameters_of, pictures_of
 from json_body import bad_json, read_json
 from question import Question, Reply, Seen
 from reason import Reason
+from refusal import BadImage
 from request_body import MOST_PICTURES, is_json, parts_of, shown
 
 # Values of a request's JSON that are no tensor's: names, parameters.

@@ -12,7 +12,8 @@ import requests
 
 import roots  # noqa: F401 first of this project's own
 from contract import BadContract, Contract
-from images import BadImage, read_pixels
+from images import read_pixels
+from refusal import BadImage
 
 URL = "http://127.0.0.1:8890"
 TIMEOUT = 30  # seconds

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +53,18 @@ class Served:
         return f"{self.inference}/predictions/convnet"
 
 
-def make(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run make as a person would: its own variables by the command line, others by the environment."""
+def make(
+    *arguments: str, cwd: Path = ROOT, within: Iterable[str] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run make as a person would: its own variables by the command line, others by the environment.
+
+    `within` are words before the command, such as those of a limit to its memory.
+    """
     own = [f"{key}={value}" for key, value in variables.items() if key in MAKE_VARIABLES]
     environ = {key: value for key, value in variables.items() if key not in MAKE_VARIABLES}
     # make hands its own flags and variables to what it runs, these tests among them.
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-    command = ["make", *arguments, *own]
+    command = [*within, "make", *arguments, *own]
     return subprocess.run(
         command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=300, check=False
     )

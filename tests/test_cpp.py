@@ -8,8 +8,9 @@ from PIL.PngImagePlugin import PngInfo
 from conftest import DIGITS
 from contract import Contract
 from cpp_program import RGB, exported, needs_compiler, rgb
-from images import MAX_PIXELS, MAX_SCANS, MAX_SIDE, read_pixels
+from images import read_pixels
 from mnist import load_test
+from picture_cost import MAX_PIXELS, MAX_SCANS, MAX_SIDE
 from pictures import (
     EXIF_ORIENTATION,
     VARIANTS,

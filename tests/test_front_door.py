@@ -3,7 +3,9 @@
 import datetime
 import ipaddress
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -47,9 +49,7 @@ BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
 NOWHERE = "http://127.0.0.1:1"
 SOON = 30.0  # seconds within which what must happen has happened
-# Bytes, less than the largest pictures want. The kernel counts half of it against a worker when it chooses
-# whom to end: with 300 MB that was now and then less than what Java has.
-ENOUGH_FOR_JAVA = 450 * 2**20
+SMALL_CONTAINER = 2**29  # bytes: twice what all of it takes, and less than the largest pictures want
 
 
 def started(run, **variables):
@@ -80,6 +80,14 @@ def own_up(tmp_path):
 
 
 @pytest.fixture
+def up_in_a_small_container(tmp_path):
+    """One that may have no more memory than a small container gives."""
+    with memory_limit(SMALL_CONTAINER) as within:
+        yield started(tmp_path / "run", within=within)[0]
+        make("stop", RUN=str(tmp_path / "run"))
+
+
+@pytest.fixture
 def scratch():
     """A folder that nginx's processes reach; pytest's own are closed to them."""
     with tempfile.TemporaryDirectory(prefix="door-test-") as folder:
@@ -102,6 +110,11 @@ def door_to(tmp_path, scratch, server):
     yield door
     for one in opened:
         one.close()
+
+
+def blank(side: int) -> bytes:
+    """Return a square picture that takes little to send and, as all half transparent ones, much to read."""
+    return encoded(Image.new("RGBA", (side, side), (0, 0, 0, 128)), "PNG")
 
 
 def put(opening: Opening, **options) -> requests.Response:
@@ -471,21 +484,22 @@ def test_kernel_ends_a_worker_before_java(up):
 
 
 @needs_root
-def test_short_memory_costs_no_answer(own_up):
-    """Pictures that need more than there is end workers, and nobody else's answer."""
-    picture = encoded(Image.new("RGBA", (8000, 8000), (0, 0, 0, 128)), "PNG")
-    before = pids(own_up)
-    with Clients(own_up.door, DIGITS, count=8) as clients:
+def test_picture_beyond_the_memory_costs_no_answer(up_in_a_small_container):
+    """It is told that it is too large, a smaller one is answered, and no process ends."""
+    up = up_in_a_small_container
+    before = pids(up)
+    with Clients(up.door, DIGITS, count=8) as clients:
         until(lambda: clients.right > 200)
-        with memory_limit([own_up.java, *own_up.workers], ENOUGH_FOR_JAVA):
-            reply = requests.put(own_up.predictions, data=picture, timeout=SOON)
-            until(lambda: len(own_up.workers) == 2 and own_up.is_ready)
-        after = pids(own_up)
-    assert reply.status_code == 503
-    assert before != after
-    assert own_up.java.pid in before
-    assert clients.wrong == []
-    assert set(clients.failed) <= {"503, Retry-After 2"}
+        too_large = requests.put(up.predictions, data=blank(8000), timeout=SOON)
+        told = too_large.json()["error"]
+        most = int(re.search(r"send at most ([\d,]+) pixels", told["hint"])[1].replace(",", ""))
+        smaller = requests.put(up.predictions, data=blank(math.isqrt(most) * 3 // 4), timeout=SOON)
+    assert (too_large.status_code, smaller.status_code) == (400, 200)
+    assert told["message"].startswith(
+        "the picture is too large (8000 x 8000 pixels): reading it may take 640 MB of memory, and "
+    )
+    assert pids(up) == before
+    assert (clients.wrong, dict(clients.failed)) == ([], {})
 
 
 def test_killed_java_is_started_again(own_up):

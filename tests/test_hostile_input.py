@@ -15,12 +15,12 @@ from front_door import PLACES, PROGRAM
 from hostile_forms import FIELDS, MULTIPART, URLENCODED, form, many, part
 from hostile_requests import Hostile, hostile_requests, request
 from hostility import hostile_over_http, sent, sound, spoilt_pictures_over_http
-from images import BadImage, read_pixels
+from images import read_pixels
 from memory import BOUND, settled
 from mutations import mutation, originals
 from one_by_one import DIED, SENTENCE, answered
 from raw_http import exchange
-from refusal import Refusal
+from refusal import BadImage, Refusal
 from request_body import parts_of
 from up_process import Up, pids
 

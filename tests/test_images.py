@@ -11,9 +11,10 @@ from torchvision import transforms
 
 from conftest import DIGITS
 from contract import Contract
-from images import MAX_PIXELS, BadImage, read_pixels
+from images import read_pixels
 from jpeg_file import EIGHTH, PLENTY, scans
 from mnist import load_test
+from picture_cost import MAX_PIXELS
 from pictures import (
     EXIF_ORIENTATION,
     EXIF_TURNED,
@@ -28,6 +29,7 @@ from pictures import (
     sixteen_bits,
     tinted,
 )  # fmt: skip
+from refusal import BadImage
 
 # Files on whose pixels torchvision's definition has its say: opaque, upright, 8 bits a channel.
 DEFINED = [

@@ -12,7 +12,8 @@ from PIL import Image, PngImagePlugin
 import images
 import plain_png
 from conftest import DIGITS
-from images import MAX_PIXELS, BadImage, read_pixels
+from images import read_pixels
+from picture_cost import MAX_PIXELS
 from pictures import (
     EXIF_ORIENTATION,
     EXIF_TURNED,
@@ -25,6 +26,7 @@ from pictures import (
     png_header,
     tinted,
 )  # fmt: skip
+from refusal import BadImage
 
 DIGIT = opened(DIGITS["2"])
 SEVERAL = 3000  # files damaged at random; the seed is the same in every run

@@ -1,4 +1,4 @@
-// What a picture may cost, and the sentence of one that costs more. As in handler/images.py, where each
+// What a picture may cost, and the sentence of one that costs more. As in handler/picture_cost.py, where each
 // number has its reason; a test holds this program against those.
 #pragma once
 

@@ -14,14 +14,14 @@ WORKER = "model_service_worker"
 FIRST_TO_GO = "1000"
 LATE_TORCH = Path(__file__).parents[2] / "archive" / "late_torch.py"
 
-spec = spec_from_file_location(LATE_TORCH.stem, LATE_TORCH)
-if spec is not None and spec.loader is not None:
-    late_torch = module_from_spec(spec)
-    spec.loader.exec_module(late_torch)
-    late_torch.install()
-
 # A worker rather than Java: another one answers what was in it. TorchServe's launcher, which hands on what it
 # has to Java, comes here too.
 if any(WORKER in word for word in sys.orig_argv):
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+
+spec = spec_from_file_location(LATE_TORCH.stem, LATE_TORCH)
+if spec is not None and spec.loader is not None:
+    late_torch = module_from_spec(spec)
+    spec.loader.exec_module(late_torch)
+    late_torch.install()
