@@ -20,8 +20,8 @@ MAX_SCANS = 100
 # Bytes a pixel while Pillow reads a picture, at most. Measured: 18.2 of WebP, 13.6 of all others; and 8.1 of
 # a progressive JPEG in four colours, whose coefficients are kept in full at whatever scale it is decoded.
 WEBP, OTHERS, PROGRESSIVE = 19, 14, 9
-# Pixels of a picture for which there is memory, without a look.
-SMALL = 2**20
+# Bytes for which there is room, without a look: one costs a hundredth of a photo, decoded at an eighth.
+LITTLE = 2**24
 # Bytes that are left over: a decoder has tables of its own, and Java and the other workers go on meanwhile.
 RESERVE = 2**26
 MEGA = 10**6
@@ -49,12 +49,11 @@ def memory_to_read(image: ImageFile.ImageFile, whole: tuple[int, int]) -> int:
 
 def refuse_beyond_memory(size: tuple[int, int], wanted: int) -> None:
     """Raise BadImage where a picture of this size wants more bytes than are left: the kernel would end us."""
-    pixels = size[0] * size[1]
-    if pixels <= SMALL:
+    if wanted <= LITTLE:
         return
     left = max(0.0, memory_left() - RESERVE)
     if wanted > left:
-        most = max(SMALL, int(pixels * left / wanted))
+        most = int(size[0] * size[1] * max(LITTLE, left) / wanted)
         raise BadImage(
             f"the picture is too large ({size[0]} x {size[1]} pixels): reading it may take "
             f"{wanted // MEGA} MB of memory, and {int(left) // MEGA} are left",

@@ -15,7 +15,7 @@ import picture_cost
 from conftest import DIGITS, ROOT
 from images import read_pixels
 from memory_limit import memory_limit
-from picture_cost import RESERVE, SMALL
+from picture_cost import RESERVE
 from pictures import EXIF_ORIENTATION, EXIF_TURNED, encoded
 from refusal import BadImage
 
@@ -116,19 +116,26 @@ def test_picture_beyond_the_memory_is_refused(contract, left, road):
     assert read_pixels(smaller, contract).shape == (28, 28, 1)
 
 
-def test_photo_decoded_at_an_eighth_needs_an_eighth(contract, left):
-    """A usual photo of 12 megapixels is read where a whole one could not be."""
-    left(RESERVE + 30 * 10**6)
-    assert read_pixels(blank("RGB", "JPEG", 3500**2), contract).shape == (28, 28, 1)
-
-
-def test_small_picture_asks_for_no_memory(contract, left):
-    """What takes nothing worth counting is read, whatever is left."""
+def test_little_is_not_asked_for(contract, left):
+    """What takes nothing worth counting is read, whatever is left; what is larger is told of that size."""
     left(0)
     assert read_pixels(DIGITS["2"], contract).any()
-    assert read_pixels(blank("RGB", "PNG", SMALL), contract).shape == (28, 28, 1)
-    with pytest.raises(BadImage, match=f"send at most {SMALL:,} pixels"):
-        read_pixels(encoded(Image.new("L", (SMALL // 2**5, 2**5 + 1)), "PNG"), contract)
+    with pytest.raises(BadImage, match="and 0 are left") as refused:
+        read_pixels(blank("RGB", "PNG", 3000**2), contract)
+    room = int(re.search(r"at most ([\d,]+) pixels", str(refused.value))[1].replace(",", ""))
+    assert read_pixels(blank("RGB", "PNG", room), contract).shape == (28, 28, 1)
+    with pytest.raises(BadImage, match="and 0 are left"):
+        read_pixels(blank("RGB", "PNG", room + 5000), contract)
+
+
+def test_usual_photo_asks_for_little(contract, monkeypatch):
+    """Decoded at an eighth, one of 12 megapixels costs no look at what is left."""
+    looked = []
+    monkeypatch.setattr(picture_cost, "memory_left", lambda: looked.append(True) or math.inf)
+    read_pixels(blank("RGB", "JPEG", 3500**2), contract)
+    assert not looked
+    read_pixels(blank("RGB", "PNG", 3500**2), contract)
+    assert looked
 
 
 TELL = "import memory_left; print(memory_left.memory_left())"
