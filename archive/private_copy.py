@@ -1,0 +1,53 @@
+"""A copy of an archive that nobody else can replace: what is checked is then what is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mar import BadArchive
+from signature import SUFFIX, BadKey, check_signature
+
+
+@contextlib.contextmanager
+def private_copy(archive: Path, public_key: Path | None = None) -> Iterator[Path]:
+    """Yield a copy of an archive, under the same file name, in a folder that is deleted at the end.
+
+    With a public key, the copy's signature is checked first. Errors raised while the copy is in use name
+    the file that the user named. Raises BadArchive and BadKey.
+    """
+    with tempfile.TemporaryDirectory(prefix="archive-") as folder, naming(archive, Path(folder)):
+        copy = copy_into(archive, Path(folder))
+        if public_key is not None:
+            check_signature(copy, public_key)
+        yield copy
+
+
+def copy_into(archive: Path, folder: Path) -> Path:
+    """Copy an archive, and the signature beside it, into a folder; return the copy. Raises BadArchive."""
+    copy = folder / archive.name
+    signature = archive.with_name(archive.name + SUFFIX)
+    try:
+        shutil.copyfile(archive, copy)
+        if signature.exists():
+            shutil.copyfile(signature, copy.with_name(signature.name))
+    except FileNotFoundError as error:
+        raise BadArchive(f"there is no archive {archive}; build it with: make archive") from error
+    except OSError as error:
+        raise BadArchive(f"cannot copy {archive} into {folder}: {error.strerror or error}") from error
+    return copy
+
+
+@contextlib.contextmanager
+def naming(archive: Path, folder: Path) -> Iterator[None]:
+    """Let errors about the copy in `folder` name the archive that the user named."""
+    copy = str(folder / archive.name)
+    try:
+        yield
+    except (BadArchive, BadKey) as error:
+        if copy not in str(error):
+            raise
+        raise type(error)(str(error).replace(copy, str(archive))) from error
