@@ -41,7 +41,7 @@ COPY config.properties ./
 ENV PATH=/venv/bin:$PATH PYTHONPATH=handler:archive:servers
 ARG MAR=model_store/convnet.mar
 # By one name, whatever the model's is: that stands in its manifest.
-COPY ${MAR} model_store/model.mar
+COPY ["${MAR}", "model_store/model.mar"]
 
 # --- Flask -----------------------------------------------------------------------------------------
 FROM runtime AS flask

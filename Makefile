@@ -1,22 +1,29 @@
-# One entry point. Files are targets: what did not change is not made again.
+# One entry point: each target calls a program that can be called by hand.
 # Variables are taken from the command line, not from the environment, where NAME or PORT may be set
 # for other ends.
 
-# What goes into the archive. Another classifier is another NAME, with its own of the rest.
+# What goes into the archive. Another classifier is another NAME, with its own of the rest. What was said
+# once for an archive holds for its next build.
 NAME     = convnet
-VERSION  = 1.0
-MODEL    = model/convnet.py
-WEIGHTS  = model/convnet.pth
-CONFIG   = model/model-config.yaml
+# 1.0
+VERSION  =
+# model/convnet.py, model/convnet.pth, model/model-config.yaml; `MODEL=` for weights that need no class
+MODEL    =
+WEIGHTS  =
+CONFIG   =
+# JSON from index to label, where the contract holds no list of them
 LABELS   =
-GOLDEN   = tests/images
-# What answers; a model without a class answers as it is.
-RUNTIME  = $(if $(MODEL),onnx,eager)
-MAR      = model_store/$(NAME).mar
-FIGURES  = $(wildcard $(basename $(WEIGHTS)).json)
+# tests/images: a folder of images that the model has to know
+GOLDEN   =
+# onnx, torchscript, aoti or eager: what answers; without a class the weights answer as they are
+RUNTIME  =
+# JSON with the figures of training and evaluation; without it, the file beside the weights
+FIGURES  =
+# model_store/NAME.mar
+MAR      =
 
-# How it is served; MARS may be several archives of one folder.
-MARS       = $(MAR)
+# How it is served; MARS may be several archives of one folder, as words of a shell.
+MARS       =
 PROPERTIES = config.properties
 PORT       =
 RUN        = run
@@ -38,7 +45,7 @@ TLS_KEY     =
 
 # Docker: which of the two servers, its container, and options for `docker build` and `docker run`.
 TARGET       = torchserve
-CONTAINER    = $(NAME)-$(TARGET)
+CONTAINER    =
 DOCKER_BUILD =
 DOCKER_RUN   =
 
@@ -56,58 +63,55 @@ OUT    =
 # The server that `make predict` asks instead of the archive, and the token that it wants.
 URL    =
 TOKEN  =
-# By the environment, so that a file's name may hold quotes and spaces, and others do not see the token.
-export IMAGE IMAGES OUT URL TOKEN
-export REQUEST_LOG
+
+# What a user writes reaches the programs by the environment alone. Neither make nor a shell ever reads it:
+# a file's name may hold spaces, quotes, `$` and brackets.
+$(foreach name,$(.VARIABLES),$(if $(filter command override,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+export NAME VERSION MODEL WEIGHTS CONFIG LABELS GOLDEN RUNTIME FIGURES MAR MARS PROPERTIES PORT RUN PUBLIC_KEY \
+	REQUEST_LOG TOKENS KIND DOOR RATE CONNECTIONS TLS_CERT TLS_KEY TARGET CONTAINER DOCKER_BUILD DOCKER_RUN \
+	MUTATIONS SEED MINUTES SERVICE KEY IMAGE IMAGES OUT URL TOKEN
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
 
-# What an archive was made of is kept in this file: `make serve NAME=x` need not be told again.
-MADE = $(dir $(MAR)).$(notdir $(MAR)).made
--include $(MADE)
-
-VENV  := .venv
-BIN   := $(VENV)/bin
+override VENV := .venv
+override BIN  := $(VENV)/bin
 # Each folder of modules is a source root: inside the archive they are all neighbours, too.
-PY    := PYTHONPATH=model:handler:archive:servers:client:exports:bench $(BIN)/python
+override PY   := PYTHONPATH=model:handler:archive:servers:client:exports:bench $(BIN)/python
 # With the tests' pictures, which hostile input is made of.
-HOSTILE := PYTHONPATH=model:handler:archive:servers:client:exports:bench:tests $(BIN)/python
-# TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
-EXPORT := PYTHONHASHSEED=0 $(PY)
+override HOSTILE := PYTHONPATH=model:handler:archive:servers:client:exports:bench:tests $(BIN)/python
 # TensorFlow never meets torch: what serves needs none of its 1.6 GB, and its lock goes against onnx2tf's pins.
-TENSORFLOW := .venv-tensorflow
+override TENSORFLOW := .venv-tensorflow
 # Nor does what serves need what it is looked at with.
-AUDIT := .venv-audit
-SERVE := $(PY) servers/serve.py --run $(RUN)
-EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
+override AUDIT := .venv-audit
 # What some commands need besides; requirements/dev.txt has all of it.
-EXTRAS := $(patsubst %,$(VENV)/%.installed,parquet onnx flask explain client)
+override EXTRAS := $(patsubst %,$(VENV)/%.installed,parquet onnx flask explain client)
 
-EXPORTERS := $(wildcard exports/*.py)
-HANDLER := handler/convnet_handler.py
-MODULES := $(filter-out $(HANDLER),$(wildcard handler/*.py)) archive/canonical.py
-ifneq ($(shell find "$(GOLDEN)" -name '* *' 2>/dev/null),)
-$(error GOLDEN=$(GOLDEN) holds file names with spaces, which make cannot handle; rename them)
-endif
-EXTRA   := $(MODULES) $(LABELS)
-SOURCES := $(MODEL) $(WEIGHTS) $(CONFIG) $(LABELS) $(FIGURES) $(HANDLER) $(MODULES) $(wildcard $(GOLDEN)/*)
-# The archive names the commit of its files, and whether they differ from it.
-COMMIT  := $(shell git log -1 --format=%h -- $(SOURCES) 2>/dev/null; \
-	git status --porcelain -- $(SOURCES) 2>/dev/null | wc -l)
-MADE_NOW := $(strip $(VERSION) $(RUNTIME) $(COMMIT) $(SOURCES))
-ifneq ($(MADE_NOW),$(strip $(MADE_OF)))
-CHANGED := FORCE
-endif
-EXPORT_TF := $(addprefix exports/,to_tensorflow.py onnx_file.py frozen_graph.py quiet_tensorflow.py)
-# What `make serve` shows to be tried.
-TRY     := $(firstword $(wildcard $(GOLDEN)/2.png $(GOLDEN)/*))
+# An option and its value, which the shell takes from the environment as one word: `set` where the value
+# is not empty, `given` where the variable was given, be it empty.
+override was_given = $(filter command override,$(origin $1))
+override set   = $${$1:+--$2="$$$1"}
+override given = $(if $(call was_given,$1),--$2="$$$1")
+override THE_MAR := "$${MAR:-model_store/$$NAME.mar}"
 
-# Without an engine, one sentence instead of Docker's own.
-ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers to 'docker info';" \
-	"install Docker, or start it, or say where it is by DOCKER_HOST" >&2; exit 1; }
+override BUILD = $(PY) archive/build.py --name="$$NAME" $(call given,VERSION,version) $(call given,MODEL,model) \
+	$(call given,WEIGHTS,weights) $(call given,CONFIG,config) $(call given,LABELS,labels) \
+	$(call given,GOLDEN,golden) $(call given,FIGURES,figures) $(call given,RUNTIME,runtime)
+# The exports of one archive: made again where it, or what exports it, has changed.
+override EXPORT = PYTHONHASHSEED=0 $(PY) archive/once.py --reads=$(THE_MAR) --reads=exports
+override exported = "exported/$$NAME$1"
+override SERVE := $(PY) servers/serve.py --run="$$RUN"
+override STARTED = --config="$$PROPERTIES" $(call set,PORT,port) --picture="$${GOLDEN:-tests/images}" \
+	$(call set,TOKENS,tokens) $(call set,PUBLIC_KEY,public-key)
+override DOORWAY = $(call set,DOOR,door) $(call set,RATE,rate) $(call set,CONNECTIONS,connections) \
+	$(call set,TLS_CERT,tls-certificate) $(call set,TLS_KEY,tls-key)
+override ARCHIVES = $(if $(call was_given,MARS),--archives="$$MARS",-- $(THE_MAR))
+override EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
+override DOCKER := $(BIN)/python deploy/docker.py --name="$$NAME"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# `make stop serve` stops first, whatever MAKEFLAGS say.
+.NOTPARALLEL:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
 	metrics-cost ink-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
@@ -118,25 +122,27 @@ help: ## List the targets
 
 setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torch's small CPU build)
 
-archive: $(MAR) ## Bundle class, weights, contract and handler into model_store/convnet.mar
+archive: $(VENV)/serve.installed $(if $(filter-out onnx,$(RUNTIME)),,$(VENV)/onnx.installed) ## Bundle class, weights, contract and handler into model_store/convnet.mar
+	@$(BUILD) -- $(THE_MAR)
 
-serve: $(MARS) $(EXPLAINER) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
-	@$(SERVE) start --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
-		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) $(MARS)
+# What serves or reads an archive uses the one that is named as it is. Where none is named, this checkout's
+# own is brought up to date.
+ready: FORCE $(VENV)/serve.installed $(if $(filter-out onnx,$(RUNTIME)),,$(VENV)/onnx.installed)
+	@$(if $(call was_given,NAME)$(call was_given,MAR)$(call was_given,MARS),,$(BUILD) --if-needed -- $(THE_MAR))
 
-up: $(MARS) $(EXPLAINER) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
-	@$(SERVE) up --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
-		$(if $(DOOR),--door $(DOOR)) $(if $(RATE),--rate $(RATE)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
-		$(if $(TOKENS),--tokens $(TOKENS)) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY)) \
-		$(if $(TLS_CERT),--tls-certificate $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY)) $(MARS)
+serve: ready $(EXPLAINER) ## Serve the archive by TorchServe on 8080 and 8081 (PORT=9080; TOKENS=on: to those with a token)
+	@$(SERVE) start $(STARTED) $(ARCHIVES)
 
-deploy: $(MARS) ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
-	@$(SERVE) deploy $(MARS)
+up: ready $(EXPLAINER) ## Serve it for others: behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file), started again if it dies
+	@$(SERVE) up $(STARTED) $(DOORWAY) $(ARCHIVES)
 
-flask: $(MAR) $(VENV)/flask.installed $(EXPLAINER) ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
+deploy: ready ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
+	@$(SERVE) deploy $(ARCHIVES)
+
+flask: ready $(VENV)/flask.installed $(EXPLAINER) ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
-	@exec env $(PY) servers/flask_app.py $(MAR) --config $(PROPERTIES) $(if $(PORT),--port $(PORT)) --picture $(TRY) \
-		$(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
+	@exec env $(PY) servers/flask_app.py --config="$$PROPERTIES" $(call set,PORT,port) \
+		--picture="$${GOLDEN:-tests/images}" $(call set,PUBLIC_KEY,public-key) -- $(THE_MAR)
 
 stop: | $(VENV)/serve.installed ## Stop TorchServe
 	@$(SERVE) stop
@@ -145,88 +151,94 @@ status: | $(VENV)/serve.installed ## Say whether TorchServe runs and how many wo
 	@$(SERVE) status
 
 token: | $(VENV)/serve.installed ## Print the token that TorchServe wants after TOKENS=on (KIND=management: the other one)
-	@$(SERVE) token $(if $(KIND),--kind $(KIND))
+	@$(SERVE) token $(call set,KIND,kind)
 
 logs: | $(VENV)/serve.installed ## Print the end of TorchServe's log
 	@$(SERVE) logs
 
-predict: $(if $(URL),$(VENV)/client.installed,$(MAR)) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server, or by one: make predict IMAGE=file (URL=http://…), or IMAGES=folder OUT=answers.csv
+predict: $(if $(URL),$(VENV)/client.installed,ready) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Answer pictures without a server, or by one: make predict IMAGE=file (URL=http://…), or IMAGES=folder OUT=answers.csv
 	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
 		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
-	@$(PY) $(if $(URL),client/ask_server.py "$$URL" --model $(NAME) $(if $(IMAGE),"$$IMAGE","$$IMAGES" --out "$$OUT"),$(if \
-		$(IMAGE),archive/predict.py $(MAR) "$$IMAGE",archive/batch.py $(MAR) "$$IMAGES" "$$OUT"))
+	@$(PY) $(if $(URL),client/ask_server.py --model="$$NAME" $(if $(IMAGE),-- "$$URL" "$$IMAGE",--out="$$OUT" -- "$$URL" "$$IMAGES"),$(if \
+		$(IMAGE),archive/predict.py -- $(THE_MAR) "$$IMAGE",archive/batch.py -- $(THE_MAR) "$$IMAGES" "$$OUT"))
 
 verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
-	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(MAR) $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
+	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(call set,PUBLIC_KEY,public-key) -- $(THE_MAR)
 
-sign: $(MAR) ## Sign the archive with a private key: make sign KEY=private.pem
+sign: ready ## Sign the archive with a private key: make sign KEY=private.pem
 	@$(if $(KEY),,$(error say which key: make sign KEY=private.pem))
-	@$(PY) archive/signature.py $(MAR) --key $(KEY)
+	@$(PY) archive/signature.py --key="$$KEY" -- $(THE_MAR)
 
-torchscript: exported/$(NAME).scripted.pt exported/$(NAME).traced.pt ## Export to TorchScript, scripted and traced
+torchscript: ready ## Export to TorchScript, scripted and traced
+	@for kind in scripted traced; do $(EXPORT) --out=$(call exported,.$$kind.pt) -- \
+		$(BIN)/python exports/to_torchscript.py $$kind -- $(THE_MAR) $(call exported,.$$kind.pt) || exit; done
 
-aoti: exported/$(NAME).pt2 ## Compile for this processor by torch.export and AOTInductor (needs g++)
+aoti: ready ## Compile for this processor by torch.export and AOTInductor (needs g++)
+	@$(EXPORT) --out=$(call exported,.pt2) -- $(BIN)/python exports/to_aoti.py -- $(THE_MAR) $(call exported,.pt2)
 
-onnx: exported/$(NAME).onnx ## Export to ONNX
+onnx: ready $(VENV)/onnx.installed ## Export to ONNX
+	@$(EXPORT) --out=$(call exported,.onnx) -- $(BIN)/python exports/to_onnx.py -- $(THE_MAR) $(call exported,.onnx)
 
-tensorflow: exported/$(NAME).pb exported/$(NAME).savedmodel/saved_model.pb ## Export a SavedModel and a frozen graph into exported/
+tensorflow: onnx $(TENSORFLOW)/installed ## Export a SavedModel and a frozen graph into exported/
+	@PYTHONPATH=archive:exports:handler $(BIN)/python archive/once.py --reads=$(call exported,.onnx) --reads=exports \
+		--out=$(call exported,.savedmodel) --out=$(call exported,.pb) -- $(TENSORFLOW)/bin/python exports/to_tensorflow.py \
+		--golden="$${GOLDEN:-tests/images}" -- $(call exported,.onnx) $(call exported,.savedmodel) $(call exported,.pb)
 
-cpp: exported/classify ## Compile exported/classify, which answers pictures by an exported model without Python
+# The environment's torch is what it is linked with.
+cpp: $(VENV)/serve.installed ## Compile exported/classify, which answers pictures by an exported model without Python
+	@$(PY) archive/once.py --reads=exports/cpp --reads=$(VENV)/serve.installed --out=exported/classify -- \
+		exports/cpp/build.sh $(BIN)/python exported/classify
 
 parity: torchscript aoti onnx tensorflow cpp $(VENV)/dev.installed ## Hold every road against the eager model, on 10,000 pictures
-	@$(PY) bench/parity.py $(MAR) exported --docker-run "$(DOCKER_RUN)"
+	@$(PY) bench/parity.py --docker-run="$$DOCKER_RUN" -- $(THE_MAR) exported
 
-bench: $(MAR) $(VENV)/dev.installed ## Measure this archive's server against TorchServe as it comes (needs wrk; 3 minutes)
-	@$(PY) bench/serving.py $(MAR)
+bench: ready $(VENV)/dev.installed ## Measure this archive's server against TorchServe as it comes (needs wrk; 3 minutes)
+	@$(PY) bench/serving.py -- $(THE_MAR)
 
-bench-all: $(MAR) $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (an hour)
-	@$(PY) bench/serving.py $(MAR) --all
+bench-all: ready $(VENV)/dev.installed ## Measure it against all other servers, write docs/benchmark.md (an hour)
+	@$(PY) bench/serving.py --all -- $(THE_MAR)
 
-request-path: $(MAR) $(VENV)/dev.installed ## Measure where a worker's time for a request goes
-	@$(PY) bench/request_path.py $(MAR)
+request-path: ready $(VENV)/dev.installed ## Measure where a worker's time for a request goes
+	@$(PY) bench/request_path.py -- $(THE_MAR)
 
-reduced-decoding: $(MAR) $(VENV)/dev.installed ## Measure what decoding photos at an eighth changes
-	@$(PY) bench/reduced_decoding.py $(MAR)
+reduced-decoding: ready $(VENV)/dev.installed ## Measure what decoding photos at an eighth changes
+	@$(PY) bench/reduced_decoding.py -- $(THE_MAR)
 
 interpreter-lock: torchscript aoti onnx $(VENV)/dev.installed ## Measure threads against processes, for each runtime
-	@$(PY) bench/interpreter_lock.py $(MAR) exported
+	@$(PY) bench/interpreter_lock.py -- $(THE_MAR) exported
 
-metrics-cost: $(MAR) $(VENV)/dev.installed ## Measure what metrics and the request log cost (needs wrk; 3 minutes)
-	@$(PY) bench/metrics_cost.py $(MAR)
+metrics-cost: ready $(VENV)/dev.installed ## Measure what metrics and the request log cost (needs wrk; 3 minutes)
+	@$(PY) bench/metrics_cost.py -- $(THE_MAR)
 
-ink-cost: $(MAR) $(VENV)/dev.installed ## Measure what the search for ink costs (needs wrk; 8 minutes)
-	@$(PY) bench/ink_cost.py $(MAR)
+ink-cost: ready $(VENV)/dev.installed ## Measure what the search for ink costs (needs wrk; 8 minutes)
+	@$(PY) bench/ink_cost.py -- $(THE_MAR)
 
-dashboard: $(MAR) $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
-	@$(PY) bench/dashboard.py $(MAR)
+dashboard: ready $(VENV)/dev.installed ## Draw what the dashboard shows of a short load (needs prometheus; 2 minutes)
+	@$(PY) bench/dashboard.py -- $(THE_MAR)
 
-screenshots: $(MAR) $(VENV)/dev.installed ## Draw on the page and take its pictures, docs/page*.png (needs chromium)
-	@$(PY) bench/screenshots.py $(MAR) $(if $(PORT),--port $(PORT))
+screenshots: ready $(VENV)/dev.installed ## Draw on the page and take its pictures, docs/page*.png (needs chromium)
+	@$(PY) bench/screenshots.py $(call set,PORT,port) -- $(THE_MAR)
 
-faults: $(MAR) $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
-	@$(PY) bench/faults.py $(MAR)
+faults: ready $(VENV)/dev.installed ## Measure what faults cost the clients of make up (as root, needs nginx; 8 minutes)
+	@$(PY) bench/faults.py -- $(THE_MAR)
 
-fuzz: $(MAR) $(VENV)/dev.installed ## Send hostile input, in a process and over HTTP (needs nginx; MUTATIONS=20000 SEED=0)
-	@$(HOSTILE) bench/fuzz.py $(MAR) --mutations $(MUTATIONS) --seed $(SEED)
+fuzz: ready $(VENV)/dev.installed ## Send hostile input, in a process and over HTTP (needs nginx; MUTATIONS=20000 SEED=0)
+	@$(HOSTILE) bench/fuzz.py --mutations="$$MUTATIONS" --seed="$$SEED" -- $(THE_MAR)
 
-soak: $(MAR) $(VENV)/dev.installed ## Send good, bad and hostile requests, and watch memory and answers (needs nginx; MINUTES=20)
-	@$(HOSTILE) bench/soak.py $(MAR) --minutes $(MINUTES)
+soak: ready $(VENV)/dev.installed ## Send good, bad and hostile requests, and watch memory and answers (needs nginx; MINUTES=20)
+	@$(HOSTILE) bench/soak.py --minutes="$$MINUTES" -- $(THE_MAR)
 
 doctor: | $(VENV)/serve.installed ## Say what this machine has and lacks
-	@$(PY) servers/doctor.py --run $(RUN) --config $(PROPERTIES) $(if $(PORT),--port $(PORT))
+	@$(PY) servers/doctor.py --run="$$RUN" --config="$$PROPERTIES" $(call set,PORT,port)
 
-docker: $(MAR) ## Build the images convnet:torchserve and convnet:flask
-	@$(ENGINE)
-	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target flask --tag $(NAME):flask .
-	docker build $(DOCKER_BUILD) --build-arg MAR=$(MAR) --target torchserve --tag $(NAME):torchserve .
+docker: ready ## Build the images convnet:torchserve and convnet:flask
+	@$(DOCKER) --options="$$DOCKER_BUILD" build -- $(THE_MAR)
 
-docker-run: ## Run an image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
-	@$(ENGINE)
-	@deploy/docker-run.sh $(NAME):$(TARGET) $(CONTAINER) "$(PORT)" $(DOCKER_RUN)
+docker-run: $(VENV)/serve.installed ## Run an image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
+	@$(DOCKER) --options="$$DOCKER_RUN" run --target="$$TARGET" $(call set,CONTAINER,container) $(call set,PORT,port)
 
-docker-stop: ## Stop what docker-run started
-	@$(ENGINE)
-	@docker stop $(CONTAINER) && docker rm $(CONTAINER) >/dev/null
+docker-stop: $(VENV)/serve.installed ## Stop what docker-run started
+	@$(DOCKER) stop --target="$$TARGET" $(call set,CONTAINER,container)
 
 train: $(VENV)/dev.installed ## Train on MNIST's 60,000 pictures and save model/convnet.pth
 	$(PY) model/train.py
@@ -237,7 +249,7 @@ evaluate: $(VENV)/dev.installed ## Measure the weights on the 10,000 test pictur
 evaluate-real: $(VENV)/dev.installed ## Measure them on pictures as people send them, write docs/real-pictures.md
 	$(PY) model/evaluate_real.py
 
-test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types $(MAR) ## Lint, check the types, run every test
+test: $(VENV)/dev.installed $(TENSORFLOW)/installed $(AUDIT)/installed lint types ready ## Lint, check the types, run every test
 	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev.installed ## Lint
@@ -246,55 +258,21 @@ lint: $(VENV)/dev.installed ## Lint
 types: $(VENV)/dev.installed ## Check the types
 	$(BIN)/mypy
 
-audit: $(MAR) $(AUDIT)/installed ## Ask for known flaws of what is served, look at our code, write exported/convnet.cdx.json
-	@PYTHONPATH=archive:audit $(AUDIT)/bin/python audit/audit.py $(MAR) --environment $(VENV) --service $(SERVICE) \
-		--bill exported/$(NAME).cdx.json $(if $(PUBLIC_KEY),--public-key $(PUBLIC_KEY))
+audit: ready $(AUDIT)/installed ## Ask for known flaws of what is served, look at our code, write exported/convnet.cdx.json
+	@PYTHONPATH=archive:audit $(AUDIT)/bin/python audit/audit.py --environment=$(VENV) --service="$$SERVICE" \
+		--bill=$(call exported,.cdx.json) $(call set,PUBLIC_KEY,public-key) -- $(THE_MAR)
 
 lock: $(VENV)/serve.installed ## Pin what pyproject.toml names, with all it needs, in requirements/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
 	setup/lock.sh $(BIN)/uv
 
-clean: ## Remove what was built; the environment and MNIST stay
-	rm -rf model_store/*.mar model_store/*.sig model_store/.*.made model_store/.build-* exported \
-		.mypy_cache .pytest_cache .ruff_cache
-
-# --- Files ---------------------------------------------------------------------------------------
-
-# Built in a folder of its own, beside its place: the archiver deletes and fills a folder in TMPDIR,
-# and a build that is stopped leaves no half archive.
-$(MAR): $(SOURCES) $(wildcard archive/*.py) $(if $(filter-out eager,$(RUNTIME)),$(EXPORTERS)) $(CHANGED) | \
-		$(VENV)/serve.installed $(if $(filter onnx,$(RUNTIME)),$(VENV)/onnx.installed)
-	@scratch=$$(mktemp -d $(dir $(MAR)).build-XXXXXX) && \
-	trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
-	TMPDIR=$$scratch $(BIN)/torch-model-archiver --model-name $(NAME) --version $(VERSION) \
-		$(if $(MODEL),--model-file $(MODEL)) --serialized-file $(WEIGHTS) --config-file $(CONFIG) \
-		--handler $(HANDLER) --extra-files $$(echo $(EXTRA) | tr ' ' ,) --export-path $$scratch && \
-	$(EXPORT) archive/seal.py $$scratch/$(NAME).mar $$scratch/sealed.mar --golden $(GOLDEN) --runtime $(RUNTIME) \
-		$(if $(FIGURES),--figures $(FIGURES)) --sources $(SOURCES) && \
-	printf '%s\n' 'VERSION = $(VERSION)' 'MODEL = $(MODEL)' 'WEIGHTS = $(WEIGHTS)' 'CONFIG = $(CONFIG)' \
-		'LABELS = $(LABELS)' 'GOLDEN = $(GOLDEN)' 'RUNTIME = $(RUNTIME)' 'MADE_OF = $(MADE_NOW)' >$$scratch/made && \
-	rm -f $@.sig && mv $$scratch/made $(MADE) && mv $$scratch/sealed.mar $@
-
-# Both files by one run, as of any pattern with two targets.
-exported/%.pb exported/%.savedmodel/saved_model.pb: exported/%.onnx $(EXPORT_TF) | $(TENSORFLOW)/installed
-	@PYTHONPATH=exports:handler $(TENSORFLOW)/bin/python exports/to_tensorflow.py $< \
-		exported/$*.savedmodel exported/$*.pb --golden $(GOLDEN)
+clean: | $(VENV)/serve.installed ## Remove what was built; the environment, MNIST and your own files stay
+	@$(PY) archive/clean.py
+	rm -rf model_store/.build-* model_store/.image .mypy_cache .pytest_cache .ruff_cache
 
 FORCE:
 
-exported/$(NAME).scripted.pt exported/$(NAME).traced.pt: exported/$(NAME).%.pt: $(MAR) $(EXPORTERS)
-	@$(EXPORT) exports/to_torchscript.py $* $(MAR) $@
-
-exported/$(NAME).pt2: $(MAR) $(EXPORTERS)
-	@$(EXPORT) exports/to_aoti.py $(MAR) $@
-
-exported/$(NAME).onnx: $(MAR) $(EXPORTERS) | $(VENV)/onnx.installed
-	@$(EXPORT) exports/to_onnx.py $(MAR) $@
-
-# The environment's torch is what it is linked with.
-exported/classify: $(wildcard exports/cpp/*) $(VENV)/serve.installed
-	@mkdir -p $(@D)
-	@exports/cpp/build.sh $(BIN)/python $@
+# --- Files ---------------------------------------------------------------------------------------
 
 # What a model of your own needs besides stands in requirements/own.txt.
 $(VENV)/serve.installed: requirements/serve.txt $(wildcard requirements/own.txt)

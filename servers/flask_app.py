@@ -20,7 +20,7 @@ from ports import LOOPBACK, PortTaken, why_not
 from readiness import NotReady, check_answer
 from settings import ANY_ADDRESS, HIGHEST_PORT, BadSettings, body_limit
 from signature import BadKey, check_signature
-from starting import READY_TIMEOUT, describe
+from starting import READY_TIMEOUT, describe, picture_of
 
 if TYPE_CHECKING:  # torch must not be imported before the fork
     from flask import Flask
@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default=LOOPBACK, help=f"{ANY_ADDRESS} to be reached from outside")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--config", type=Path, default=Path("config.properties"), help="has the largest body")
-    parser.add_argument("--picture", type=Path, default=Path("image.jpg"), help="what to show to be tried")
+    parser.add_argument("--picture", type=picture_of, default="image.jpg", help="shown to be tried")
     parser.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
     return parser.parse_args()
 

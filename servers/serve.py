@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +22,7 @@ from ports import PortTaken
 from readiness import NotReady, tail, workers_of
 from settings import BadSettings, Settings
 from signature import BadKey
-from starting import names_of, settings_of, sha256, start_and_wait
+from starting import names_of, picture_of, settings_of, sha256, start_and_wait
 from tokens import INFERENCE, KINDS, MANAGEMENT, NoToken, curl_option
 from up import add_arguments, deploy, up
 
@@ -165,14 +166,14 @@ def _arguments() -> argparse.Namespace:
         starting.add_argument("--host", help="of the HTTP addresses, as 0.0.0.0 in a container")
         starting.add_argument("--tokens", help="on: only who sends a token is answered; off")
         starting.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then prints here")
-        starting.add_argument("--picture", type=Path, default=Path("image.jpg"), help="shown to be tried")
+        starting.add_argument("--picture", type=picture_of, default="image.jpg", help="shown to be tried")
         starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
-        starting.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
+        _add_archives(starting)
         if do is up:
             add_arguments(starting)
     deploying = commands.add_parser("deploy", help=(deploy.__doc__ or "").split("\n")[0])
     deploying.set_defaults(do=deploy)
-    deploying.add_argument("archive", type=Path, nargs="+", help=".mar files of one folder")
+    _add_archives(deploying)
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
     showing = commands.add_parser("token", help=token.__doc__)
@@ -181,7 +182,17 @@ def _arguments() -> argparse.Namespace:
     printing = commands.add_parser("logs", help=logs.__doc__)
     printing.set_defaults(do=logs)
     printing.add_argument("--lines", type=int, default=40)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if "archive" in arguments:
+        arguments.archive += [Path(word) for word in arguments.archives]
+        if not arguments.archive:
+            parser.error("name an archive")
+    return arguments
+
+
+def _add_archives(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=Path, nargs="*", help=".mar files of one folder")
+    parser.add_argument("--archives", type=shlex.split, default=[], help="the same, as words of a shell")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shlex
 import time
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def describe(archive: Path) -> Served:
 def names_of(served: list[Served]) -> str:
     """Return the archives' files, for people."""
     return ", ".join(one.archive for one in served)
+
+
+def picture_of(path: str) -> str:
+    """Return a picture to be tried, as a word of a shell: the file, or one of a folder."""
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).glob("[!.]*") if file.is_file())
+        # The digit of the documentation, where it is there.
+        path = str(next((file for file in files if file.name == "2.png"), files[0] if files else "image.jpg"))
+    # curl takes brackets and braces for patterns, unless it is told not to.
+    return shlex.quote(path) + (" -g" if set(path) & set("[]{}") else "")
 
 
 def _store(archives: list[Path]) -> Path:

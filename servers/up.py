@@ -57,7 +57,7 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
     instance.folder.mkdir(parents=True, exist_ok=True)
     with (instance.folder / LOG).open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, *sys.argv, FOREGROUND], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, *in_foreground(sys.argv)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:
@@ -121,6 +121,12 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
         health.serve(seen, opening.health)
         control.serve(opening.scratch / CONTROL, deployments.deploy)
         keeper.keep()
+
+
+def in_foreground(words: list[str]) -> list[str]:
+    """Return the words of this command with the option to stay: before "--", behind which are files alone."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*words[:end], FOREGROUND, *words[end:]]
 
 
 def deploy(instance: Instance, arguments: argparse.Namespace) -> int:

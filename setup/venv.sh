@@ -18,7 +18,9 @@ is_python_3_11() {
 }
 
 find_python() {
-    for candidate in ${PYTHON:-python3.11 python3}; do
+    # One that was named may have a space in its path.
+    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3.11 python3; fi
+    for candidate in "$@"; do
         if is_python_3_11 "$candidate"; then
             echo "$candidate"
             return

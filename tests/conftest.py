@@ -189,6 +189,6 @@ def program(_compiled, tmp_path):
 @pytest.fixture(scope="session")
 def scripted() -> Path:
     """The exported ConvNet."""
-    done = export("exported/convnet.scripted.pt")
+    done = export("torchscript")
     assert done.returncode == 0, done.stderr
     return ROOT / "exported" / "convnet.scripted.pt"

@@ -158,15 +158,17 @@ def checkout(tmp_path, checkout_in):
 
 
 def test_nothing_is_rebuilt_that_did_not_change(checkout):
-    """A second `make archive` builds nothing; a touched input, or another VERSION, does."""
+    """A second `make archive` builds nothing, be a file newer; a changed input, or VERSION, does."""
     copy = checkout("copy")
     mar = copy / "model_store" / "convnet.mar"
     assert make("archive", cwd=copy).returncode == 0
     built = mar.stat().st_mtime_ns
-    make("archive", cwd=copy)
+    (copy / "model" / "convnet.pth").touch()
+    assert make("archive", cwd=copy).stdout == "model_store/convnet.mar is up to date\n"
     assert mar.stat().st_mtime_ns == built
-    for name in ("handler/images.py", "model/model-config.yaml", "model/convnet.pth"):
-        (copy / name).touch()
+    for name in ("handler/images.py", "model/model-config.yaml", "archive/card.py"):
+        with (copy / name).open("a") as file:
+            file.write("# changed\n")
         make("archive", cwd=copy)
         assert mar.stat().st_mtime_ns > built, name
         built = mar.stat().st_mtime_ns

@@ -1,0 +1,280 @@
+"""make: what a user writes is never run, what it did not build is never written over."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import records
+from conftest import DIGITS, MAKE_VARIABLES, ROOT, free_port, make
+from mar import read_manifest
+
+# Each would leave a file named `ran` if make, or a shell, read it.
+PROGRAMS = [
+    "$(shell touch ran)", "${shell touch ran}", "$(touch ran)", "`touch ran`", "x;touch ran", "x';touch ran'",
+    'x";touch ran;"', "x|touch ran", "x&touch ran&", "x\ntouch ran", "$(eval X:=$(shell touch ran))",
+]  # fmt: skip
+NAMES = [
+    "2(1).png", "it's.png", "a;id>P;.png", "a b.png", "$x.png", "$(x).png", "[2].png", "-2.png", '"q".png',
+    "#h.png", "%.png", "~.png", "*.png", "a=b.png", "a,b.png", "a:b.png", "\N{SNOWMAN}.png",
+]  # fmt: skip
+
+
+
+
+@pytest.fixture
+def checkout(tmp_path, checkout_in):
+    """A checkout of its own, in which nothing was built yet."""
+    return checkout_in(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, checkout_in):
+    """A checkout that has built its archive."""
+    copy = checkout_in(tmp_path_factory.mktemp("built"))
+    done = make("archive", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    return copy
+
+
+def ran(folder):
+    """Return what a program has left in a folder, and remove it: other tests look there, too."""
+    left = list(folder.rglob("ran"))
+    for file in left:
+        file.unlink()
+    return left
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_no_variable_is_a_program(built, program):
+    """Every variable of the Makefile, and one that it does not know, may hold what looks like a program."""
+    values = [f"{name}={program}" for name in [*sorted(MAKE_VARIABLES), "UNKNOWN"]]
+    for target in ("status", "predict", "sign"):
+        subprocess.run(
+            ["make", target, *values], cwd=built, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert not ran(built), target
+
+
+@pytest.mark.parametrize("variable", ["VENV", "BIN", "PY", "SERVE", "THE_MAR", "BUILD", "set", "given"])
+def test_inner_variables_are_not_for_users(built, variable):
+    """What the Makefile computes for itself cannot be replaced by the command line."""
+    done = subprocess.run(
+        ["make", "predict", "IMAGE=tests/images/2.png", f"{variable}=touch ran;"],
+        cwd=built, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.stdout, ran(built)) == ("2\n", [])
+
+
+def test_the_environment_is_not_a_program_either(built, monkeypatch):
+    """Neither as it comes nor with `make -e`."""
+    for name in sorted(MAKE_VARIABLES):
+        monkeypatch.setenv(name, "$(shell touch ran)")
+    for options in ((), ("-e",)):
+        subprocess.run(["make", *options, "status"], cwd=built, capture_output=True, timeout=100, check=False)
+        assert not ran(built)
+
+
+def test_file_beside_an_archive_is_not_read(built, tmp_path):
+    """Earlier versions kept how an archive was built beside it, as a makefile: anybody can write one."""
+    stranger = tmp_path / "x.mar"
+    shutil.copy(built / "model_store" / "convnet.mar", stranger)
+    for name in (".x.mar.made", "x.mar.made", "x.mar.json", ".made"):
+        (tmp_path / name).write_text("X := $(shell touch ran)\nVERSION = 6.6\n")
+    for target in ("verify", "predict", "archive", "help", "sign", "deploy"):
+        make(target, cwd=built, MAR=str(stranger), IMAGE="tests/images/2.png")
+        assert not ran(built), target
+        assert not ran(tmp_path), target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_any_name_are_answered(built, tmp_path, name):
+    """From a folder and from here, where a name may begin like an option."""
+    (tmp_path / name).write_bytes(DIGITS["2"])
+    (built / name).write_bytes(DIGITS["2"])
+    try:
+        for image in (str(tmp_path / name), name):
+            done = make("predict", cwd=built, IMAGE=image)
+            assert (done.stdout, done.stderr) == ("2\n", "")
+    finally:
+        (built / name).unlink()
+
+
+def test_archive_of_files_of_any_name(built, tmp_path):
+    """Class, weights, contract, golden images and the archive itself may be named as a file system allows."""
+    folder = tmp_path / "it's $(touch ran) [1]; -x"
+    golden = folder / "go\"ld'en"
+    golden.mkdir(parents=True)
+    for name in NAMES:
+        (golden / name).write_bytes(DIGITS["2"])
+    files = {"MODEL": "my model.py", "WEIGHTS": "a;b,c.pth", "CONFIG": "-c'$.yaml"}
+    for source, name in zip(("convnet.py", "convnet.pth", "model-config.yaml"), files.values(), strict=True):
+        shutil.copy(ROOT / "model" / source, folder / name)
+    named = {key: str(folder / name) for key, name in files.items()}
+    mar = folder / "-x 1.mar"
+    done = make("archive", cwd=built, MAR=str(mar), NAME="odd", GOLDEN=str(golden), **named)
+    assert done.returncode == 0, done.stderr
+    run, port = str(folder / "r u'n"), str(free_port())
+    try:
+        served = make("serve", cwd=built, MAR=str(mar), RUN=run, PORT=port, GOLDEN=str(golden))
+        assert served.returncode == 0, served.stderr
+        [line] = [line for line in served.stdout.splitlines() if "try " in line]
+        answered = subprocess.run(
+            ["sh", "-c", line.split("try", 1)[1]], cwd=built, capture_output=True, text=True, check=False
+        )
+        assert answered.stdout == "2", line
+    finally:
+        make("stop", cwd=built, RUN=run)
+    assert not ran(folder)
+    assert not ran(built)
+
+
+def foreign(path):
+    """Write a file of a user's, which this project did not make."""
+    path.write_bytes(b"somebody's archive")
+    return path
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["archive", "serve", "up", "flask", "deploy", "predict", "verify", "sign", "onnx", "docker", "clean"],
+)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "in-place"])
+def test_no_command_writes_over_a_users_archive(checkout, tmp_path, target, named):
+    """An archive that this checkout did not build stays, by whatever name and command."""
+    path = foreign(tmp_path / "mine.mar" if named else checkout / "model_store" / "convnet.mar")
+    where = {"MAR": str(path)} if named else {}
+    make(
+        target, cwd=checkout, IMAGE="tests/images/2.png", RUN=str(tmp_path / "run"), PORT=str(free_port()),
+        KEY=str(tmp_path / "none.pem"), **where,
+    )  # fmt: skip
+    assert path.read_bytes() == b"somebody's archive"
+
+
+def test_archive_says_what_it_does_not_write_over(checkout):
+    """The sentence names the file and the way round it."""
+    foreign(checkout / "model_store" / "convnet.mar")
+    done = make("archive", cwd=checkout)
+    assert done.returncode != 0
+    assert done.stderr.startswith(
+        "error: model_store/convnet.mar was not made by this checkout and is left as it is; move it away, "
+        "or build elsewhere: make archive MAR=model_store/other.mar\n"
+    )
+
+
+def test_archive_in_place_is_used_as_it_is(built, checkout):
+    """A user's own archive under the usual name answers, and a line says that it is not this checkout's."""
+    mar = checkout / "model_store" / "convnet.mar"
+    shutil.copy(built / "model_store" / "convnet.mar", mar)
+    (checkout / "model" / "convnet.py").write_text("raise RuntimeError('must not be built')\n")
+    done = make("predict", cwd=checkout, IMAGE="tests/images/2.png")
+    assert done.stdout == "2\n"
+    note = "note: model_store/convnet.mar was not built by this checkout; it is used as it is\n"
+    assert done.stderr == note
+
+
+@pytest.mark.parametrize("variable", [{"MAR": "none.mar"}, {"NAME": "none"}, {"MARS": "none.mar"}], ids=str)
+def test_named_archive_that_is_missing_is_not_built(built, tmp_path, variable):
+    """Only `make archive` builds what is named."""
+    target = "serve" if "MARS" in variable else "predict"
+    done = make(target, cwd=built, IMAGE="tests/images/2.png", RUN=str(tmp_path / "run"), **variable)
+    assert done.returncode != 0
+    assert "none.mar; build it with: make archive" in done.stderr
+    assert not list(built.rglob("none.mar"))
+
+
+def test_changed_build_is_not_written_over(checkout):
+    """What was built here and then replaced by somebody is a user's archive, too."""
+    assert make("archive", cwd=checkout).returncode == 0
+    mar = checkout / "model_store" / "convnet.mar"
+    foreign(mar)
+    assert make("archive", cwd=checkout, VERSION="2.0").returncode != 0
+    make("clean", cwd=checkout)
+    assert mar.read_bytes() == b"somebody's archive"
+    mar.unlink()
+    mar.symlink_to(foreign(checkout / "elsewhere.mar"))
+    assert make("archive", cwd=checkout).returncode != 0
+    assert (checkout / "elsewhere.mar").read_bytes() == b"somebody's archive"
+
+
+def test_options_of_a_build_hold_for_the_next(built):
+    """`make archive` need not be told again which model an archive is of, or its version."""
+    mar = built / "model_store" / "again.mar"
+    assert make("archive", cwd=built, NAME="again", VERSION="3.1", RUNTIME="eager").returncode == 0
+    assert make("archive", cwd=built, NAME="again").stdout == "model_store/again.mar is up to date\n"
+    assert read_manifest(mar)["model"]["modelVersion"] == "3.1"
+    assert make("archive", cwd=built, NAME="again", VERSION="3.2").returncode == 0
+    assert read_manifest(mar)["model"]["modelVersion"] == "3.2"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"MODEL": "none.py"}, "MODEL=none.py is no file; name one: make archive MODEL=path/to/file"),
+        ({"WEIGHTS": ""}, "an archive needs weights and a contract"),
+        ({"NAME": "a b"}, "NAME='a b' cannot be part of an address; use letters, digits, - _ ."),
+        ({"VERSION": "../1"}, "VERSION='../1' cannot be part of an address"),
+        ({"MAR": "none/x.mar"}, "there is no folder none to build x.mar in"),
+        ({"MODEL": "handler/images.py"}, "the archive has a file images.py of its own already; rename yours"),
+        ({"CONFIG": "golden.json"}, "the archive has a file golden.json of its own already; rename yours"),
+    ],
+    ids=["no-class", "no-weights", "name", "version", "folder", "handlers-file", "seals-file"],
+)
+def test_bad_option_is_named(built, options, sentence):
+    """Each says what came and what to write; nothing is built."""
+    (built / "golden.json").write_text("{}")
+    done = make("archive", cwd=built, **{"NAME": "bad", **options})
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (built / "model_store" / "bad.mar").exists()
+
+
+def test_clean_removes_what_was_made_and_no_more(checkout):
+    """A user's files in model_store/ and exported/ stay."""
+    assert make("archive", "torchscript", cwd=checkout).returncode == 0
+    mine = [foreign(checkout / "model_store" / "mine.mar"), foreign(checkout / "exported" / "mine.onnx")]
+    assert make("clean", cwd=checkout).returncode == 0
+    left = [path for name in ("model_store", "exported") for path in (checkout / name).glob("[!.]*")]
+    assert sorted(left) == sorted(mine)
+
+
+def test_export_is_made_once(built):
+    """A second export makes nothing; a changed one is a user's, and stays."""
+    assert make("torchscript", cwd=built).returncode == 0
+    traced = built / "exported" / "convnet.traced.pt"
+    before = traced.stat().st_mtime_ns
+    assert make("torchscript", cwd=built).returncode == 0
+    assert traced.stat().st_mtime_ns == before
+    foreign(traced)
+    done = make("torchscript", cwd=built)
+    assert "exported/convnet.traced.pt was not made by this checkout" in done.stderr
+    assert traced.read_bytes() == b"somebody's archive"
+
+
+def test_records_that_cannot_be_read_are_none(tmp_path):
+    """Damaged records claim nothing: the file that they were of is a user's."""
+    kept = records.Records(tmp_path / "records")
+    made = tmp_path / "made"
+    with kept.making(made):
+        kept.write(made, records.digest_of(["x"]), "inputs")
+        [record] = (tmp_path / "records").glob("*.json")
+        for text in ("", "{", "[]", '{"path": 1}', "null"):
+            record.write_text(text)
+            assert kept.of(made) is None
+            foreign(made)
+            assert not kept.is_ours(made)
+
+
+def test_stopped_build_leaves_nothing(checkout):
+    """SIGTERM within a build: no half archive, no scratch folder."""
+    with subprocess.Popen(
+        [sys.executable, "archive/build.py", "model_store/convnet.mar"], cwd=checkout,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as build:  # fmt: skip
+        while not list((checkout / "model_store").glob(".build-*")):
+            assert build.poll() is None
+        build.terminate()
+        assert build.wait(100) != 0
+    assert [path.name for path in (checkout / "model_store").iterdir()] == [".gitignore"]
