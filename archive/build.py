@@ -93,7 +93,10 @@ def main() -> int:
     except (NotBuilt, NotOurs, BadSource) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {arguments.mar} cannot be written: {error.strerror or error}", file=sys.stderr)
+        if arguments.if_needed and arguments.mar.is_file():  # a checkout that may be read, and no more
+            return 0
+        where = error.filename or arguments.mar
+        print(f"error: {where}: {error.strerror or error}; nothing was built", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 1

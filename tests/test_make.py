@@ -278,3 +278,14 @@ def test_stopped_build_leaves_nothing(checkout):
         build.terminate()
         assert build.wait(100) != 0
     assert [path.name for path in (checkout / "model_store").iterdir()] == [".gitignore"]
+
+
+def test_built_archive_is_used_where_nothing_can_be_written(checkout):
+    """Where the records cannot be kept, an archive answers, and a build says what it cannot write."""
+    assert make("archive", cwd=checkout).returncode == 0
+    shutil.rmtree(checkout / ".made")
+    (checkout / ".made").write_text("no folder")  # root may write into every folder
+    done = make("predict", cwd=checkout, IMAGE="tests/images/2.png")
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    done = make("archive", cwd=checkout)
+    assert done.stderr.startswith(f"error: {checkout / '.made'}: File exists; nothing was built\n")
