@@ -52,7 +52,7 @@ class Answer:
         if self.ok:
             return ""
         error = json.loads(self.body)["error"]
-        return f"{error['message']}; {error['hint']}"
+        return error if isinstance(error, str) else f"{error['message']}; {error['hint']}"
 
     @property
     def ok(self) -> bool:

@@ -26,8 +26,9 @@ from front_end import speed_up
 from images import check_together, read_pixels
 from observer import Observer
 from onnx_model import SUFFIX, load_onnx
+from open_inference import speaks_v2
 from question import Posed, Question, Seen
-from refusal import JSON, Refusal, error
+from refusal import JSON, Refusal, error, error_in_v2
 from request_body import MOST_PICTURES, http_headers, is_json, picture_of
 from request_form import picture_to_explain, question_of
 from runtimes import Model, load_exported
@@ -81,7 +82,7 @@ class ConvNetHandler(BaseHandler):
             read = [self._read(index, row, context, batch) for index, row in enumerate(data)]
             pixels = [one for one in read if isinstance(one, np.ndarray)]
             if len(pixels) < len(batch.answered):
-                return self._answer_all(read, context, batch)
+                return self._answer_all(data, read, context, batch)
             labels = iter(self._labels(self.preprocess(pixels), batch) if pixels else ())
             return [next(labels) if isinstance(one, np.ndarray) else one for one in read]
 
@@ -210,10 +211,10 @@ class ConvNetHandler(BaseHandler):
                     return pixels
             return self._pose(index, began, question_of(row, headers, self.contract, self.named), batch)
         except Refusal as refusal:
-            return _refused(context, batch, index, refusal)
+            return _refused(context, batch, index, row, refusal)
         except Exception:  # a fault of ours must not cost the others of the batch their answers
             logger.exception("request %d of the batch failed", index)
-            return _faulty(context, batch, index)
+            return _faulty(context, batch, index, row)
 
     def _pose(self, index: int, began: float, question: Question, batch: BatchRecord) -> Posed:
         """Read a question's pictures. Raises Refusal."""
@@ -232,7 +233,9 @@ class ConvNetHandler(BaseHandler):
         except Refusal as refusal:
             raise refusal.of(question.names[place]) if question.names else refusal from refusal
 
-    def _answer_all(self, read: list[Any], context: Any, batch: BatchRecord) -> list[Any]:
+    def _answer_all(
+        self, data: list[dict[str, Any]], read: list[Any], context: Any, batch: BatchRecord
+    ) -> list[Any]:
         """Answer a batch in which somebody asks for more than the label of one picture."""
         rows: list[np.ndarray] = []
         for one in read:
@@ -247,7 +250,7 @@ class ConvNetHandler(BaseHandler):
             count = len(one.rows) if isinstance(one, Posed) else int(isinstance(one, np.ndarray))
             own, outputs = outputs[:count], outputs[count:]
             if isinstance(one, Posed):
-                answers.append(self._tell(one, own, context, batch))
+                answers.append(self._tell(one, own, data[one.index], context, batch))
             else:
                 answers.append(self.postprocess(own)[0] if count else one)
         return answers
@@ -258,15 +261,17 @@ class ConvNetHandler(BaseHandler):
             return self.preprocess(rows)
         return np.stack([self.contract.normalize(row) if row.dtype == np.uint8 else row for row in rows])
 
-    def _tell(self, posed: Posed, outputs: np.ndarray, context: Any, batch: BatchRecord) -> str | bytes:
+    def _tell(
+        self, posed: Posed, outputs: np.ndarray, row: dict[str, Any], context: Any, batch: BatchRecord
+    ) -> str | bytes:
         """Return a question's answer, or its error with the status set."""
         try:
             reply = checked(posed.question.tell(Seen(posed.rows, outputs)))
         except Refusal as refusal:
-            return _refused(context, batch, posed.index, refusal)
+            return _refused(context, batch, posed.index, row, refusal)
         except Exception:  # as where a picture is read
             logger.exception("request %d of the batch failed", posed.index)
-            return _faulty(context, batch, posed.index)
+            return _faulty(context, batch, posed.index, row)
         context.set_response_content_type(posed.index, reply.content_type)
         for name, value in reply.headers:
             context.set_response_header(posed.index, name, value)
@@ -282,18 +287,21 @@ class ConvNetHandler(BaseHandler):
         )
 
 
-def _refused(context: Any, batch: BatchRecord, index: int, refusal: Refusal) -> str:
+def _refused(context: Any, batch: BatchRecord, index: int, row: dict[str, Any], refusal: Refusal) -> str:
     batch.refuse(index, int(refusal.status), refusal.reason)
-    return _error(context, index, refusal.status, refusal.message, refusal.hint)
+    return _error(context, index, row, (refusal.status, refusal.message, refusal.hint))
 
 
-def _faulty(context: Any, batch: BatchRecord, index: int) -> str:
+def _faulty(context: Any, batch: BatchRecord, index: int, row: dict[str, Any]) -> str:
     status, message, hint = of_fault()
     batch.refuse(index, int(status), "")
-    return _error(context, index, status, message, hint)
+    return _error(context, index, row, (status, message, hint))
 
 
-def _error(context: Any, index: int, status: HTTPStatus, message: str, hint: str) -> str:
+def _error(context: Any, index: int, row: dict[str, Any], told: tuple[HTTPStatus, str, str]) -> str:
+    status, message, hint = told
     context.set_response_status(int(status), status.phrase, index)
     context.set_response_content_type(index, JSON)
+    if speaks_v2(row, http_headers(context.get_all_request_header(index))):
+        return error_in_v2(message, hint)
     return error(status, message, hint)

@@ -17,24 +17,30 @@ import numpy as np
 
 from answers import DIGITS
 from confidence import probabilities
-from instances import decoded
+from instances import INSTANCES, decoded
 from json_body import bad_json, shown
 from question import Reply
 from refusal import JSON, Refusal
-from request_body import MOST_PICTURES, too_many
+from request_body import MOST_PICTURES, is_json, too_many
 
 INPUTS, OUTPUTS = "inputs", "outputs"
 # The header that says how many bytes of the body are JSON; tensors follow, as bytes.
 JSON_LENGTH = "inference-header-content-length"
+# The header in which the proxy and Flask say whose address was asked: V2's, or another. TorchServe has none.
+PROTOCOL, V2 = "x-protocol", "v2"
 BYTES, FP32, INT64 = "BYTES", "FP32", "INT64"
 OCTETS = "application/octet-stream"
 FLOAT32 = np.dtype("<f4")
 LABEL, INDEX, PROBABILITY, PROBABILITIES = "label", "index", "probability", "probabilities"
 ANSWERS = (LABEL, INDEX, PROBABILITY, PROBABILITIES)
+# As they stand in a body: the key of this protocol, and the one of V1.
+_KEY, _OTHER_KEY = f'"{INPUTS}"'.encode(), f'"{INSTANCES}"'.encode()
 # Scaled grey levels are a few units; sums of a million of these are still finite in float32.
 LARGEST = 1e6
 # What a shape may have: more sizes and larger ones no tensor here has.
 MOST_SIZES, MOST_ELEMENTS = 8, 2**26
+# In the place of a size: as many as the data has.
+BY_DATA = -1
 
 
 class Wish(NamedTuple):
@@ -51,6 +57,20 @@ class Inference(NamedTuple):
     tensors: np.ndarray | None
     id: str | None
     wishes: list[Wish]
+
+
+def speaks_v2(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Tell whether a request is one of the V2 protocol's, also where its JSON cannot be read.
+
+    By the address where one is known, else by the body and by Triton's header.
+    """
+    if (told := headers.get(PROTOCOL)) is not None:
+        return told == V2
+    if JSON_LENGTH in headers:
+        return True
+    body = next(iter(row.values()), b"") if len(row) == 1 else b""
+    # Not parsed: it may be what cannot be.
+    return isinstance(body, bytes | bytearray) and is_json(body) and _KEY in body and _OTHER_KEY not in body
 
 
 def json_part(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
@@ -126,16 +146,37 @@ def _sizes(tensor: Mapping[str, Any]) -> list[int]:
     if not isinstance(sizes, list) or not 0 < len(sizes) <= MOST_SIZES or not all(map(_is_size, sizes)):
         raise bad_json(f"the input's shape is {shown(sizes)}",
                        "send a list of whole numbers, the first of them that of the pictures")  # fmt: skip
+    if sizes.count(BY_DATA) > 1:
+        raise bad_json(f"the input's shape {sizes} leaves {sizes.count(BY_DATA)} sizes open",
+                       f"send {BY_DATA} for one of them at most")  # fmt: skip
+    _check_count(sizes, sizes)
+    return sizes
+
+
+def _check_count(came: list[int], sizes: list[int]) -> None:
+    """Raise Refusal where sizes, which may stand for those that came, are of no picture or of too many."""
     if not prod(sizes):
-        raise bad_json(f"the input's shape {sizes} holds no picture", "send at least one")
+        raise bad_json(f"the input's shape {came} holds no picture", "send at least one")
     if sizes[0] > MOST_PICTURES:
         raise too_many("the input's shape has", sizes[0])
-    return sizes
 
 
 def _is_size(size: Any) -> bool:
     # Not "isinstance": true is an int, too.
-    return type(size) is int and 0 <= size <= MOST_ELEMENTS
+    return type(size) is int and BY_DATA <= size <= MOST_ELEMENTS
+
+
+def _filled(sizes: list[int], found: int) -> list[int]:
+    """Return a shape whose open size is told from the number of elements found. Raises Refusal."""
+    if BY_DATA not in sizes:
+        return sizes
+    others = -prod(sizes)
+    if found % others:
+        raise bad_json(f"the input's shape {sizes} has a multiple of {others:,} elements, its data {found:,}",
+                       "send whole rows")  # fmt: skip
+    filled = [found // others if size == BY_DATA else size for size in sizes]
+    _check_count(sizes, filled)
+    return filled
 
 
 def _data(tensor: Mapping[str, Any], behind: bytes) -> bytes | list[Any]:
@@ -166,19 +207,24 @@ def _flat(data: Any) -> list[Any]:
 
 def _pictures(data: bytes | list[Any], sizes: list[int]) -> list[bytes]:
     """Return the picture files of a BYTES tensor: raw behind the JSON, in base64 in it."""
-    count = prod(sizes)
-    if count > MOST_PICTURES:
-        raise too_many("the input's shape has", count)
+    _check_files(prod(sizes))
     if isinstance(data, bytes):
         files = list(islice(_elements(data), MOST_PICTURES + 1))
     else:
         if not set(map(type, data)) <= {str}:
             raise bad_json("the data of BYTES is no list of texts", "send each picture's file in base64")
         files = [decoded(text, f"element {number}") for number, text in enumerate(data[: MOST_PICTURES + 1])]
+    count = prod(_filled(sizes, len(files)))
+    _check_files(count)
     if len(files) != count:
         raise bad_json(f"the input's shape {sizes} has {count:,} elements, its data {len(files):,}",
                        "send a shape of [pictures]")  # fmt: skip
     return files
+
+
+def _check_files(count: int) -> None:
+    if count > MOST_PICTURES:
+        raise too_many("the input's shape has", count)
 
 
 def _elements(data: bytes) -> Iterator[bytes]:
@@ -196,12 +242,13 @@ def _elements(data: bytes) -> Iterator[bytes]:
 
 def _tensors(data: bytes | list[Any], sizes: list[int], shape: tuple[int, int, int]) -> np.ndarray:
     """Return an FP32 tensor (N, C, H, W), already scaled as the model takes it."""
-    if tuple(sizes[1:]) != shape:
-        raise bad_json(f"the input's shape is {sizes}", _remedy(shape))
-    count = prod(sizes)
     found = len(data) // FLOAT32.itemsize if isinstance(data, bytes) else len(data)
+    came, sizes = sizes, _filled(sizes, found)
+    if tuple(sizes[1:]) != shape:
+        raise bad_json(f"the input's shape is {came}", _remedy(shape))
+    count = prod(sizes)
     if found != count or (isinstance(data, bytes) and len(data) % FLOAT32.itemsize):
-        raise bad_json(f"the input's shape {sizes} has {count:,} values, its data {found:,}", _remedy(shape))
+        raise bad_json(f"the input's shape {came} has {count:,} values, its data {found:,}", _remedy(shape))
     tensor = np.frombuffer(data, FLOAT32) if isinstance(data, bytes) else _floats(data)
     # Of NaN this is false, too.
     if not (np.abs(tensor) <= LARGEST).all():

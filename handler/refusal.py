@@ -41,3 +41,8 @@ class NotOffered(Refusal):
 def error(status: HTTPStatus, message: str, hint: str) -> str:
     """Return an error as every server here tells it, in JSON; ASCII, whatever came."""
     return json.dumps({"error": {"code": int(status), "message": message, "hint": hint}}) + "\n"
+
+
+def error_in_v2(message: str, hint: str) -> str:
+    """Return an error in the form of the V2 protocol, whose clients print the text."""
+    return json.dumps({"error": f"{message}; {hint}"}) + "\n"

@@ -74,7 +74,7 @@ def shown(name: str) -> str:
     return name if len(name) <= NAME else f"{name[:NAME]}…"
 
 
-def is_json(body: bytes) -> bool:
+def is_json(body: bytes | bytearray) -> bool:
     """Tell whether a body is JSON and no picture, by its first byte."""
     return body[:1] != b"" and body[0] in JSON_STARTS
 

@@ -18,7 +18,7 @@ from answers import TEXT
 from instance import Served
 from refusal import JSON, Refusal
 from request_row import row_of
-from status_pages import FLASK, OPENAPI, PING, Page, State, error, no_model, nothing, page
+from status_pages import FLASK, OPENAPI, PING, Page, State, error, in_form_of, no_model, nothing, page
 from tensor_form import tensor_of
 
 if TYPE_CHECKING:  # not before the fork
@@ -31,7 +31,10 @@ SENDING, ASKING = ["POST", "PUT"], ["GET"]
 # would find the connection closed, and not see the answer.
 DRAINED = 8
 CHUNK = 2**16
-STATUS_PAGES = (PING, OPENAPI, "/health/<_>", "/v2/health/<_>", "/v1/models/<_>", "/v2/models/<_>")
+STATUS_PAGES = (
+    PING, OPENAPI, "/health/<_>", "/v1/models/<_>", "/v2", "/v2/", "/v2/health/<_>", "/v2/models/<_>",
+    "/v2/models/<_>/ready", "/v2/models/<_>/versions/<version>", "/v2/models/<_>/versions/<version>/ready",
+)  # fmt: skip
 
 
 class Reply(Response):
@@ -51,6 +54,7 @@ def create_app(engine: Engine, served: Served, limit: int) -> Flask:
         ("/explanations/<path:target>", views.explain, SENDING),
         ("/v1/models/<target>:predict", views.predict_by_name, SENDING),
         ("/v2/models/<target>/infer", views.predict_by_name, SENDING),
+        ("/v2/models/<target>/versions/<version>/infer", views.predict_by_name, SENDING),
         ("/invocations", views.invoke, SENDING),
         ("/test", views.test, ["POST"]),
         ("/contract", views.contract, ASKING),
@@ -88,9 +92,9 @@ class Views:
         """Tell which pixels made the answer."""
         return self._answer(*target.rstrip("/").split("/"), explain=True)
 
-    def predict_by_name(self, target: str) -> Response:
+    def predict_by_name(self, target: str, version: str | None = None) -> Response:
         """Answer by KServe's addresses, whose protocols the handler knows by what is sent."""
-        return self._answer(target)
+        return self._answer(target, *filter(None, [version]))
 
     def invoke(self) -> Response:
         """Answer by the address of SageMaker's containers, which names no model."""
@@ -136,7 +140,7 @@ class Views:
         reply.make_conditional(request)
         return reply
 
-    def status(self, _: str = "") -> Response:
+    def status(self, _: str = "", version: str = "") -> Response:  # noqa: ARG002 the page has the whole path
         """Tell what needs no picture: whether this process answers, what by, and how it is asked."""
         return _paged(page(request.path, self._state))
 
@@ -181,5 +185,5 @@ def _refused(message: str, hint: str) -> Response:
 
 
 def _paged(answer: Page) -> Response:
-    status, told = answer
+    status, told = in_form_of(request.path, answer)
     return Reply(json.dumps(told) + "\n", status, content_type=JSON)

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from instance import Served
-from status_pages import DOOR, READY, Page, State, page
+from status_pages import DOOR, READY, Page, State, in_form_of, page
 
 # Seconds for which what was seen counts; it is looked at once a second.
 FRESH = 5.0
@@ -43,7 +43,7 @@ class Health:
 
     def answer(self, path: str) -> Page:
         """Return the status and the body for a path."""
-        return page(path, State(DOOR, self._live, self.fault, self.models))
+        return in_form_of(path, page(path, State(DOOR, self._live, self.fault, self.models)))
 
 
 def serve(health: Health, path: Path) -> None:

@@ -18,13 +18,17 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 from werkzeug.wrappers import Request
 
 from answer_form import QUERY
+from open_inference import PROTOCOL, V2
 from request_body import RAW_BODY
+from status_pages import is_v2
 
 EXPLAIN = "explain"  # TorchServe's mark of what is to be explained
 # As TorchServe, to which Multipart/Form-Data is a raw body.
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 # A form holds one picture, or a tensor and its metadata; each part costs time before that is seen.
 MAX_PARTS = 1000
+# Of addresses that are not V2's.
+OTHER = "other"
 
 
 class Part(NamedTuple):
@@ -43,7 +47,8 @@ def row_of(request: Request, *, explain: bool = False) -> tuple[dict[str, bytes]
     parts = list(_parts(_body(request), request.headers.get("Content-Type", "")))
     kinds = {part.name: {"content-type": part.kind} for part in parts}
     headers = {**kinds, **dict(request.headers), EXPLAIN: str(explain)}
-    headers = {name: value for name, value in headers.items() if name.lower() != QUERY}
+    headers = {name: value for name, value in headers.items() if name.lower() not in (QUERY, PROTOCOL)}
+    headers[PROTOCOL] = V2 if is_v2(request.path) else OTHER
     if query := request.query_string.decode("latin-1"):
         headers[QUERY] = query
     return {part.name: part.value for part in parts}, headers

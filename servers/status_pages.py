@@ -7,10 +7,12 @@ SageMaker's, /v1 and /v2 are those of KServe's protocols.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ from labels import labels_of
 
 LIVE, READY = "/health/live", "/health/ready"
 PING, OPENAPI = "/ping", "/openapi.json"
-V1, V2 = "/v1/models/", "/v2/models/"
+V1, V2 = "/v1/models/", "/v2"
+MODEL = re.compile(rf"{V2}/models/([^/]+)(?:/versions/([^/]+))?(/ready)?")
+# Triton's name for tensors as bytes behind the JSON.
+EXTENSIONS = ["binary_tensor_data"]
 DESCRIPTION = Path(__file__).with_name("openapi.json")
 # The key of an address in the description that one of the servers alone has.
 ONLY = "x-server"
 DOOR, FLASK = "door", "flask"
+PROGRAMS = {DOOR: "torchserve", FLASK: "flask"}
 
 Page = tuple[HTTPStatus, Mapping[str, Any]]
 
@@ -39,7 +45,7 @@ class State:
 
 
 def page(path: str, state: State) -> Page:
-    """Return the status and the body for a path."""
+    """Return the status and the body for a path; `in_form_of` gives an error its form."""
     ready = state.fault is None
     told: dict[str, tuple[bool, dict[str, Any]]] = {
         LIVE: (state.live, {"status": "live"}),
@@ -53,10 +59,28 @@ def page(path: str, state: State) -> Page:
         return (HTTPStatus.OK, body) if well else _unwell(state)
     if path == OPENAPI:
         return HTTPStatus.OK, description(state.kind)
-    for prefix, describe in ((V1, _in_v1), (V2, _in_v2)):
-        if path.startswith(prefix):
-            return _described(path.removeprefix(prefix), state, describe)
+    if path in (V2, f"{V2}/"):
+        return HTTPStatus.OK, _server_in_v2(state)
+    if path.startswith(V1):
+        return _described(path.removeprefix(V1), None, state, _in_v1)
+    if asked := MODEL.fullmatch(path):
+        name, version, readiness = asked.groups()
+        return _described(name, version, state, _readiness if readiness else _in_v2)
     return nothing()
+
+
+def in_form_of(path: str, told: Page) -> Page:
+    """Return a page as its address's protocol has it: V2's clients print its errors, which are texts."""
+    status, body = told
+    if status < HTTPStatus.BAD_REQUEST or not is_v2(path):
+        return told
+    error = body["error"]
+    return status, {"error": f"{error['message']}; {error['hint']}"}
+
+
+def is_v2(path: str) -> bool:
+    """Tell whether an address is one of the V2 protocol's."""
+    return path == V2 or path.startswith(f"{V2}/")
 
 
 def nothing() -> Page:
@@ -97,19 +121,33 @@ def _unwell(state: State) -> Page:
     return error(HTTPStatus.SERVICE_UNAVAILABLE, reason, "wait, or send the request to another server")
 
 
-def _described(name: str, state: State, describe: Callable[[Served, State], dict[str, Any]]) -> Page:
+def _described(
+    name: str, version: str | None, state: State, describe: Callable[[Served, State], Page]
+) -> Page:
     """Return what a protocol tells of a model; of several versions, of the one that was named first."""
     for one in state.models():
-        if one.model == name:
-            return HTTPStatus.OK, describe(one, state)
+        if one.model == name and version in (None, one.version):
+            return describe(one, state)
     return no_model()
 
 
-def _in_v1(model: Served, state: State) -> dict[str, Any]:
-    return {"name": model.model, "ready": state.fault is None}
+def _in_v1(model: Served, state: State) -> Page:
+    return HTTPStatus.OK, {"name": model.model, "ready": state.fault is None}
 
 
-def _in_v2(model: Served, _: State) -> dict[str, Any]:
+def _server_in_v2(state: State) -> dict[str, Any]:
+    program = PROGRAMS[state.kind]
+    return {"name": program, "version": metadata.version(program), "extensions": EXTENSIONS}
+
+
+def _readiness(model: Served, state: State) -> Page:
+    """Return whether a model is ready. All of a server's models are, or the server is not."""
+    if state.fault is not None:
+        return _unwell(state)
+    return HTTPStatus.OK, {"name": model.model, "ready": True}
+
+
+def _in_v2(model: Served, state: State) -> Page:
     """Return what the V2 protocol tells of a model; -1 is the number of pictures.
 
     Scaled grey levels, which it takes instead of picture files, would stand here as a second input.
@@ -117,9 +155,9 @@ def _in_v2(model: Served, _: State) -> dict[str, Any]:
     labels = _number_of_labels(Path(model.archive), model.sha256)
     outputs = {"label": ("BYTES", []), "index": ("INT64", []), "probability": ("FP32", []),
                "probabilities": ("FP32", [labels])}  # fmt: skip
-    return {
+    return HTTPStatus.OK, {
         "name": model.model,
-        "versions": [model.version],
+        "versions": [one.version for one in state.models() if one.model == model.model],
         "platform": "torchserve",
         "inputs": [{"name": "picture", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [

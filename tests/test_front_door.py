@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+import tritonclient.http as triton
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -200,9 +201,12 @@ def test_missing_model_is_told_of_as_all_errors_are(up, path):
         "/predictions/convnet:predict", "/health", "/health/x", "//models", "/ping/x", "/pings",
         "/invocations/x", "/invocations/", "/openapi", "/openapi.json/", "/v1", "/v1/models", "/v1/models/",
         "/v1/models/convnet:explain", "/v1/models/convnet:predict/x", "/v1/models/..%2f..%2fmodels:predict",
-        "/v1/health/live", "/v2", "/v2/models", "/v2/models/convnet/ready", "/v2/models/convnet/explain",
-        "/v2/models/convnet/versions/1.0/infer", "/v2/models/../infer", "/v2/health", "/v2/health/x",
-        "/v2/repository/index", "/v3/models/convnet", "/page", "/page/", "/page/index.html",
+        "/v1/health/live", "/v2/models", "/v2/models/", "/v2/models/convnet/ready/x",
+        "/v2/models/convnet/explain", "/v2/models/convnet/versions", "/v2/models/convnet/versions/1.0/x",
+        "/v2/models/convnet/versions/1.0/ready/x", "/v2/models/convnet/versions/1.0/infer/x",
+        "/v2/models/convnet/versions/..%2f..%2f..%2fmodels/infer", "/v2/models/../infer", "/v2/health",
+        "/v2/health/x",
+        "/v2/repository/index", "/v3/models/convnet", "/v2x", "/page", "/page/", "/page/index.html",
         "/page/../models", "/page/x.js", "/page/page.js/x",
     ],
 )  # fmt: skip
@@ -213,7 +217,11 @@ def test_nothing_else_is_reached(up, method, path):
     head, _, body = reply.partition(b"\r\n\r\n")
     code = int(head.split()[1])
     assert code in (400, 404)
-    assert json.loads(body)["error"]["code"] == code
+    error = json.loads(body)["error"]
+    if path.startswith("/v2/"):
+        assert "; " in error
+    else:
+        assert error["code"] == code
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/served.json"])
@@ -229,7 +237,7 @@ def test_page_is_only_read(up, method, path):
     "path",
     [
         "/predictions/convnet", "/explanations/convnet", "/invocations", "/v1/models/convnet:predict",
-        "/v2/models/convnet/infer",
+        "/v2/models/convnet/infer", "/v2/models/convnet/versions/1.0/infer",
     ],
 )  # fmt: skip
 def test_only_put_and_post_bring_pictures(up, path, method):
@@ -242,7 +250,9 @@ def test_only_put_and_post_bring_pictures(up, path, method):
 @pytest.mark.parametrize(
     "path",
     [
-        "/ping", "/health/ready", "/v2/health/live", "/v1/models/convnet", "/v2/models/convnet",
+        "/ping", "/health/ready", "/v2", "/v2/health/live", "/v1/models/convnet", "/v2/models/convnet",
+        "/v2/models/convnet/ready", "/v2/models/convnet/versions/1.0",
+        "/v2/models/convnet/versions/1.0/ready",
         "/openapi.json",
     ],
 )  # fmt: skip
@@ -250,6 +260,69 @@ def test_what_is_told_is_only_asked_for(up, path, method):
     """Where nothing can be sent, nothing is there but for GET."""
     assert requests.get(up.url + path, timeout=SOON).ok
     assert requests.request(method, up.url + path, data=DIGITS["2"], timeout=SOON).status_code == 404
+
+
+INFER, INFER_VERSION = "/v2/models/convnet/infer", "/v2/models/convnet/versions/1.0/infer"
+NOTHING, NO_MODEL = "there is nothing at this address; ", "there is no such model, or no such version of it; "
+WEB_FORM, LARGE_FORM = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+REFUSED_IN_V2 = {
+    "nothing-there": (404, "POST /v2/models/convnet/explain", "", NOTHING),
+    "sent-where-one-asks": (404, "POST /v2/models/convnet/ready", "", NOTHING),
+    "no-model": (404, "POST /v2/models/other/infer", "", NO_MODEL),
+    "no-version": (404, "POST /v2/models/convnet/versions/2.0/infer", "", NO_MODEL),
+    "no-model-to-tell-of": (404, "GET /v2/models/other", "", NO_MODEL),
+    "no-model-ready": (404, "GET /v2/models/other/ready", "", NO_MODEL),
+    "no-version-ready": (404, "GET /v2/models/convnet/versions/2.0/ready", "", NO_MODEL),
+    "method": (405, f"GET {INFER}", "", "GET is no way to send a picture; use PUT or POST"),
+    "method-of-a-version": (405, f"PATCH {INFER_VERSION}", "", "PATCH is no way to send"),
+    "length": (413, f"POST {INFER}", f"Content-Length: {BODY + 1}\r\n", "the body is too large; send at"),
+    "web-form": (400, f"POST {INFER}", f"Content-Type: {WEB_FORM}\r\n", "a web form holds no picture; send"),
+    "large-form": (413, f"POST {INFER}", f"Content-Type: {LARGE_FORM}\r\nContent-Length: {BODY}\r\n",
+        "the form is too large, or does not say how large it is; send"),
+    "header": (400, f"POST {INFER}", f"X: {'a' * 5 * HEADER_LIMIT}\r\n", "the request is no HTTP, or its"),
+    "body": (400, f"POST {INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes starting b'hell'"),
+    "json": (400, f"POST {INFER}", "Content-Length: 1\r\n\r\n{", "the body is no JSON ("),
+    "json-of-a-version": (400, f"POST {INFER_VERSION}", "Content-Length: 1\r\n\r\n{", "the body is no JSON"),
+    "two-slashes": (400, f"POST /{INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes starting"),
+    "by-another-way": (400, f"POST /x/..{INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_IN_V2)
+def test_errors_of_v2_are_texts(up, name):
+    """As that protocol has it, whoever refuses: nginx, what tells of health, or the handler."""
+    code, asked, rest, sentence = REFUSED_IN_V2[name]
+    reply = raw(up.door, f"{asked} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{rest}\r\n".encode())
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == code
+    told = json.loads(body)
+    assert set(told) == {"error"}
+    assert told["error"].startswith(sentence)
+
+
+@pytest.mark.parametrize("path", ["/predictions/convnet", "/v1/models/convnet:predict"])
+def test_client_does_not_say_whose_address_it_asks(up, path):
+    """The header by which the door tells the handler is the door's own."""
+    for url, in_v2 in ((f"{up.url}{path}", False), (f"{up.url}{INFER}", True)):
+        for protocol in ("v2", "other"):
+            reply = requests.post(url, data=b'{"inputs": []}', headers={"X-Protocol": protocol}, timeout=SOON)
+            assert (reply.status_code, isinstance(reply.json()["error"], str)) == (400, in_v2)
+
+
+def test_v2_is_told_to_come_again_in_a_text(door_to):
+    """Too many requests, a door that closes, and nobody behind it."""
+    opening, _ = door_to(rate=5)
+    replies = [requests.post(f"{opening.address}{INFER}", data=b"{", timeout=SOON) for _ in range(20)]
+    often = next(reply for reply in replies if reply.status_code == 429)
+    assert often.headers["Retry-After"] == "1"
+    assert often.json()["error"].startswith("too many requests or connections from this address; send")
+    opening.closed.touch()
+    closed = requests.post(f"{opening.address}{INFER}", data=b"{", timeout=SOON)
+    # Nobody tells of health.
+    unknown = requests.get(f"{opening.address}/v2/models/convnet/ready", timeout=SOON)
+    for reply in (closed, unknown):
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+        assert reply.json()["error"].startswith("no worker can answer now; try again in 2 seconds")
 
 
 @pytest.mark.parametrize("path", ["/predictions/convnet", "/explanations/convnet", "/invocations"])
@@ -426,6 +499,15 @@ def test_dead_workers_are_not_ready(own_up):
     assert requests.get(f"{own_up.inference}/ping", timeout=SOON).json() == {"status": "Healthy"}
     said = requests.get(f"{own_up.url}/health/ready", timeout=SOON).json()["error"]["message"]
     assert said == "0 of 2 workers of convnet 1.0 are ready"
+    with triton.InferenceServerClient(f"127.0.0.1:{own_up.door}", connection_timeout=SOON) as client:
+        assert client.is_server_live()
+        assert not client.is_server_ready()
+        assert not client.is_model_ready("convnet")
+        assert not client.is_model_ready("convnet", "1.0")
+    for path in ("/v2/health/ready", "/v2/models/convnet/ready", "/v2/models/convnet/versions/1.0/ready"):
+        reply = requests.get(f"{own_up.url}{path}", timeout=SOON)
+        assert (reply.status_code, set(reply.json())) == (503, {"error"})
+        assert reply.json()["error"].startswith("0 of 2 workers of convnet 1.0 are ready; wait, or send the")
     assert own_up.status("/health/live") == 200
 
 

@@ -28,6 +28,7 @@ BASE = "urn:document"
 DOCUMENT = json.loads(DESCRIPTION.read_text())
 REGISTRY = Registry().with_resource(BASE, Resource(DOCUMENT, DRAFT202012))
 V1, V2 = "/v1/models/convnet:predict", "/v2/models/convnet/infer"
+V2_VERSION = "/v2/models/convnet/versions/1.0/infer"
 JSON = "application/json"
 
 
@@ -132,6 +133,9 @@ def test_answers_are_as_the_document_says(door, flask_server):
                 raise AssertionError(f"{name} at {url}") from error
 
 
+ZEROS = json.dumps(
+    {"id": "7", "inputs": [{"shape": [-1, 1, 28, 28], "datatype": "FP32", "data": [0] * 1568}]}
+).encode()
 MORE = {
     "query": Asked(path="/predictions/convnet?format=json&top_k=10&show_input=true"),
     "query-bad": Asked(path="/predictions/convnet?top_k=11"),
@@ -144,14 +148,20 @@ MORE = {
     "v1-query": Asked(json_of(*DIGITS.values()), path=f"{V1}?format=text"),
     "wrong-method": Asked(path="/predictions/convnet", method="GET"),
     "wrong-method-v2": Asked(path=V2, method="GET"),
+    "wrong-method-v2-version": Asked(path=V2_VERSION, method="GET"),
     "too-large": Asked(bytes(2**25 + 1)),
-    "v2-all": Asked(
-        json.dumps({"id": "7", "inputs": [{"shape": [2, 1, 28, 28], "datatype": "FP32", "data": [0] * 1568}]})
-        .encode(), path=V2),
+    "v2-all": Asked(ZEROS, path=V2),
+    "v2-version": Asked(ZEROS, path=V2_VERSION),
+    "v2-no-version": Asked(ZEROS, path=V2_VERSION.replace("1.0", "2.0")),
+    "v2-too-large": Asked(bytes(2**25 + 1), path=V2),
+    "v2-bad": Asked(b"no", path=V2),
+    "v2-version-bad": Asked(b"{", path=V2_VERSION),
     "ping": Asked(b"", path="/ping", method="GET"),
     **{path: Asked(b"", path=path, method="GET") for path in (
         "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/v1/models/convnet",
-        "/v1/models/other", "/v2/models/convnet", "/v2/models/other", "/openapi.json")},
+        "/v1/models/other", "/v2", "/openapi.json",
+        *(f"/v2/models/{model}{of}" for model in (
+            "convnet", "other", "convnet/versions/1.0", "convnet/versions/2.0") for of in ("", "/ready")))},
 }  # fmt: skip
 FLASKS = {
     "test-bad": Asked(b"no", path="/test"),
@@ -240,6 +250,11 @@ def test_what_the_schema_allows_is_answered(sent, engine):
         ({"label": "3", "index": 3, "probability": 0.9, "surprise": 1}, "Prediction"),
         ({"error": {"code": 400, "message": "x"}}, "Error"),
         ({"error": {"code": 400, "message": "", "hint": "x"}}, "Error"),
+        ({"error": "x; y"}, "Error"),
+        ({"error": {"code": 400, "message": "x", "hint": "y"}}, "V2Error"),
+        ({"error": ""}, "V2Error"),
+        ({"inputs": [{"datatype": "BYTES", "shape": [0]}]}, "V2Request"),
+        ({"inputs": [{"datatype": "BYTES", "shape": [-2]}]}, "V2Request"),
     ],
 )
 def test_schema_is_not_content_with_everything(answer, schema):

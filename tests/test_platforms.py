@@ -8,6 +8,7 @@ import base64
 import json
 import random
 import struct
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from conftest import DIGITS, ROOT
 from instances import KEYS
 from json_body import read_json
 from refusal import Refusal
-from wire import GOOD, json_of, said
+from wire import GOOD, json_of, said, said_in_v2
 
 TIMEOUT = 60
 OK, BAD_REQUEST = 200, 400
 V1, V2, INVOCATIONS = "/v1/models/convnet:predict", "/v2/models/convnet/infer", "/invocations"
 MOST = 64
+UNKNOWN = ("/v2/models/other", "/v2/models/other/versions/1.0", "/v2/models/convnet/versions/2.0")
 B64 = {digit: base64.b64encode(picture).decode() for digit, picture in DIGITS.items()}
 ONE = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": [B64["3"]]}
 
@@ -100,8 +102,59 @@ def test_platforms_ask_whether_it_is_ready(everywhere):
         for path, expected in pages.items():
             reply = requests.get(f"{url}{path}?of=no+interest", timeout=TIMEOUT)
             assert (reply.status_code, reply.json()) == (OK, expected)
-        for path in ("/v1/models/other", "/v2/models/other"):
+        for path in ("/v1/models/other", *UNKNOWN, *(f"{path}/ready" for path in UNKNOWN)):
             assert said(requests.get(url + path, timeout=TIMEOUT)).startswith("there is no such model")
+
+
+def test_v2_tells_of_the_server(everywhere):
+    """GET /v2, with and without a slash behind it: a name, a version and what is spoken besides."""
+    for server, url in everywhere.items():
+        if server != "TorchServe":
+            for path in ("/v2", "/v2/"):
+                told = requests.get(url + path, timeout=TIMEOUT).json()
+                assert set(told) == {"name", "version", "extensions"}
+                assert told["name"] == {"front door": "torchserve", "Flask": "flask"}[server]
+                assert told["version"] == metadata.version(told["name"])
+                assert told["extensions"] == ["binary_tensor_data"]
+
+
+@pytest.mark.parametrize("shape", [[-1], [-1, 1], [1, -1], [-1, 1, 1]], ids=str)
+@pytest.mark.parametrize("digits", ["3", "1234567890"], ids=["one", "ten"])
+@pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
+def test_number_of_files_is_told_from_the_data(everywhere, shape, digits, binary):
+    """A size of -1, as in TorchServe's own requests for KServe: as many as there are files."""
+    if binary:
+        data = b"".join(struct.pack("<I", len(DIGITS[digit])) + DIGITS[digit] for digit in digits)
+        head = v2(shape=shape, parameters={"binary_data_size": len(data)})
+        del head["inputs"][0]["data"]
+        body, headers = behind(head, data)
+    else:
+        body, headers = v2(shape=shape, data=[B64[digit] for digit in digits]), {}
+    for url in everywhere.values():
+        reply = post(url + V2, body, **headers)
+        assert reply.status_code == OK, reply.text
+        label = reply.json()["outputs"][0]
+        assert (label["shape"], label["data"]) == ([len(digits)], list(digits))
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
+def test_open_size_of_numbers_is_told_from_the_data(engine, place, binary):
+    """FP32, with -1 for any one of the sizes."""
+    count = 10 if place == 0 else 1
+    scaled = engine.handler.preprocess(
+        [engine.handler.read_pixels(picture) for picture in list(DIGITS.values())[-count:]]
+    )
+    shape = list(scaled.shape)
+    shape[place] = -1
+    if binary:
+        size = {"binary_data_size": scaled.nbytes}
+        head = {"inputs": [{"datatype": "FP32", "shape": shape, "parameters": size}]}
+        body, headers = behind(head, scaled.tobytes())
+    else:
+        body, headers = as_bytes(numbers(shape, scaled.tolist())), {}
+    [answer] = engine.answer([{"body": body}], [headers])
+    assert json.loads(answer.content)["outputs"][0]["data"] == list(DIGITS)[-count:]
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +215,24 @@ def test_scaled_grey_levels_are_answered(clients, engine, binary):
 
 
 def test_tritons_client_is_told_why_not(clients):
-    """An error is JSON as everywhere; the client hands it on as it is."""
+    """An error is a text, which the client prints."""
     for client in clients.values():
         with pytest.raises(InferenceServerException) as refused:
             client.infer("convnet", files_of(["1"] * (MOST + 1), binary=True))
         assert refused.value.status() == "400"
-        assert refused.value.message()["hint"] == "send at most 64 a request"
+        assert str(refused.value) == "[400] the input's shape has: 65 pictures; send at most 64 a request"
+
+
+def test_tritons_client_is_told_of_a_missing_model(clients):
+    """Of a name and of a version that are not served; TorchServe's own sentence has a form of its own."""
+    for server, client in clients.items():
+        if server != "TorchServe":
+            for name, version in (("other", ""), ("convnet", "2.0")):
+                assert not client.is_model_ready(name, version)
+                with pytest.raises(InferenceServerException, match=r"^\[404\] there is no such model, or"):
+                    client.get_model_metadata(name, version)
+                with pytest.raises(InferenceServerException, match=r"^\[404\] there is no such model, or"):
+                    client.infer(name, files_of("1", binary=True), version)
 
 
 def test_tritons_client_asks_for_health(clients):
@@ -176,9 +241,16 @@ def test_tritons_client_asks_for_health(clients):
         if server != "TorchServe":
             assert client.is_server_live()
             assert client.is_server_ready()
+            assert client.is_model_ready("convnet")
+            assert client.is_model_ready("convnet", "1.0")
+            assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+            assert client.get_model_metadata("convnet", "1.0") == client.get_model_metadata("convnet")
             described = client.get_model_metadata("convnet")
             assert described["versions"] == ["1.0"]
             assert described["inputs"] == [{"name": "picture", "datatype": "BYTES", "shape": [-1]}]
+            by_version = client.infer("convnet", files_of("12", binary=True), model_version="1.0")
+            assert by_version.get_response()["model_version"] == "1.0"
+            assert by_version.as_numpy("label").tolist() == [b"1", b"2"]
             reply = client.infer("convnet", files_of("12", binary=True))
             for output in described["outputs"]:
                 given = reply.get_output(output["name"])
@@ -237,7 +309,22 @@ BAD_JSON = {
     "shape-missing": ({"inputs": [{"datatype": "BYTES", "data": ["x"]}]}, "the input's shape is null"),
     "shape-text": (v2(shape="1"), "the input's shape is '1'; send a list of whole numbers"),
     "shape-true": (v2(shape=[True]), "the input's shape is a list of 1; send a list of whole numbers"),
-    "shape-negative": (v2(shape=[-1]), "the input's shape is a list of 1; send"),
+    "shape-negative": (v2(shape=[-2]), "the input's shape is a list of 1; send"),
+    "shape-fraction": (v2(shape=[-1.0]), "the input's shape is a list of 1; send"),
+    "shape-open-twice": (v2(shape=[-1, -1]), "the input's shape [-1, -1] leaves 2 sizes open; send -1"),
+    "shape-open-zero": (v2(shape=[-1], data=[]), "the input's shape [-1] holds no picture; send"),
+    "shape-open-by-zero": (v2(shape=[-1, 0], data=[]), "the input's shape [-1, 0] holds no picture; send"),
+    "shape-open-no-multiple": (v2(shape=[-1, 2]),
+        "the input's shape [-1, 2] has a multiple of 2 elements, its data 1; send whole rows"),
+    "shape-open-too-many": (v2(shape=[-1], data=[B64["3"]] * 65), "the input's shape has: 65 pictures; send"),
+    "shape-open-too-many-each": (v2(shape=[1, -1], data=[B64["3"]] * 65), "the input's shape has: 65"),
+    "floats-open-twice": (numbers([-1, -1, 28, 28], ZEROS), "the input's shape [-1, -1, 28, 28] leaves 2"),
+    "floats-open-zero": (numbers([-1, 1, 28, 28], []), "the input's shape [-1, 1, 28, 28] holds no picture"),
+    "floats-open-few": (numbers([-1, 1, 28, 28], ZEROS[1:]),
+        "the input's shape [-1, 1, 28, 28] has a multiple of 784 elements, its data 783"),
+    "floats-open-flat": (numbers([-1, 784], ZEROS), "the input's shape is [-1, 784]; send picture files"),
+    "floats-open-other": (numbers([1, -1, 28, 28], ZEROS * 3), "the input's shape is [1, -1, 28, 28]; send"),
+    "floats-open-too-many": (numbers([-1, 1, 28, 28], [0] * 784 * 64 + ZEROS), "the input's shape has: 65"),
     "shape-empty": (v2(shape=[]), "the input's shape is a list of 0; send"),
     "shape-huge": (v2(shape=[1, 10**300]), "the input's shape is a list of 2; send"),
     "shape-long": (v2(shape=[1] * 500), "the input's shape is a list of 500; send"),
@@ -286,6 +373,7 @@ def test_bad_json_is_refused_alone(engine, name):
     refused, good = engine.answer([{"body": as_bytes(body)}, {"body": GOOD}])
     assert (refused.status, refused.headers["content-type"]) == (BAD_REQUEST, "application/json")
     assert refused.reason.startswith(sentence)
+    assert isinstance(json.loads(refused.content)["error"], str) == (b'"inputs"' in as_bytes(body))
     assert (
         "send" in refused.reason
         or "leave" in refused.reason
@@ -304,12 +392,22 @@ def test_null_is_nothing_said(engine):
 
 
 def test_bad_json_is_refused_everywhere_alike(everywhere):
-    """Every server gives the handler's own answer, and no worker dies of it."""
+    """Every server gives the handler's own answer, and no worker dies of it.
+
+    In the form of V2's errors, as it came by that protocol's address; TorchServe does not tell the handler
+    the address, and there the body has to show it. By another address in the form of all others.
+    """
     for name, (body, sentence) in BAD_JSON.items():
-        replies = [post(url + V2, as_bytes(body)) for url in everywhere.values()]
-        assert {reply.status_code for reply in replies} == {BAD_REQUEST}, name
-        assert len({reply.content for reply in replies}) == 1, name
-        assert said(replies[0]).startswith(sentence)
+        for server, url in everywhere.items():
+            reply, other = (post(url + path, as_bytes(body)) for path in (V2, V1))
+            assert (reply.status_code, other.status_code) == (BAD_REQUEST, BAD_REQUEST), name
+            if server != "TorchServe":
+                assert said(reply).startswith(sentence), name
+                assert said(other).startswith(sentence), name
+            elif b'"inputs"' in as_bytes(body):
+                assert said_in_v2(reply).startswith(sentence), name
+            else:
+                assert reply.json()["error"]["message"], name
     for url in everywhere.values():
         assert labels_of(post(url + V1, json_of(GOOD))) == ["3"]
 
@@ -353,7 +451,7 @@ def test_bad_bytes_behind_the_json_are_refused(engine, name):
     (body, headers), sentence = BAD_BYTES[name]
     refused, good = engine.answer([{"body": body}, {"body": GOOD}], [headers, {}])
     assert refused.status == BAD_REQUEST
-    assert refused.reason.startswith(sentence)
+    assert json.loads(refused.content)["error"].startswith(sentence)
     assert good.body == "3"
 
 

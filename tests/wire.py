@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 
@@ -22,15 +23,29 @@ FILE = 'name="data"; filename="a.png"'
 
 
 def said(reply: requests.Response) -> str:
-    """Return the two sentences of an error, which has the form of all of them."""
+    """Return the two sentences of an error, which has the form of all of them, or that of the V2 protocol."""
     assert reply.headers["Content-Type"] == "application/json"
     told = reply.json()
+    if urlsplit(reply.url).path.startswith("/v2/"):
+        return said_in_v2(reply)
     assert (set(told), set(told["error"])) == ({"error"}, {"code", "message", "hint"})
     error = told["error"]
     assert error["code"] == reply.status_code
     assert error["message"]
     assert error["hint"]
     return f"{error['message']}; {error['hint']}"
+
+
+def said_in_v2(reply: requests.Response) -> str:
+    """Return the text of an error in the form of the V2 protocol."""
+    told = reply.json()
+    assert set(told) == {"error"}
+    assert isinstance(told["error"], str)
+    message, _, hint = told["error"].partition("; ")
+    assert message
+    assert hint
+    text: str = told["error"]
+    return text
 
 
 class Asked(NamedTuple):
