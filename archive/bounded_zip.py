@@ -22,6 +22,7 @@ LOCAL_HEADER = 30  # bytes before each member, besides its name
 # A raw archive of torch-model-archiver is deflated, which makes 1 byte of up to 1,032 zeros. Weights become
 # smaller by a tenth, code by three quarters: this is far above any, and a bomb of 8 MB stays below 400 MB.
 MOST_DEFLATED = 32
+UNREADABLE = 0x1 | 0x20 | 0x40  # flags of members that are encrypted, or patches of others
 SMALL = 2**27  # bytes that any archive may unpack to
 
 
@@ -66,6 +67,10 @@ def _check_sizes(infos: Iterable[zipfile.ZipInfo], size: int) -> None:
         unpacked += info.file_size
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise zipfile.BadZipFile(f"its member {info.filename!r} is compressed in a way that is not read")
+        if info.flag_bits & UNREADABLE:
+            raise zipfile.BadZipFile(f"its member {info.filename!r} is encrypted or patched")
+        if not 0 <= info.header_offset < size:
+            raise zipfile.BadZipFile(f"its member {info.filename!r} is not in the file")
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise zipfile.BadZipFile(f"its member {info.filename!r} has two sizes")
     if held > size:

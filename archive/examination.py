@@ -150,7 +150,8 @@ def _contents(found: Examined, folder: Path) -> Iterator[str]:
         "members": sorted(found.names),
     }
     try:
-        told = json.loads(sandbox.run(LOOK, folder, json.dumps(question).encode()))
+        answer = sandbox.run(LOOK, folder, json.dumps(question).encode(), _memory(found))
+        told = json.loads(answer)
     except (sandbox.Stopped, ValueError, RecursionError) as error:
         yield f"its members could not be looked at: {error}"
         return
@@ -159,6 +160,11 @@ def _contents(found: Examined, folder: Path) -> Iterator[str]:
         if len(classes) != 1:
             yield f"{name} defines {len(classes)} classes ({', '.join(classes)}); TorchServe takes one"
     found.config = told["config"]
+
+
+def _memory(found: Examined) -> int:
+    """Return the bytes that parsing may take: torch's import takes 700 MB, and each file is read once."""
+    return 3 * sandbox.GIB // 2 + 2 * found.copy.stat().st_size
 
 
 def _programs(found: Examined) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ library alone, and of privileges none, where the kernel lets users make namespac
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -68,7 +69,8 @@ def main() -> int:
 
 def _wait(child: int) -> int:
     def end(_: int, __: FrameType | None) -> None:
-        os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
     # Set by the kernel when who started this has ended, however that was.
@@ -86,7 +88,8 @@ def _unshare() -> None:
     Path("/proc/self/uid_map").write_text(f"{INSIDE} {user} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"{INSIDE} {group} 1", encoding="ascii")
     # In a namespace of its own making a program would have all capabilities again.
-    Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="ascii")
+    with contextlib.suppress(OSError):  # where /proc/sys is for reading alone
+        Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="ascii")
 
 
 def _enter_root(plan: dict[str, Any]) -> None:

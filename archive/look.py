@@ -112,9 +112,13 @@ def _runs(path: Path, declared: str | None) -> Iterator[str]:
         try:
             _load(path, start)
         except Exception as error:  # noqa: BLE001 what a hostile pickle makes the loader raise is not foreseeable
-            words = str(error).strip().splitlines()
-            reason = words[0] if words else type(error).__name__
-            yield f"is not loadable as weights alone, so it could run code: {reason[:MOST_WORDS]}"
+            yield f"is not loadable as weights alone, so it could run code: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says why; torch's first one advises to load it all the same."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if "WeightsUnpickler error" in line), lines[0]).strip()[:MOST_WORDS]
 
 
 def _load(path: Path, start: bytes) -> None:

@@ -34,17 +34,23 @@ class BadArchive(ValueError):
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; whatever is wrong with it as a zip, then or while it is read, is a BadArchive."""
-    try:
-        with open_zip(path) as opened:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_zip(path))
+        except FileNotFoundError as error:
+            raise BadArchive(f"there is no archive {path}; build it with: make archive") from error
+        except OSError as error:
+            raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
+        except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+            raise _damaged(path, error) from error
+        try:
             yield opened
-    except BadArchive:
-        raise
-    except FileNotFoundError as error:
-        raise BadArchive(f"there is no archive {path}; build it with: make archive") from error
-    except OSError as error:
-        raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError, RuntimeError) as error:
-        raise BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BadArchive:
+    return BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise BadArchive(
                 f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise zipfile.BadZipFile(f"{MANIFEST}: {error}") from error
     if damaged:
         raise BadArchive(f"{path} is damaged in {damaged}; build it again: rm {path} && make archive")
@@ -70,7 +76,7 @@ def known_answers(path: Path) -> Iterator[tuple[str, bytes, str]]:
         try:
             for name, golden in json.loads(read_record(mar, GOLDEN_ANSWERS))["pictures"].items():
                 yield name, mar.read(f"{GOLDEN_FOLDER}/{name}"), golden["label"]
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise BadArchive(f"{path} has no golden answers; build it with: make archive") from error
 
 

@@ -62,7 +62,7 @@ def hides_something(archive: Path, mar: zipfile.ZipFile) -> bool:
         with archive.open("rb") as file, _Compared(file) as rebuilt:
             canonical.write(_Members(mar), created, cast("IO[bytes]", rebuilt))
             return rebuilt.differs
-    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
         raise BadArchive(f"{archive} does not say when it was built; {REMEDY}") from error
 
 

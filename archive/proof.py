@@ -51,7 +51,10 @@ def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: lis
         "handler": model["handler"],
         "pictures": [len(picture) for picture in pictures],
     }
-    answered = sandbox.run(TRIAL, folder, b"\n".join([json.dumps(header).encode(), b"".join(pictures)]))
+    request = b"\n".join([json.dumps(header).encode(), b"".join(pictures)])
+    # A model takes a few times its file, and what it computes.
+    size = sum(info.file_size for info in mar.infolist())
+    answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size)
     try:
         return json.loads(answered)
     except (ValueError, RecursionError) as error:

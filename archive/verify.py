@@ -38,12 +38,15 @@ def main() -> int:
         with examined(arguments.archive, key, run=run) as found:
             for fault in found.faults:
                 print(f"error: {archive}: {printable(fault, MOST)}", file=sys.stderr)
-            if not found.faults:
-                print("\n".join(described(found, archive, key)))
-            return int(len(found.faults) > 0)
-    except (BadArchive, BadKey) as error:
-        print(f"error: {archive}: {printable(str(error), MOST)}", file=sys.stderr)
+            if found.faults:
+                return 1
+            lines = list(described(found, archive, key))
+    except (BadArchive, BadKey, OSError) as error:
+        text = printable(str(error), MOST)
+        print(f"error: {text}" if archive in text else f"error: {archive}: {text}", file=sys.stderr)
         return 1
+    print("\n".join(lines))
+    return 0
 
 
 def faults(archive: Path, public_key: Path | None = None, *, run: bool = False) -> list[str]:
@@ -74,7 +77,7 @@ def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
     yield f"  members   {len(found.names)}, each as recorded inside"
     yield f"  programs  {', '.join(programs)}; they run where it is served"
     yield f"  golden    {count} images, {_tried(found, key)}"
-    yield f"  claims    {'what its signer says' if key else 'what it says of itself; nothing here proves it'}:"
+    yield f"  claims    {'what its signer says' if key else 'what it says of itself, and nothing proves'}:"
     for name, text in claims(found.records, found.config):
         yield f"    {name:<10}{text}"
 
