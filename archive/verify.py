@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sandbox
 from examination import Examined, examined
-from mar import GOLDEN_ANSWERS, BadArchive
+from mar import GOLDEN_ANSWERS, SUFFIX, BadArchive
 from printable import printable
 from records import claims
 from signature import BadKey
@@ -71,7 +71,7 @@ def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
         yield f"{archive} was looked at and run apart: {answered}"
     else:
         yield f"{archive} was looked at, not run: its members match the records inside it"
-    yield f"  signed    {signer if key else 'nobody vouches for it: whoever made it wrote its records, too'}"
+    yield f"  signed    {signer if key else _unsigned(found)}"
     with found.copy.open("rb") as file:
         yield f"  sha256    {hashlib.file_digest(file, 'sha256').hexdigest()}"
     yield f"  members   {len(found.names)}, each as recorded inside"
@@ -80,6 +80,12 @@ def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
     yield f"  claims    {'what its signer says' if key else 'what it says of itself, and nothing proves'}:"
     for name, text in claims(found.records, found.config):
         yield f"    {name:<10}{text}"
+
+
+def _unsigned(found: Examined) -> str:
+    if found.copy.with_name(found.copy.name + SUFFIX).exists():
+        return "by somebody, whose signature was not checked: PUBLIC_KEY=public.pem"
+    return "nobody vouches for it: whoever made it wrote its records, too"
 
 
 def _tried(found: Examined, key: Path | None) -> str:
