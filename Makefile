@@ -162,8 +162,9 @@ predict: $(if $(URL),$(VENV)/client.installed,ready) $(if $(filter %.parquet,$(O
 	@$(PY) $(if $(URL),client/ask_server.py --model="$$NAME" $(if $(IMAGE),-- "$$URL" "$$IMAGE",--out="$$OUT" -- "$$URL" "$$IMAGES"),$(if \
 		$(IMAGE),archive/predict.py -- $(THE_MAR) "$$IMAGE",archive/batch.py -- $(THE_MAR) "$$IMAGES" "$$OUT"))
 
-verify: | $(VENV)/serve.installed ## Hold an archive against what it says of itself (MAR=any.mar, PUBLIC_KEY=file)
-	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(call set,PUBLIC_KEY,public-key) -- $(THE_MAR)
+verify: | $(VENV)/serve.installed ## Look at an archive (MAR=any.mar); PUBLIC_KEY=file wants it signed; RUN=1 runs it, apart
+	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(call set,PUBLIC_KEY,public-key) \
+		$(if $(filter 1,$(RUN)),--run) -- $(THE_MAR)
 
 sign: ready ## Sign the archive with a private key: make sign KEY=private.pem
 	@$(if $(KEY),,$(error say which key: make sign KEY=private.pem))

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from engine import Engine
 from mar import BadArchive
 from picture_folder import DIGITS, find_images, write_answers
+from private_copy import private_copy
 from table import BadTable, Row, Table
 
 CHUNK = 64  # pictures that a process reads and answers at once
@@ -34,12 +36,9 @@ def main() -> int:
     arguments = _arguments()
     _quiet()
     try:
-        with Engine(arguments.archive):  # an archive that does not load is said so once, here
-            pass
-        images = find_images(arguments.images, arguments.out)
-        archive = hashlib.sha256(arguments.archive.read_bytes()).hexdigest()[:DIGITS]
-        with Table(arguments.out, archive) as table:
-            return write_answers(images, table, lambda todo: _answered(todo, arguments.archive, archive))
+        # All processes open this copy: whoever replaces the file meanwhile, one archive gives all answers.
+        with private_copy(arguments.archive) as own:
+            return _write(arguments, own)
     except (BadArchive, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
@@ -50,6 +49,17 @@ def main() -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return 1
+
+
+def _write(arguments: argparse.Namespace, own: Path) -> int:
+    """Answer by the archive in the file `own`; return the exit status."""
+    with Engine(own):  # an archive that does not load is said so once, here
+        pass
+    images = find_images(arguments.images, arguments.out)
+    with own.open("rb") as file:
+        archive = hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    with Table(arguments.out, archive) as table:
+        return write_answers(images, table, lambda todo: _answered(todo, own, archive))
 
 
 def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]:
@@ -79,7 +89,7 @@ def _open(mar: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # a process for each core computes already
     _quiet()
     _engine = Engine(mar)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(mar.parent,), daemon=True).start()
 
 
 def _quiet() -> None:
@@ -87,11 +97,12 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-def _end_with_parent() -> None:
-    """End this process, and its unpacked archive, when the parent was killed and cannot say so."""
+def _end_with_parent(copied: Path) -> None:
+    """End this process, and delete what was copied and unpacked, when the parent was killed and cannot."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         _engine.close()
+        shutil.rmtree(copied, ignore_errors=True)
         os._exit(1)
 
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import canonical
 from mar import NAME
-from records import NotOurs, Records, digest, digest_of
+from build_records import NotOurs, Records, digest, digest_of
 from signature import SUFFIX
 from source import BadSource, source_of
 

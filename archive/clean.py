@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from records import Records
+from build_records import Records
 from signature import SUFFIX
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import sys
 import sysconfig
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 import late_torch
-from mar import BadArchive, read_manifest
+from mar import BadArchive, read_manifest, reading
+from private_copy import private_copy
 
 # Before TorchServe's modules, which import torch.
 late_torch.install()
@@ -28,6 +29,8 @@ from ts.model_loader import TsModelLoader  # noqa: E402
 OK = 200
 # TorchServe's mark of a request for an explanation.
 EXPLAIN = "explain"
+# How torch.load reads weights is decided here and by torch: these would let it run what a pickle says.
+LOADING = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,19 @@ class Engine:
     """An opened archive. Close it, or use it in a `with`: its files lie in a folder of their own."""
 
     def __init__(self, path: Path) -> None:
-        """Unpack and load the archive. Raises BadArchive, with what its own code raised."""
-        self.manifest = model = read_manifest(path)["model"]
+        """Unpack a private copy of the archive and load it. Raises BadArchive, with what its code raised."""
+        for variable in LOADING:
+            os.environ.pop(variable, None)
         # Deleted at close, or at the latest when the process ends.
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
             self.folder = Path(self._folder.name).resolve()
-            with zipfile.ZipFile(path) as mar:
-                mar.extractall(self.folder)
+            self.manifest = model = _unpacked(path, self.folder)["model"]
             with _only(self.folder):
                 self._service = TsModelLoader().load(model["modelName"], str(self.folder), model["handler"])
+        except BadArchive:
+            self.close()
+            raise
         except Exception as error:  # noqa: BLE001 the archive's own code runs here
             self.close()
             # Where the handler cannot be imported TorchServe goes on to look for one of its own, and
@@ -137,6 +143,16 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _unpacked(path: Path, folder: Path) -> dict[str, Any]:
+    """Unpack an archive into a folder, member by member, and return its manifest. Raises BadArchive."""
+    # What was checked is what is unpacked, whoever replaces the file meanwhile.
+    with private_copy(path) as own:
+        manifest = read_manifest(own)
+        with reading(own) as mar:
+            mar.extractall(folder)
+    return manifest
 
 
 # sys.path and sys.modules belong to all threads.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import lzma
 import re
 import zipfile
 import zlib
@@ -11,32 +11,60 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bounded_zip import open_zip, read_record
+from printable import printable
+
 MANIFEST = "MAR-INF/MANIFEST.json"
 # TorchServe makes addresses, and this project folders, of names and versions.
-NAME = re.compile(r"\w[\w.-]*")
+NAME = re.compile(r"\w[\w.-]{0,99}")
 GOLDEN_ANSWERS, GOLDEN_FOLDER = "golden.json", "golden"
+SUFFIX = ".sig"  # of the signature beside an archive
 
 
 class BadArchive(ValueError):
-    """A .mar that is missing, damaged or no archive at all; the text says which and the remedy."""
+    """A .mar that is missing, damaged or no archive at all; the text says which and the remedy.
+
+    The text may quote the archive: whatever does not print is escaped, for all who print it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, most=2000))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; whatever is wrong with it as a zip, then or while it is read, is a BadArchive."""
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_zip(path))
+        except FileNotFoundError as error:
+            raise BadArchive(f"there is no archive {path}; build it with: make archive") from error
+        except OSError as error:
+            raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
+        except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+            raise _damaged(path, error) from error
+        try:
+            yield opened
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BadArchive:
+    return BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Check that every member of the archive can be read, and return its manifest. Raises BadArchive."""
-    if not path.exists():
-        raise BadArchive(f"there is no archive {path}; build it with: make archive")
-    try:
-        with zipfile.ZipFile(path) as mar:
-            damaged = mar.testzip()
-            manifest = json.loads(mar.read(MANIFEST))
-    except KeyError as error:
-        raise BadArchive(
-            f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
-        ) from error
-    except OSError as error:
-        raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, RuntimeError) as error:
-        raise BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive") from error
+    with reading(path) as mar:
+        damaged = mar.testzip()
+        try:
+            manifest = json.loads(read_record(mar, MANIFEST))
+        except KeyError as error:
+            raise BadArchive(
+                f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise zipfile.BadZipFile(f"{MANIFEST}: {error}") from error
     if damaged:
         raise BadArchive(f"{path} is damaged in {damaged}; build it again: rm {path} && make archive")
     return _with_model(manifest, path)
@@ -44,11 +72,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def known_answers(path: Path) -> Iterator[tuple[str, bytes, str]]:
     """Yield name, bytes and label of each of the archive's golden pictures. Raises BadArchive."""
-    with zipfile.ZipFile(path) as mar:
+    with reading(path) as mar:
         try:
-            for name, golden in json.loads(mar.read(GOLDEN_ANSWERS))["pictures"].items():
+            for name, golden in json.loads(read_record(mar, GOLDEN_ANSWERS))["pictures"].items():
                 yield name, mar.read(f"{GOLDEN_FOLDER}/{name}"), golden["label"]
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise BadArchive(f"{path} has no golden answers; build it with: make archive") from error
 
 

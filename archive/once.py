@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from records import NotOurs, Records, digest, digest_of
+from build_records import NotOurs, Records, digest, digest_of
 
 REMEDY = "move it away"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine import Engine
 from mar import BadArchive
+from printable import printable
 
 
 def main() -> int:
@@ -33,9 +34,10 @@ def _predict(engine: Engine, image: Path, *, alone: bool) -> int:
         return 1
     [answer] = engine.predict([body])
     if not answer.ok:
-        print(f"error: {image}: {answer.reason}", file=sys.stderr)
+        print(f"error: {image}: {printable(answer.reason)}", file=sys.stderr)
         return 1
-    print(answer.body if alone else f"{image}\t{answer.body}")
+    label = printable(str(answer.body), most=sys.maxsize)
+    print(label if alone else f"{image}\t{label}")
     return 0
 
 

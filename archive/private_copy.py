@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mar import BadArchive
-from signature import SUFFIX, BadKey, check_signature
+from mar import SUFFIX, BadArchive
+from printable import printable
 
 
 @contextlib.contextmanager
@@ -22,6 +22,9 @@ def private_copy(archive: Path, public_key: Path | None = None) -> Iterator[Path
     with tempfile.TemporaryDirectory(prefix="archive-") as folder, naming(archive, Path(folder)):
         copy = copy_into(archive, Path(folder))
         if public_key is not None:
+            # Only here: an environment that only looks need not have cryptography.
+            from signature import check_signature
+
             check_signature(copy, public_key)
         yield copy
 
@@ -29,8 +32,10 @@ def private_copy(archive: Path, public_key: Path | None = None) -> Iterator[Path
 def copy_into(archive: Path, folder: Path) -> Path:
     """Copy an archive, and the signature beside it, into a folder; return the copy. Raises BadArchive."""
     copy = folder / archive.name
-    signature = archive.with_name(archive.name + SUFFIX)
     try:
+        if archive.exists() and not archive.is_file():  # a pipe or a device may have no end
+            raise BadArchive(f"{archive} is no file; name a .mar")
+        signature = archive.with_name(archive.name + SUFFIX)
         shutil.copyfile(archive, copy)
         if signature.exists():
             shutil.copyfile(signature, copy.with_name(signature.name))
@@ -44,10 +49,10 @@ def copy_into(archive: Path, folder: Path) -> Path:
 @contextlib.contextmanager
 def naming(archive: Path, folder: Path) -> Iterator[None]:
     """Let errors about the copy in `folder` name the archive that the user named."""
-    copy = str(folder / archive.name)
+    copy = printable(str(folder / archive.name))
     try:
         yield
-    except (BadArchive, BadKey) as error:
-        if copy not in str(error):
-            raise
-        raise type(error)(str(error).replace(copy, str(archive))) from error
+    except ValueError as error:  # BadArchive, or signature's BadKey
+        if copy in str(error):
+            error.args = (str(error).replace(copy, printable(str(archive))),)
+        raise

@@ -1,129 +1,112 @@
-"""What this checkout made, and of what: data in a folder of its own.
+"""What an archive says of itself: its form is checked before anything relies on it, then it is a claim.
 
-A file that lies beside an archive may be anybody's. Only what stands here tells whether a file was made
-here, so may be written over, and whether it would come out the same again.
+Who wrote the archive wrote this, too. What can be held against the rest of the archive is; that it agrees
+does not make it true.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[1] / ".made"
+import canonical
+from mar import GOLDEN_ANSWERS, GOLDEN_FOLDER
+from printable import printable
+from source import LATEST, UNKNOWN
 
-
-class NotOurs(ValueError):
-    """A file that would be written over, but was not made here."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A file or folder that was made: its SHA-256, that of all that it was made of, and the options given.
-
-    `before` is the SHA-256 of what it replaced: whoever is stopped between the record and the file leaves
-    the older one.
-    """
-
-    path: str
-    sha256: str
-    inputs: str
-    options: dict[str, str] = field(default_factory=dict)
-    before: str = ""
+# The members that an archive may answer by, and what its history calls each. Another runtime has none.
+RUNTIMES = {"torchscript": "runtime.pt", "onnx": "runtime.onnx", "aoti": "runtime.pt2"}
+EAGER = "eager"
+COMMIT = re.compile(rf"[0-9a-f]{{40}}(-dirty)?|{UNKNOWN}")
+TORCH = re.compile(r"\d{1,4}(\.\d{1,9}){1,3}((a|b|rc)\d{1,9})?(\.(post|dev)\d{1,9}){0,2}", re.ASCII)
+REMEDY = "build the archive with: make archive"
+# Of figures and inputs: what is longer is cut, and what is nested is left out.
+MOST_FIGURES, MOST_CHARACTERS, MOST_NUMBERS = 24, 60, 8
 
 
-class Records:
-    """The records of one checkout, a JSON file for each thing made."""
-
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
-
-    def of(self, path: Path) -> Record | None:
-        """Return the record of a file; None where there is none, or none that can be read."""
-        return _read(self._file(path))
-
-    def all(self) -> list[Record]:
-        """Return all records that can be read."""
-        found = (_read(file) for file in sorted(self._folder.glob("*.json")))
-        return [record for record in found if record is not None]
-
-    def is_ours(self, path: Path) -> bool:
-        """Tell whether a file is, byte for byte, what was made here."""
-        record = self.of(path)
-        return record is not None and _exists(path) and digest(path) in (record.sha256, record.before)
-
-    def is_fresh(self, path: Path, inputs: str) -> bool:
-        """Tell whether a file was made here of just these inputs, and is still as it was made."""
-        record = self.of(path)
-        return record is not None and record.inputs == inputs and _exists(path) and (
-            digest(path) == record.sha256
-        )  # fmt: skip
-
-    def check_may_write(self, path: Path, remedy: str) -> None:
-        """Raise NotOurs where something lies at a path that was not made here."""
-        if _exists(path) and not self.is_ours(path):
-            raise NotOurs(f"{path} was not made by this checkout and is left as it is; {remedy}")
-
-    def write(self, path: Path, sha256: str, inputs: str, options: dict[str, str] | None = None) -> None:
-        """Note what is about to lie at a path."""
-        before = digest(path) if _exists(path) else ""
-        record = Record(str(_place(path)), sha256, inputs, options or {}, before)
-        file = self._file(path)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-        part.replace(file)
-
-    def forget(self, path: Path) -> None:
-        """Remove the record of a file."""
-        self._file(path).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def making(self, path: Path) -> Iterator[None]:
-        """Keep others who would make the same thing waiting until this one is done."""
-        self._folder.mkdir(exist_ok=True)
-        with self._file(path).with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _file(self, path: Path) -> Path:
-        return self._folder / f"{hashlib.sha256(os.fsencode(_place(path))).hexdigest()[:32]}.json"
+def malformed(records: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a sentence for each record that does not have the form that others rely on."""
+    forms: dict[str, Callable[[Any], bool]] = {
+        canonical.PROVENANCE: lambda told: (
+            type(told["created"]) is int
+            and 0 <= told["created"] <= LATEST
+            and isinstance(told["figures"], dict | None)
+            and all(isinstance(told[key], str) for key in ("name", "version", "runtime"))
+            and COMMIT.fullmatch(told["source_commit"]) is not None
+            and TORCH.fullmatch(told["torch"]) is not None
+        ),
+        GOLDEN_ANSWERS: lambda told: (
+            len(told["pictures"]) > 0
+            and all(isinstance(one["label"], str) for one in told["pictures"].values())
+            and all(_is_row(one["outputs"]) for one in told["pictures"].values())
+        ),
+    }
+    for name, is_formed in forms.items():
+        if name not in records:
+            continue
+        try:
+            formed = is_formed(json.loads(records[name]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+            formed = False
+        if not formed:
+            yield f"{name} does not say what it has to; {REMEDY}"
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and bytes of all files in a folder."""
-    if not path.is_dir():
-        return _of_file(path)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.parent.name != "__pycache__"]
-    return digest_of(word for file in files for word in (str(file.relative_to(path)), _of_file(file)))
+def contradictions(
+    records: Mapping[str, bytes], model: Mapping[str, Any], members: set[str]
+) -> Iterator[str]:
+    """Yield a sentence for each record that the manifest or the members contradict."""
+    told = json.loads(records[canonical.PROVENANCE])
+    for key, named in (("name", "modelName"), ("version", "modelVersion")):
+        if told[key] != model[named]:
+            yield f"{canonical.PROVENANCE} says {key} {told[key]!r}, and the manifest {model[named]!r}"
+    if told["runtime"] not in (EAGER, *RUNTIMES):
+        known = ", ".join((EAGER, *RUNTIMES))
+        yield f"{canonical.PROVENANCE} says runtime {told['runtime']!r}; known are {known}"
+    else:
+        wanted = {RUNTIMES[told["runtime"]]} if told["runtime"] in RUNTIMES else set()
+        there = members & set(RUNTIMES.values())
+        for name in sorted(there - wanted):
+            yield f"the member {name} would answer, but {canonical.PROVENANCE} says runtime {told['runtime']}"
+        for name in sorted(wanted - there):
+            yield f"{canonical.PROVENANCE} says runtime {told['runtime']}, but there is no member {name}"
+    for name in json.loads(records[GOLDEN_ANSWERS])["pictures"]:
+        if f"{GOLDEN_FOLDER}/{name}" not in members:
+            yield f"{GOLDEN_ANSWERS} names {name!r}, but there is no such picture"
 
 
-def digest_of(words: Iterable[str]) -> str:
-    """Return the SHA-256 of a list of words."""
-    # As JSON, so that no two lists give one text.
-    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
+def claims(records: Mapping[str, bytes], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an archive says of itself, as lines of a name and a text that is safe to print."""
+    told = json.loads(records[canonical.PROVENANCE])
+    yield "name", printable(f"{told['name']} {told['version']}")
+    yield "source", f"commit {told['source_commit']}, built with torch {told['torch']}"
+    yield "runtime", told["runtime"]
+    yield "figures", _listed(told["figures"] or {}) or "none"
+    yield "takes", _listed(config["input"])
 
 
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_row(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) > 0
+        and all(isinstance(one, int | float) and math.isfinite(one) for one in values)
+    )
 
 
-def _place(path: Path) -> Path:
-    # The last part is not resolved: a link in the place of a file is not that file.
-    return path.parent.resolve() / path.name
+def _listed(values: Mapping[Any, Any]) -> str:
+    shown = [
+        f"{printable(str(key), MOST_CHARACTERS)} {printable(str(value), MOST_CHARACTERS)}"
+        for key, value in values.items()
+        if _is_plain(value)
+    ]
+    more = f", and {len(shown) - MOST_FIGURES} more" if len(shown) > MOST_FIGURES else ""
+    return ", ".join(shown[:MOST_FIGURES]) + more
 
 
-def _exists(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
-
-
-def _read(file: Path) -> Record | None:
-    try:
-        return Record(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= MOST_NUMBERS and all(isinstance(one, int | float) for one in value)
+    return isinstance(value, str | int | float)

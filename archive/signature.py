@@ -13,9 +13,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from mar import BadArchive
+from mar import SUFFIX, BadArchive
 
-SUFFIX = ".sig"
+__all__ = ["SUFFIX", "BadKey", "check_signature", "sign"]
+
 HOW_TO_MAKE_KEYS = (
     "openssl genpkey -algorithm ed25519 -out private.pem && "
     "openssl pkey -in private.pem -pubout -out public.pem"

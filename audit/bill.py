@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
-import zipfile
 from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from bounded_zip import read_record
+from canonical import PROVENANCE
 from jar import Library, digest, libraries
-from mar import read_manifest
+from mar import BadArchive, read_manifest, reading
+from members import check_members
+from private_copy import private_copy
+from records import malformed
 
 SPEC = "1.6"
-PROVENANCE = "provenance.json"
 TORCHSERVE = "torchserve"
 # Our own properties' names begin with this.
 OWN = "convnet-serving"
@@ -71,10 +73,15 @@ def _add_licences(packages: Iterable[dict[str, Any]], environment: Path) -> None
 
 
 def _archive(archive: Path) -> dict[str, Any]:
-    model = read_manifest(archive)["model"]
-    with zipfile.ZipFile(archive) as mar:
-        told = json.loads(mar.read(PROVENANCE))
-    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    """Return the archive's entry. Raises BadArchive where its own records are not of their form."""
+    with private_copy(archive) as copy:
+        model, sha256 = read_manifest(copy)["model"], digest(copy)
+        check_members(copy)
+        with reading(copy) as mar:
+            record = read_record(mar, PROVENANCE)
+    if (fault := next(malformed({PROVENANCE: record}), None)) is not None:
+        raise BadArchive(f"{archive}: {fault}")
+    told = json.loads(record)
     name, version = model["modelName"], model["modelVersion"]
     return {
         "type": "machine-learning-model",

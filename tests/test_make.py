@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-import records
+import build_records
 from conftest import DIGITS, MAKE_VARIABLES, ROOT, free_port, make
 from mar import read_manifest
 
@@ -255,10 +255,10 @@ def test_export_is_made_once(built):
 
 def test_records_that_cannot_be_read_are_none(tmp_path):
     """Damaged records claim nothing: the file that they were of is a user's."""
-    kept = records.Records(tmp_path / "records")
+    kept = build_records.Records(tmp_path / "records")
     made = tmp_path / "made"
     with kept.making(made):
-        kept.write(made, records.digest_of(["x"]), "inputs")
+        kept.write(made, build_records.digest_of(["x"]), "inputs")
         [record] = (tmp_path / "records").glob("*.json")
         for text in ("", "{", "[]", '{"path": 1}', "null"):
             record.write_text(text)

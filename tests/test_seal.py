@@ -12,6 +12,7 @@ import requests
 import canonical
 from conftest import IMAGES, ROOT, make
 from engine import Engine
+from verify import faults
 
 TIMEOUT = 30
 
@@ -192,4 +193,4 @@ def test_model_with_float32_tensors_of_its_own_is_archived(tmp_path, checkout_in
     model = copy / "model" / "convnet.py"
     model.write_text(model.read_text().replace("dim=1)\n", "dim=1) @ torch.eye(10)\n"))
     assert make("archive", cwd=copy).returncode == 0
-    assert make("verify", cwd=copy).returncode == 0
+    assert faults(copy / "model_store" / "convnet.mar", run=True) == []

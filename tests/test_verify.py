@@ -1,7 +1,9 @@
 """Every kind of tampering is found, and named in a sentence of its own."""
 
+import hashlib
 import io
 import json
+import os
 import pickle
 import stat
 import subprocess
@@ -12,10 +14,14 @@ import pytest
 import torch
 
 import canonical
+import golden
+import proof
+import sandbox
 from conftest import ROOT, make
 from convnet import ConvNet
+from examination import examined
 from signature import sign
-from verify import faults
+from verify import described, faults
 
 
 class Members(dict):
@@ -137,8 +143,12 @@ TAMPERED = {
     "code-added": (changed_and_not_recorded, "the member images.py was changed"),
     "digests-emptied": (digests_emptied, "the member images.py was not there when the archive was built"),
     "digests-are-no-list": (added(canonical.SUMS, b"none"), "MAR-INF/SHA256SUMS is no list of digests"),
-    "exit": (appended("images.py", b"\nimport sys; sys.exit(0)\n"), "it ended the process that loaded it"),
-    "hard-exit": (appended("images.py", b"\nimport os; os._exit(0)\n"), "it ended the process that"),
+    "exit": (appended("images.py", b"\nimport sys; sys.exit(0)\n"), "it was run, and gave no answer: "),
+    "hard-exit": (appended("images.py", b"\nimport os; os._exit(0)\n"), "it was run, and gave no answer: "),
+    "killed": (
+        appended("images.py", b"\nimport ctypes; ctypes.string_at(0)\n"),
+        "it was run, and gave no answer: it ended the process",
+    ),
     "golden-is-a-list": (set_to("golden.json", b"[]"), f"golden.json {UNFORMED}"),
     "golden-is-no-json": (set_to("golden.json", b"{"), f"golden.json {UNFORMED}"),
     "golden-is-empty": (set_to("golden.json", b'{"pictures": {}}'), f"golden.json {UNFORMED}"),
@@ -174,16 +184,20 @@ TAMPERED = {
     ),
     "weights-swapped": (
         swapped_weights,
-        "its reference does not hold: GoldenMismatch: golden picture 0.png: expected 0 [",
+        "its reference does not answer as recorded: golden image '0.png': expected '0' [",
     ),
-    "constant-changed": (edited("model-config.yaml", b"0.1302", b"0.1307"), "GoldenMismatch: golden picture"),
+    "constant-changed": (
+        edited("model-config.yaml", b"0.1302", b"0.1307"),
+        "it does not answer as recorded: golden image '0.png'",
+    ),
     "labels-swapped": (
         edited("model-config.yaml", b'"0", "1"', b'"1", "0"'),
-        "GoldenMismatch: golden picture",
+        "it does not answer as recorded: golden image '0.png': expected '0' ",
     ),
+    "label-too-few": (edited("model-config.yaml", b'"8", "9"]', b'"8"]'), "does not load: BadContract: "),
     "code-changed": (
         edited("centring.py", b"BILINEAR", b"NEAREST"),
-        "GoldenMismatch: golden picture 5-large.png: expected 5 [",
+        "it does not answer as recorded: golden image '5-large.png': expected '5' [",
     ),
     "import-missing": (
         dropped("images.py"),
@@ -208,6 +222,8 @@ TAMPERED = {
         "convnet.py defines 2 classes (A, ",
     ),
     "no-python": (edited("convnet.py", b"class", b"klass"), "convnet.py is no Python"),
+    "no-yaml": (set_to("model-config.yaml", b"input: ["), "model-config.yaml cannot be read: ParserError"),
+    "no-labels": (edited("model-config.yaml", b"labels:", b"lables:"), "model-config.yaml cannot be read: "),
     "pickle-as-weights": (
         hostile_pickle("convnet.pth"),
         "convnet.pth is not loadable as weights alone, so it",
@@ -227,7 +243,7 @@ def test_tampering_is_named(archive, tmp_path, name, capfd):
     change, sentence = TAMPERED[name]
     members = Members(archive)
     change(members)
-    found = list(faults(write(tmp_path / "convnet.mar", members)))
+    found = faults(write(tmp_path / "convnet.mar", members), run=True)
     assert sentence in " | ".join(found)
     assert "code was run" not in capfd.readouterr().out
 
@@ -237,14 +253,14 @@ def test_twice_the_same_member_is_named(archive, tmp_path):
     members = Members(archive)
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = write(tmp_path / "a.mar", members, [("images.py", members["images.py"])])
-    assert "the member images.py is there 2 times" in list(faults(twice))
+    assert "the member images.py is there 2 times" in faults(twice)
 
 
 def test_link_is_named(archive, tmp_path):
     """A link could lead anywhere."""
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    found = list(faults(write(tmp_path / "a.mar", Members(archive), [(link, "/etc/passwd")])))
+    found = faults(write(tmp_path / "a.mar", Members(archive), [(link, "/etc/passwd")]))
     assert "the member 'link' is a link; an archive holds files alone" in found
 
 
@@ -286,22 +302,51 @@ def test_compressed_archive_is_refused_before_it_is_unpacked(archive, tmp_path):
     assert "was packed again, or never sealed" in fault
 
 
-def test_golden_mismatch_stops_a_worker(archive, tmp_path):
-    """The picture, what was expected and what came stand in the error."""
+def test_mismatch_is_told_by_numbers(archive, tmp_path):
+    """The image, what was expected and what came stand in the error."""
     members = Members(archive)
     swapped_weights(members)
-    [fault] = faults(write(tmp_path / "a.mar", members))
-    assert "golden picture 0.png: expected 0 [-0.00236, " in fault
+    [fault] = faults(write(tmp_path / "a.mar", members), run=True)
+    assert "golden image '0.png': expected '0' [-0.00236, " in fault
     assert "they differ by" in fault
     assert "allowed is 2e-05" in fault
 
 
-def test_make_verify_says_what_it_is(archive):
-    """A good archive is described: digest, commit, torch, figures, members, golden answers."""
-    done = make("verify", MAR=str(archive))
+def test_tolerance_is_the_handlers():
+    """A worker and verify, which sees no handler, allow the same."""
+    assert proof.TOLERANCE == golden.TOLERANCE
+
+
+def verify(*arguments, **environ):
+    """Run verify.py as a person does; return what it printed, line by line, and its errors."""
+    command = [sys.executable, str(ROOT / "archive" / "verify.py"), *map(str, arguments)]
+    return subprocess.run(
+        command, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def test_without_a_key_it_only_looks(archive):
+    """It says what was shown, that nobody vouches for it, and what are mere claims; and never "sound"."""
+    done = verify(archive)
     assert done.returncode == 0, done.stderr
-    for word in ("is sound: convnet 1.0", "sha256", "commit", "torch", "test_accuracy 0.99", "11 pictures"):
-        assert word in done.stdout
+    first, *lines = done.stdout.splitlines()
+    assert first == f"{archive} was looked at, not run: its members match the records inside it"
+    told = dict(line.strip().split(maxsplit=1) for line in lines)
+    assert told["signed"].startswith("nobody vouches for it")
+    assert told["golden"] == "11 images, not tried: RUN=1 runs its code on them"
+    assert "proves" in told["claims"]
+    assert told["name"] == "convnet 1.0"
+    assert {"sha256", "members", "programs", "source", "runtime", "figures", "takes"} <= told.keys()
+    assert "sound" not in done.stdout
+
+
+def test_what_nobody_vouches_for_is_run_when_asked(archive):
+    """It says that it was run, and what that does not show."""
+    done = verify(archive, "--run")
+    assert done.returncode == 0, done.stderr
+    assert "was looked at and run apart: 11 golden images answered as recorded\n" in done.stdout
+    assert "code made to deceive can do that, too" in done.stdout
+    assert ("note: its code" in done.stderr) == (sandbox.isolation_fault() is not None)
 
 
 def test_make_verify_fails_for_a_bad_one(archive, tmp_path):
@@ -327,8 +372,16 @@ def test_verify_cannot_import_the_repository(tmp_path):
     command, environ = [sys.executable, "-c", code], {"PYTHONPATH": str(ROOT / "archive")}
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert "verify: |" in (ROOT / "Makefile").read_text()
-    assert "@PYTHONPATH=archive $(BIN)/python archive/verify.py" in (ROOT / "Makefile").read_text()
+
+
+def test_what_was_looked_at_is_what_is_described(archive, tmp_path):
+    """A file that is replaced after it was opened changes nothing of what is said of it."""
+    mar = tmp_path / "a.mar"
+    mar.write_bytes(archive.read_bytes())
+    with examined(mar) as found:
+        mar.write_bytes(b"another")
+        lines = "\n".join(described(found, "a.mar", None))
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() in lines
 
 
 @pytest.fixture
@@ -350,7 +403,9 @@ def test_signature(archive, keys, tmp_path):
     [unsigned] = faults(mar, public)
     assert "has no signature" in unsigned
     sign(mar, keys / "private.pem")
-    assert list(faults(mar, public)) == []
+    done = verify(mar, "--public-key", public)
+    assert done.stdout.startswith(f"{mar} is signed by the key in {public}; 11 golden images answered as ")
+    assert "by somebody, whose signature was not checked" in verify(mar).stdout
     [other] = faults(mar, keys / "other-public.pem")
     assert "was not made for this" in other
     mar.write_bytes(archive.read_bytes() + b"x")

@@ -1,0 +1,479 @@
+"""An archive of a stranger, who wrote its records anew: what it says is a claim, what it runs is apart."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import warnings
+import zipfile
+import zlib
+
+import psutil
+import pytest
+import torch
+
+import batch
+import sandbox
+from bounded_zip import MOST_LISTED
+from conftest import DIGITS, ROOT
+from engine import LOADING, Engine
+from mar import BadArchive, known_answer, read_manifest
+from members import check_members
+from printable import printable
+from test_verify import Members, verify, write
+from verify import faults
+
+# A handler as TorchServe takes it, which does as it likes; what it raises stands in the fault.
+HANDLER = """
+import glob, json, os, socket, subprocess, sys, threading, time
+class Handler:
+    def initialize(self, context):
+        {}
+    def handle(self, data, context):
+        pass
+    eager = None
+    def read_pixels(self, body): return body
+    def preprocess(self, batch): return batch
+    def inference(self, batch): return {}
+"""
+
+
+def extended(archive, more):
+    """Return the archive's members with more of them, and records that match."""
+    members = Members(archive)
+    members.update(more)
+    members.seal()
+    return members
+
+
+def with_handler(archive, path, initialize="pass", inference="[]"):
+    """Write the archive with a handler of a stranger's, and records that match it."""
+    members = Members(archive)
+    members["convnet_handler.py"] = HANDLER.format(initialize, inference).encode()
+    members.seal()
+    return write(path, members)
+
+
+def fault_of(archive, tmp_path, initialize="pass", inference="[]"):
+    [fault] = faults(with_handler(archive, tmp_path / "convnet.mar", initialize, inference), run=True)
+    return fault
+
+
+def test_looking_runs_nothing(archive, tmp_path):
+    """An archive that does not even load is looked at; only who asks for it runs it."""
+    mar = with_handler(archive, tmp_path / "convnet.mar", "raise RuntimeError('it ran')")
+    assert faults(mar) == []
+    assert faults(mar, run=True) == ["does not load: RuntimeError: it ran"]
+
+
+SEEN = """raise RuntimeError(json.dumps({
+            "environ": sorted(os.environ), "folder": sorted(os.listdir(".")),
+            "records": subprocess.run(FIND, capture_output=True, text=True).stdout.split(),
+            "args": [open(p, "rb").read().decode() for p in glob.glob("/proc/[0-9]*/cmdline")],
+            "secret": os.path.exists(PLACE),
+            "reached": not socket.socket().connect_ex(("127.0.0.1", PORT)),
+            "writable": [p for p in WRITTEN if os.access(p, os.W_OK)],
+        }))"""
+
+
+FIND = "find / ( -path /proc -o -path /sys ) -prune -o ( -name golden.json -o -name SHA256SUMS ) -print"
+
+
+def test_what_is_run_reaches_nothing(archive, tmp_path, monkeypatch):
+    """No network, no environment, no file of the user's, no record: where the kernel lets it."""
+    monkeypatch.setenv("SECRET", "secret")
+    (tmp_path / "secret").write_text("secret")
+    written = ["/", "/usr", "/etc", "/proc/sys/kernel", str(ROOT), str(tmp_path), os.path.expanduser("~")]  # noqa: PTH111
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = SEEN.replace("PLACE", repr(str(tmp_path / "secret"))).replace("WRITTEN", repr(written))
+        code = code.replace("FIND", repr(FIND.split())).replace("PORT", str(server.getsockname()[1]))
+        fault = fault_of(archive, tmp_path, code)
+    seen = json.loads(fault.partition("RuntimeError: ")[2])
+    assert "SECRET" not in seen["environ"]
+    assert len(seen["environ"]) < 9
+    assert seen["folder"] == []
+    assert not [argument for argument in seen["args"] if "convnet.mar" in argument]
+    if sandbox.isolation_fault() is None:
+        assert seen["records"] == []
+        assert not seen["secret"]
+        assert not seen["reached"]
+        assert seen["writable"] == []
+
+
+FORGED = {
+    "word-of-argv": "print(sys.argv[-1], flush=True); os._exit(0)",
+    "echoed-records": "print(open('/sandbox/archive/golden.json').read()); os._exit(0)",
+    "every-open-file": "[os.write(fd, b'[[0.0]]') for fd in range(1, 9) if FD]; os._exit(0)".replace(
+        "FD", "os.path.exists(f'/proc/self/fd/{fd}')"
+    ),
+    "exit": "sys.exit(0)",
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_word_of_its_own_proves_nothing(archive, tmp_path, name):
+    """Whatever it prints, and however it ends: what counts are outputs, compared in another process."""
+    assert fault_of(archive, tmp_path, FORGED[name]).startswith(("it was run, and gave no", "does not load"))
+
+
+@pytest.mark.parametrize(
+    ("inference", "sentence"),
+    [
+        ("[[0.0] * 10] * len(batch)", "it does not answer as recorded: golden image '0.png': expected '0' "),
+        ("[[float('nan')] * 10] * len(batch)", "answers the golden image '0.png' by other than 10 numbers"),
+        ("[[float('inf')] * 10] * len(batch)", "it does not answer as recorded"),
+        ("[[0.0] * 9] * len(batch)", "answers the golden image '0.png' by other than 10 numbers"),
+        ("[[0.0] * 10]", "it does not answer each golden image"),
+        ("7", "does not load: TypeError: "),
+    ],
+    ids=["zeros", "nan", "infinite", "short", "few", "no-list"],
+)
+def test_outputs_are_compared_outside(archive, tmp_path, inference, sentence):
+    """Its outputs are held against the recorded ones, value by value."""
+    assert sentence in fault_of(archive, tmp_path, inference=inference)
+
+
+def test_flood_is_ended(archive, tmp_path):
+    """What answers without end is not read without end."""
+    code = "\n        while True: [os.write(fd, b'x' * 65536) for fd in (3, 2)]"
+    assert "it answered more than 8,388,608 bytes" in fault_of(archive, tmp_path, code)
+
+
+def test_memory_is_bounded(archive, tmp_path):
+    """What asks for more than a model needs does not get it."""
+    assert "MemoryError" in fault_of(archive, tmp_path, "bytearray(16 * 2**30)")
+
+
+def test_all_that_it_started_ends(archive, tmp_path, monkeypatch):
+    """What takes too long ends, with what it started in sessions of their own."""
+    monkeypatch.setattr(sandbox, "SECONDS", 10.0)
+    monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
+    mark = f"600.{os.getpid()}"
+    code = "subprocess.Popen(['sleep', 'MARK'], start_new_session=True); time.sleep(600)"
+    fault = fault_of(archive, tmp_path, code.replace("MARK", mark))
+    assert "it did not end within 10 s" in fault
+    if sandbox.isolation_fault() is None:
+        assert not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or ())]
+
+
+def test_yaml_that_grows_is_ended(archive, tmp_path, monkeypatch):
+    """A few lines that are gigabytes once they are read cost time or memory in a process apart alone."""
+    monkeypatch.setattr(sandbox, "SECONDS", 10.0)
+    monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    members = Members(archive)
+    members["model-config.yaml"] = "\n".join(lines).encode()
+    members.seal()
+    [fault] = faults(write(tmp_path / "a.mar", members))
+    assert "it did not end within" in fault or "MemoryError" in fault
+
+
+def test_without_namespaces_it_is_said(archive):
+    """Where the kernel makes none, a line says what the code can reach; and all else is done."""
+    code = (
+        "import sys, sandbox, verify; sandbox.isolation_fault = lambda: 'it is not allowed';"
+        f"sys.argv[1:] = [{str(archive)!r}, '--run']; sys.exit(verify.main())"
+    )
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "archive")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "note: its code is run within limits, but can reach your files and the network" in done.stderr
+    assert "11 golden images answered as recorded" in done.stdout
+
+
+def with_provenance(archive, path, **changes):
+    members = Members(archive)
+    told = json.loads(members["provenance.json"]) | changes
+    members["provenance.json"] = json.dumps(told).encode()
+    members.seal()
+    return write(path, members)
+
+
+UNFORMED = "provenance.json does not say what it has to"
+LIES = {
+    "version": ({"version": "9.9"}, "provenance.json says version '9.9', and the manifest '1.0'"),
+    "name": ({"name": "other"}, "provenance.json says name 'other', and the manifest 'convnet'"),
+    "other-runtime": ({"runtime": "eager"}, "the member runtime.onnx would answer, but provenance.json says"),
+    "no-such-member": ({"runtime": "aoti"}, "runtime aoti, but there is no member runtime.pt2"),
+    "unknown-runtime": (
+        {"runtime": "onnx\n  signed    yes, by the key of the bank"},
+        r"says runtime 'onnx\n  signed    yes, by the key of the bank'; known are eager",
+    ),
+    "commit-with-escapes": ({"source_commit": "\x1b[1A" + "0" * 40}, UNFORMED),
+    "short-commit": ({"source_commit": "eedfac9"}, UNFORMED),
+    "commit-and-more": ({"source_commit": "0" * 40 + "\n"}, UNFORMED),
+    "torch": ({"torch": "2.14 \x1b[2K"}, UNFORMED),
+    "time": ({"created": True}, UNFORMED),
+    "part-of-a-second": ({"created": 1.5}, UNFORMED),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_claim_that_is_contradicted_is_a_fault(archive, tmp_path, name):
+    """What the manifest and the members can be asked about is asked; the rest has its form."""
+    changes, sentence = LIES[name]
+    found = faults(with_provenance(archive, tmp_path / "convnet.mar", **changes))
+    assert sentence in " | ".join(found)
+    assert all(line.isprintable() for line in found)
+
+
+ESCAPES = "\x1b[2K\r\x9b1A\u202egnab\u200b\u2028\ufeff\u3164"
+
+
+def test_nothing_of_an_archive_reaches_the_terminal(archive, tmp_path):
+    """Escapes in figures, inputs and names of members are shown by their numbers, where it is good or bad."""
+    figures = {f"accuracy{ESCAPES}": f"0.99{ESCAPES}", "long": "x" * 5000, "nested": {"a": [1]}}
+    mar = with_provenance(archive, tmp_path / f"a{ESCAPES.replace('/', '')}.mar", figures=figures)
+    done = verify(mar)
+    assert done.returncode == 0, done.stderr
+    assert r"accuracy\x1b[2K\r\x9b1A\u202egnab\u200b\u2028\ufeff\u3164 0.99\x1b[2K" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 400
+    members = Members(archive) | {f"b{ESCAPES}.py": b"x"}
+    done_badly = verify(write(mar, members))
+    assert r"the member b\x1b[2K" in done_badly.stderr
+    for line in (done.stdout + done_badly.stderr).split("\n"):
+        assert line.isprintable()
+        assert "\u3164" not in line
+
+
+def test_errors_of_an_archive_are_printable(tmp_path):
+    """A manifest may say anything; every program that reads it prints the same sentence."""
+    told = {"model": {"modelName": f"a{ESCAPES}", "modelVersion": "1", "handler": "h.py"}}
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", json.dumps(told))
+    with pytest.raises(BadArchive) as refused:
+        read_manifest(tmp_path / "a.mar")
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["Größe", "कुत्ता", "猫 1", "a\\b", "-", "😀"])
+def test_what_prints_stays(text):
+    """Labels of all languages are shown as they are."""
+    assert printable(text) == text
+
+
+class Writes(torch.nn.Module):
+    """Writes a file, in TorchScript."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Write where the test looks."""
+        written = torch.from_file("torchscript-wrote", True, 4)
+        written.fill_(65.0)
+        return x
+
+
+@pytest.fixture(scope="module")
+def program():
+    """TorchScript that writes a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = io.BytesIO()
+        torch.jit.save(torch.jit.script(Writes()), file)
+    return file.getvalue()
+
+
+def dressed(code=b""):
+    """Return a hostile pickle that is dressed as TorchScript."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("a/data.pkl", b"cbuiltins\nprint\n(S'code was run'\ntR.")
+        packed.writestr("a/code/x.py", code)
+        packed.writestr("a/version", b"3\n")
+        packed.writestr("a/byteorder", b"little")
+    return file.getvalue()
+
+
+PROGRAM = "is TorchScript, which is a program, and the archive does not say that it answers by it"
+
+
+@pytest.mark.parametrize("name", ["extra.pt", "notes.txt", "golden/0.pt", "runtime.pt2.txt", "a/b.bin"])
+def test_torchscript_that_nothing_names_is_refused(archive, tmp_path, program, name):
+    """Under any name, in any folder."""
+    members = extended(archive, {name: program})
+    assert faults(write(tmp_path / "convnet.mar", members)) == [f"{name} {PROGRAM}"]
+
+
+def test_torchscript_behind_other_bytes_is_refused(archive, tmp_path, program):
+    """Readers of a zip find its list at its end."""
+    members = extended(archive, {"notes.txt": b"notes\n" + program})
+    assert faults(write(tmp_path / "convnet.mar", members)) == [f"notes.txt {PROGRAM}"]
+
+
+def test_second_runtime_is_refused(archive, tmp_path, program):
+    """Of two members that could answer, one is not the one that the archive names."""
+    members = extended(archive, {"runtime.pt": program})
+    [fault] = faults(write(tmp_path / "convnet.mar", members))
+    assert fault == "the member runtime.pt would answer, but provenance.json says runtime onnx"
+
+
+@pytest.mark.parametrize("name", ["convnet.pth", "extra.pt", "data.bin"])
+def test_pickle_in_torchscripts_clothes_is_refused(archive, tmp_path, name, capfd):
+    """A name with /code/ in it makes no program of a pickle, nor weights."""
+    members = extended(archive, {name: dressed()})
+    [fault] = faults(write(tmp_path / "convnet.mar", members))
+    assert fault.startswith(f"{name} is not loadable as weights alone, so it could run code")
+    assert "code was run" not in capfd.readouterr().out
+
+
+def test_declared_torchscript_is_called_a_program(archive, tmp_path, program):
+    """What answers by TorchScript says so, and what only pretends to be is refused."""
+    members = Members(archive)
+    del members["runtime.onnx"]
+    told = json.loads(members["provenance.json"]) | {"runtime": "torchscript"}
+    members.update({"provenance.json": json.dumps(told).encode(), "runtime.pt": program})
+    members.seal()
+    done = verify(write(tmp_path / "convnet.mar", members))
+    assert "runtime.pt (TorchScript); they run where it is served" in done.stdout
+    members["runtime.pt"] = dressed()
+    members.seal()
+    [fault] = faults(write(tmp_path / "convnet.mar", members))
+    assert fault == "runtime.pt would be loaded as TorchScript, and is none"
+
+
+@pytest.mark.parametrize("variable", LOADING)
+def test_environment_lets_no_pickle_run(archive, tmp_path, monkeypatch, variable, capfd):
+    """No variable lets torch run what a pickle says."""
+    monkeypatch.setenv(variable, "1")
+    members = Members(archive) | {"convnet.pth": dressed()}
+    del members["runtime.onnx"]
+    mar = write(tmp_path / "convnet.mar", members)
+    with pytest.raises(BadArchive):
+        Engine(mar)
+    assert "code was run" not in capfd.readouterr().out
+    assert variable not in os.environ
+
+
+def overlapping(archive, path, count=400, size=6_000_000):
+    """Write the archive with members that lie in one another: a file of 8 MB that lists gigabytes."""
+    with zipfile.ZipFile(path, "w") as mar:
+        for name, data in Members(archive).items():
+            mar.writestr(name, data)
+        start, tail, infos = mar.start_dir, b"x" * size, []
+        for number in range(count):
+            info = zipfile.ZipInfo(f"b{number:04d}")
+            info.file_size = info.compress_size = len(tail)
+            info.CRC = zlib.crc32(tail)
+            tail = info.FileHeader(zip64=False) + tail
+            infos.insert(0, info)
+        at = start
+        for info in infos:
+            info.header_offset = at
+            at += len(info.FileHeader(zip64=False))
+        mar.filelist += infos
+        mar.fp.seek(start)
+        mar.fp.write(tail)
+        mar.start_dir = start + len(tail)
+        mar._didModify = True
+    return path
+
+
+def inflating(archive, path, size=2**29):
+    """Write the archive, deflated, with a member that becomes half a gigabyte."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as mar:
+        for name, data in Members(archive).items():
+            mar.writestr(name, data)
+        with mar.open("zeros", "w") as zeros:
+            for _ in range(size // 2**20):
+                zeros.write(bytes(2**20))
+    return path
+
+
+def listing_much(archive, path):
+    """Write the archive with a long list of members."""
+    with zipfile.ZipFile(path, "w") as mar:
+        for name, data in Members(archive).items():
+            mar.writestr(name, data)
+        for number in range(MOST_LISTED // 60):
+            mar.writestr(f"{number:060d}", b"")
+    return path
+
+
+READERS = {
+    "verify": lambda mar: [BadArchive(fault) for fault in faults(mar)],
+    "check-members": check_members,
+    "manifest": read_manifest,
+    "known-answer": known_answer,
+    "engine": Engine,
+}
+BOMBS = {
+    "overlapping": (overlapping, "is damaged (its members take 2,4"),
+    "inflating": (inflating, "is damaged (it unpacks to 53"),
+    "listing-much": (listing_much, "is damaged (its list of members has 1,"),
+}
+
+
+@pytest.fixture(scope="module")
+def bombs(archive, tmp_path_factory):
+    """Small files that take much memory, disk or time where they are just read."""
+    folder = tmp_path_factory.mktemp("bombs")
+    return {name: build(archive, folder / f"{name}.mar") for name, (build, _) in BOMBS.items()}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("reader", READERS)
+def test_bomb_is_refused_before_it_is_read(bombs, bomb, reader):
+    """Whoever opens it says the same."""
+    try:
+        [refused] = READERS[reader](bombs[bomb]) or []
+    except BadArchive as error:
+        refused = error
+    assert BOMBS[bomb][1] in str(refused)
+
+
+def most_memory_of_check_members(mar):
+    """Return the KB that a process of its own had at most in memory, and how the check ended."""
+    code = (
+        "import re, sys; from pathlib import Path; from mar import BadArchive; import members\n"
+        "try: members.check_members(Path(sys.argv[1]))\n"
+        "except BadArchive: pass\n"
+        # Not getrusage's: that begins with what the process that started it has.
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+    )
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "archive")}
+    command = [sys.executable, "-c", code, str(mar)]
+    return int(subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout)
+
+
+def test_bomb_costs_no_memory(bombs):
+    """What is read of it is its list; when its members were read it took 4,600 MB."""
+    assert most_memory_of_check_members(bombs["overlapping"]) < 100_000
+
+
+def test_members_are_read_one_at_a_time(archive, tmp_path):
+    """A good archive of 200 MB in many large members takes the memory of one, read and compared."""
+    members = extended(archive, {f"data/{number}.txt": bytes([number]) * 2**24 for number in range(1, 13)})
+    mar = write(tmp_path / "large.mar", members)
+    check_members(mar)
+    assert most_memory_of_check_members(mar) < 120_000
+
+
+def test_batch_answers_by_the_archive_that_it_opened(archive, tmp_path, monkeypatch):
+    """A file that is replaced after the start is not what the processes open."""
+    mar, out = tmp_path / "convnet.mar", tmp_path / "answers.csv"
+    mar.write_bytes(archive.read_bytes())
+    (tmp_path / "images").mkdir()
+    for digit, body in DIGITS.items():
+        (tmp_path / "images" / f"{digit}.png").write_bytes(body)
+    found = batch.find_images
+
+    def replacing(*arguments):
+        with_handler(archive, mar, "raise RuntimeError('the other one')")
+        return found(*arguments)
+
+    monkeypatch.setattr(batch, "find_images", replacing)
+    monkeypatch.setattr(sys, "argv", ["batch.py", str(mar), str(tmp_path / "images"), str(out)])
+    assert batch.main() == 0
+    assert [line.split(",")[1] for line in out.read_text().splitlines()[1:]] == list(DIGITS)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_no_archive(tmp_path, kind):
+    """A pipe may never end; it is not waited for."""
+    path = tmp_path / "a.mar"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    [fault] = faults(path)
+    assert fault == f"{path} is no file; name a .mar"
