@@ -320,6 +320,17 @@ class Mine(ImageClassifier):
 """,
         IMAGENET,
     ),
+    "torchserves-own-preprocess": (
+        """
+from ts.torch_handler.image_classifier import ImageClassifier
+class Mine(ImageClassifier):
+    def preprocess(self, data):
+        metrics = self.context.metrics
+        metrics.add_size("SizeOfImage", len(data[0].get("body")) / 1024, None, "kB")
+        return ImageClassifier.preprocess(self, data)
+""",
+        IMAGENET,
+    ),
     "torchserves-own": (None, IMAGENET),
 }
 
