@@ -72,6 +72,7 @@ HARMLESS = frozenset({
     "float", "float32", "preprocess", "inference", "postprocess", "initialize", "handle", "hasattr",
     "getattr", "next", "iter", "pop", "startswith", "strip", "map", "filter", "Variable", "add_time",
     "add_counter", "round", "ValueError", "Exception", "PredictionException", "image_processing",
+    "add_or_update", "get_metric", "add_metric", "add_size", "add_percent", "Dimension",
 })  # fmt: skip
 # What handlers measure of themselves is no arithmetic of pixels.
 CLOCK = re.compile(r"time|start")
@@ -193,7 +194,12 @@ class _Handler:
         return None
 
     def _uses_inherited(self, reading: Sequence[ast.AST]) -> bool:
-        return any(dotted(node) == "self.image_processing" for one in reading for node in ast.walk(one))
+        return any(
+            dotted(node) == "self.image_processing"
+            or (isinstance(node, ast.Call) and last_name(node) == PREPROCESS)
+            for one in reading
+            for node in ast.walk(one)
+        )
 
     def _composed(self, reading: Sequence[ast.AST]) -> Iterator[ast.Call]:
         """Yield each Compose; of several those that `preprocess` names, or that TorchServe's own uses."""
@@ -441,7 +447,10 @@ def _computes(node: ast.AST) -> bool:
             | ast.AugAssign(op=ast.Add(), target=one, value=other)
         ):
             return any(isinstance(side, ast.Constant) and type(side.value) is float for side in (one, other))
-        case ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod()):
+        case (
+            ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod())
+            | ast.BinOp(left=ast.Call(func=ast.Name("len")))
+        ):
             return False
         case ast.BinOp() | ast.AugAssign() | ast.Subscript(slice=ast.Slice() | ast.Tuple() | ast.List()):
             return True

@@ -320,6 +320,17 @@ class Mine(ImageClassifier):
 """,
         IMAGENET,
     ),
+    "torchserves-own-preprocess": (
+        """
+from ts.torch_handler.image_classifier import ImageClassifier
+class Mine(ImageClassifier):
+    def preprocess(self, data):
+        metrics = self.context.metrics
+        metrics.add_size("SizeOfImage", len(data[0].get("body")) / 1024, None, "kB")
+        return ImageClassifier.preprocess(self, data)
+""",
+        IMAGENET,
+    ),
     "torchserves-own": (None, IMAGENET),
 }
 
@@ -665,6 +676,32 @@ def test_weights_in_other_forms(tmp_path):
             assert "m.safetensors" in written
             assert found.labels == list("0123456")
             assert config_of(tmp_path / f"of {file}")["input"] == IMAGENET
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_are_those_of_the_first_convolution(tmp_path, channels):
+    """They tell the colour where the handler does not, and a handler that says another one is doubted."""
+    weights = _saved(nn.Conv2d(channels, 4, 3).state_dict(), tmp_path)
+    for number, (steps, doubted) in enumerate((("", False), ("Grayscale(), ", channels == 3))):
+        source = handler(
+            f"image_processing = Compose([{steps}Resize((9, 9)), ToTensor(), Normalize(0.5, 0.25)])"
+        )
+        mar = packed(tmp_path / f"{number}.mar", **{"model.pth": weights, "handler.py": source.encode()})
+        _, found = adopt(mar, tmp_path / f"mine{number}")
+        told = config_of(tmp_path / f"mine{number}")["input"]
+        if doubted:
+            assert told is None
+            assert (
+                "input: the first convolution takes 3 channels, and the transforms make images in grayscale"
+                in (found.untold)
+            )
+        else:
+            assert told == {
+                "color": {1: "grayscale", 3: "rgb"}[channels],
+                "size": [9, 9],
+                "mean": [0.5] * channels,
+                "std": [0.25] * channels,
+            }
 
 
 def _saved(value, folder: Path) -> bytes:
