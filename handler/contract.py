@@ -240,7 +240,7 @@ def _outputs(config: Mapping[str, Any]) -> str | None:
         return None
     kind = config[OUTPUTS]
     if not isinstance(kind, str) or kind not in KINDS:
-        near = difflib.get_close_matches(str(kind).lower().replace("_", "-"), KINDS, n=1)
+        near = difflib.get_close_matches(kind.lower(), KINDS, n=1) if isinstance(kind, str) else []
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(KINDS)}"
         raise BadContract(f"outputs is {kind!r}; {hint}")
     return kind
