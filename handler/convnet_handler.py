@@ -288,12 +288,21 @@ class ConvNetHandler(BaseHandler):
             context.set_response_header(posed.index, name, value)
         return reply.body
 
+    def _reference(self) -> tuple[Any, Any]:
+        """Return the reference as explanations ask it, in batches, and its device."""
+        model = self.eager
+        if isinstance(self.model, FixedBatch) and callable(model):
+            from torch_model import one_by_one
+
+            model = one_by_one(model)
+        return model, self.device
+
     def _explanation(self, row: dict[str, Any], headers: dict[str, str]) -> Question:
         """Return the question why a picture is answered as it is. Raises Refusal."""
         check_offered()
         picture, form = picture_to_explain(row, headers, self.contract)
         return Question(
-            lambda seen: explained(seen, form, self.contract, self.named, lambda: (self.eager, self.device)),
+            lambda seen: explained(seen, form, self.contract, self.named, self._reference),
             [picture],
         )
 

@@ -139,6 +139,11 @@ def test_class_of_a_fixed_batch_answers_any(runtime, tmp_path):
     with Engine(tmp_path / "lookup.mar") as engine:
         assert [one.body for one in engine.predict([picture(place) for place in (0, 1, 2)])] == LABELS
         engine.check_eager()
+        [why] = engine.answer([{"body": picture(1)}], [{"explain": "True"}])
+        told = json.loads(why.content)
+        assert (told["label"], told["output"]) == (LABELS[1], pytest.approx(ROWS[1][2]))
+        rise = told["output"] - told["baseline_output"]
+        assert np.sum(told["attributions"]) == pytest.approx(rise, abs=1e-4)
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "aoti"])
@@ -164,6 +169,7 @@ INFLUENCED = {
     "of-a-full-form": lambda rows: rows + float(len(rows) > 60),
     "last-one": lambda rows: rows + torch.eye(len(rows))[-1][:, None] * (len(rows) > 1),
     "rows-in-another-order": lambda rows: rows.roll(1, 0),
+    "a-little-at-odd-places": lambda rows: rows + 1e-4 * (torch.arange(len(rows)) % 2)[:, None],
 }
 
 
