@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import canonical
-from mar import NAME
 from build_records import NotOurs, Records, digest, digest_of
+from mar import NAME
 from signature import SUFFIX
 from source import BadSource, source_of
 

@@ -11,6 +11,8 @@ import logging
 import sys
 import time
 import zipfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ import yaml
 import canonical
 import golden
 from card import model_card
-from contract import LABEL_FILE, BadContract, Contract
+from contract import LABEL_FILE, OUTPUTS, BadContract, Contract
 from engine import Engine
 from export import NotExported, eager_of
 from mar import MANIFEST, BadArchive
+from model_check import Unfit, check_finite, kind_of_outputs, try_batches
 from runtime_member import EAGER, runtime_member
 from source import BadSource, Source, source_of
 
@@ -42,19 +45,19 @@ def main() -> int:
     # TorchServe's modules warn at import about every accelerator that is not installed.
     logging.getLogger("ts").setLevel(logging.ERROR)
     try:
-        members = seal(arguments)
+        members, notes = seal(arguments)
         _write(arguments.out, members)
         if arguments.runtime != EAGER:
             _prove(arguments.out)
-    except (BadArchive, BadContract, BadSource, NotExported, NotSealed) as error:
+    except (BadArchive, BadContract, BadSource, NotExported, NotSealed, Unfit) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    report(arguments.out, json.loads(members[MANIFEST])["model"])
+    report(arguments.out, json.loads(members[MANIFEST])["model"], notes)
     return 0
 
 
-def seal(arguments: argparse.Namespace) -> dict[str, bytes]:
-    """Return all members of the sealed archive by name."""
+def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
+    """Return all members of the sealed archive by name, and notes for whoever builds it."""
     with zipfile.ZipFile(arguments.raw) as raw:
         members = {info.filename: raw.read(info) for info in raw.infolist() if not info.is_dir()}
     manifest = json.loads(members[MANIFEST])
@@ -62,17 +65,46 @@ def seal(arguments: argparse.Namespace) -> dict[str, bytes]:
     source = source_of(arguments.sources)
     pictures = _golden_pictures(arguments.golden)
     with Engine(arguments.raw) as engine:
-        members[golden.ANSWERS] = _json({"pictures": golden_answers(engine.handler, engine.eager, pictures)})
-        members |= runtime_member(
-            arguments.runtime, lambda: eager_of(engine, arguments.raw), engine.handler.contract
-        )
+        answers = golden_answers(engine.handler, engine.eager, pictures)
+        _try_batches(engine.handler, pictures, answers)
+        contract, notes = _decided(engine.handler, answers)
+        members[golden.ANSWERS] = _json({"pictures": answers})
+        members |= runtime_member(arguments.runtime, lambda: eager_of(engine, arguments.raw), contract)
         provenance = _provenance(manifest["model"], source, arguments)
-        members["model-card.md"] = model_card(provenance, engine.handler.contract, pictures).encode()
+        members["model-card.md"] = model_card(provenance, contract, pictures).encode()
+    config = manifest["model"]["configFile"]
+    members[config] = _with_outputs(members[config], contract.outputs)
     members |= {f"{golden.FOLDER}/{name}": body for name, body in pictures.items()}
     members[canonical.PROVENANCE] = _json(provenance)
     moment = time.gmtime(max(source.created, canonical.EARLIEST))
     members[MANIFEST] = _json({**manifest, "createdOn": time.strftime(CREATED_ON, moment)})
-    return canonical.with_sums(members)
+    return canonical.with_sums(members), notes
+
+
+def _decided(handler: Any, answers: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the contract with the kind of the outputs, and what its builder should know. Raises Unfit."""
+    told, notes = handler.contract.outputs, []
+    kind = kind_of_outputs(told, {name: one["outputs"] for name, one in answers.items()})
+    if told is None:
+        notes.append(f"outputs: {kind}, as the golden images show; write it into model-config.yaml")
+    if (size := getattr(handler.model, "size", None)) is not None:
+        notes.append(f"the model takes batches of {size} alone: others are answered in such parts")
+    return replace(handler.contract, outputs=kind), notes
+
+
+def _with_outputs(config: bytes, kind: str) -> bytes:
+    """Return a model-config.yaml that names the kind of its outputs: all that read it find it there."""
+    parsed = yaml.safe_load(config)
+    if OUTPUTS in parsed:
+        return config
+    told = {**parsed, OUTPUTS: kind}
+    line = f"\n\n# Added by the build, from the outputs for the golden images.\n{OUTPUTS}: {kind}\n"
+    added = config.rstrip() + line.encode()
+    with contextlib.suppress(yaml.YAMLError):
+        if yaml.safe_load(added) == told:
+            return added
+    # A file that cannot be gone on with, such as one mapping in braces.
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True).encode()
 
 
 def _write(path: Path, members: dict[str, bytes]) -> None:
@@ -82,9 +114,11 @@ def _write(path: Path, members: dict[str, bytes]) -> None:
 
 
 def _prove(path: Path) -> None:
-    """Hold the exported model to what the eager one answered. Raises BadArchive."""
-    with Engine(path):
-        pass
+    """Hold the exported model to what the eager one answered, in batches too. Raises BadArchive and Unfit."""
+    with Engine(path) as engine, zipfile.ZipFile(path) as mar:
+        answers = json.loads(mar.read(golden.ANSWERS))["pictures"]
+        pictures = {name: mar.read(f"{golden.FOLDER}/{name}") for name in answers}
+        _try_batches(engine.handler, pictures, answers)
 
 
 def golden_answers(handler: Any, model: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
@@ -92,15 +126,18 @@ def golden_answers(handler: Any, model: Any, pictures: dict[str, bytes]) -> dict
 
     In float64 every processor gives the same digits as far as they are written, so the archive's bytes
     do not depend on where it was built. Raises NotSealed where float32 is further from it than half of
-    what a worker is allowed.
+    what a worker is allowed. Each picture is answered alone: no neighbour is in what is recorded.
     """
     batch = handler.preprocess([_pixels(handler, name, body) for name, body in pictures.items()])
-    eager = handler.inference(batch).astype(np.float64)
+    eager = np.concatenate([handler.inference(one[None]) for one in batch]).astype(np.float64)
+    check_finite(dict(zip(pictures, eager, strict=True)))
     exact = eager
     if isinstance(model, torch.nn.Module) and any(True for _ in model.parameters()):
         # A model that makes float32 tensors of its own cannot be run so; its float32 outputs have to do.
         with torch.inference_mode(), contextlib.suppress(RuntimeError):
-            exact = copy.deepcopy(model).double()(torch.from_numpy(batch).double()).cpu().numpy()
+            double = copy.deepcopy(model).double()
+            rows = [double(torch.from_numpy(one[None]).double()) for one in batch]
+            exact = torch.cat(rows).double().cpu().numpy()
     difference = float(np.abs(eager - exact).max())
     if not difference <= golden.TOLERANCE / 2:
         raise NotSealed(
@@ -113,6 +150,14 @@ def golden_answers(handler: Any, model: Any, pictures: dict[str, bytes]) -> dict
     }
 
 
+def _try_batches(handler: Any, pictures: dict[str, bytes], answers: dict[str, Any]) -> None:
+    """Hold what a handler answers in batches to the recorded answers. Raises Unfit."""
+    batch = handler.preprocess([_pixels(handler, name, body) for name, body in pictures.items()])
+    expected = np.array([answers[name]["outputs"] for name in pictures])
+    batch_size = handler.context.model_yaml_config.get("batchSize", 1)
+    try_batches(handler.inference, handler.contract, batch, expected, batch_size)
+
+
 def _pixels(handler: Any, name: str, body: bytes) -> Any:
     try:
         return handler.read_pixels(body)
@@ -120,11 +165,13 @@ def _pixels(handler: Any, name: str, body: bytes) -> Any:
         raise NotSealed(f"the golden picture {name} cannot be read: {error}") from error
 
 
-def report(path: Path, model: dict[str, Any]) -> None:
-    """Print what was built."""
+def report(path: Path, model: dict[str, Any], notes: Iterable[str] = ()) -> None:
+    """Print what was built, and what its builder should know of it."""
     data = path.read_bytes()
     print(f"built {model['modelName']} {model['modelVersion']}, {len(data):,} bytes")
     print(f"  sha256 {hashlib.sha256(data).hexdigest()}")
+    for note in notes:
+        print(f"  {note}")
 
 
 def _check_contract(members: dict[str, bytes], manifest: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 import golden
 from engine import Engine
 from mar import BadArchive
+from model_check import Unfit, try_batches
 
 # Under this name the contract lies in each exported file: whoever runs it needs nothing else.
 CONTRACT = "contract"
@@ -49,25 +50,54 @@ def example_of(contract: Any) -> torch.Tensor:
     return torch.zeros(BATCH, *contract.shape)
 
 
+def example_for_any_batch(model: Module, contract: Any) -> torch.Tensor:
+    """Return such an example where the model answers each of its images. Raises NotExported.
+
+    What the exporters say of a model whose batch is fixed is pages long.
+    """
+    example = example_of(contract)
+    try:
+        with torch.inference_mode():
+            rows = len(model(example))
+    except Exception as error:  # the model's own code
+        raise _fixed(f"fails on a batch of {BATCH} ({type(error).__name__}: {first_line(error)})") from error
+    if rows != BATCH:
+        raise _fixed(f"answers a batch of {BATCH} with {rows} rows")
+    return example
+
+
+def _fixed(what: str) -> NotExported:
+    return NotExported(
+        f"the model {what}, and is exported for batches of any size; write it so, or let the class itself "
+        "answer: make archive RUNTIME=eager"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the pages that torch adds."""
+    return str(error).strip().partition("\n")[0]
+
+
 def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Model]) -> None:
     """Write the model of an archive to a file, and load it again to hold it to the golden answers.
 
-    Raises BadArchive, NotExported, and GoldenMismatch where the file does not answer as the archive.
+    Raises BadArchive, NotExported, and GoldenMismatch or Unfit where the file does not answer as the archive.
     """
     with Engine(archive) as engine:
         handler = engine.handler
-        data = write(eager_of(engine, archive), handler.contract)
+        eager = eager_of(engine, archive)
+        example_for_any_batch(eager, handler.contract)
+        data = write(eager, handler.contract)
         out.parent.mkdir(parents=True, exist_ok=True)
         half = out.with_name(f".{out.name}")
         half.write_bytes(data)
         try:
             model = load(half)
             pictures = golden.read(engine.folder)
-            golden.check(
-                pictures,
-                lambda bodies: model(handler.preprocess([handler.read_pixels(body) for body in bodies])),
-                handler.contract.labels,
-            )
+            images = handler.preprocess([handler.read_pixels(one.path.read_bytes()) for one in pictures])
+            alone = np.concatenate([model(one[None]) for one in images])
+            golden.check(pictures, lambda _: alone, handler.contract.labels)
+            try_batches(model, handler.contract, images, np.array([one.outputs for one in pictures]), BATCH)
             half.replace(out)
         finally:
             half.unlink(missing_ok=True)
@@ -83,7 +113,7 @@ def run(description: str, write: Exporter, load: Callable[[Path], Model]) -> int
     logging.disable(logging.WARNING)  # TorchServe's, about every accelerator that is not installed
     try:
         export(arguments.archive, arguments.out, write, load)
-    except (BadArchive, NotExported, golden.GoldenMismatch) as error:
+    except (BadArchive, NotExported, golden.GoldenMismatch, Unfit) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from export import CONTRACT, Module, NotExported, contract_json, example_of, run
+from export import CONTRACT, Module, NotExported, contract_json, example_for_any_batch, first_line, run
 from runtimes import load_compiled
 from torch_model import PROCESSOR, processor_features
 
@@ -26,9 +26,14 @@ def to_aoti(model: Module, contract: Any) -> bytes:
     if shutil.which(compiler) is None:
         raise NotExported(f"there is no {compiler} to compile with (Debian, Ubuntu: apt-get install g++)")
     metadata = {CONTRACT: contract_json(contract), PROCESSOR: json.dumps(processor_features())}
-    program = torch.export.export(
-        model, (example_of(contract),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
+    example = example_for_any_batch(model, contract)
+    try:
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # of a dozen types
+        raise NotExported(
+            f"torch cannot compile the model ({type(error).__name__}: {first_line(error)}); let the class "
+            "itself answer: make archive RUNTIME=eager"
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model.pt2"
         torch._inductor.aoti_compile_and_package(

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import torch
 
-from export import CONTRACT, Module, NotExported, contract_json, example_of, run
+from export import CONTRACT, Module, NotExported, contract_json, example_for_any_batch, first_line, run
 from onnx_model import load_onnx
 
 
@@ -28,10 +28,11 @@ def to_onnx(model: Module, contract: Any) -> bytes:
 def _exported(model: Module, contract: Any) -> Any:
     # It warns of each operator of torchvision's that it cannot know, where there is no torchvision.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    example = example_for_any_batch(model, contract)
     try:
         return torch.onnx.export(
             model,
-            (example_of(contract),),
+            (example,),
             dynamo=True,
             verbose=False,
             external_data=False,
@@ -44,10 +45,9 @@ def _exported(model: Module, contract: Any) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = str(cause).strip().partition("\n")[0]
         raise NotExported(
-            f"torch cannot export the model to ONNX ({type(cause).__name__}: {reason}); let the class itself "
-            "answer: make archive RUNTIME=eager"
+            f"torch cannot export the model to ONNX ({type(cause).__name__}: {first_line(cause)}); let the "
+            "class itself answer: make archive RUNTIME=eager"
         ) from error
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from answer_form import AnswerForm
-from confidence import probabilities
 from question import Reply, Seen
 from reason import Reason
 from refusal import JSON, Refusal
@@ -41,8 +40,7 @@ def all_as_json(seen: Seen, labels: Sequence[str], form: AnswerForm, model: Mode
 
 def predictions(seen: Seen, labels: Sequence[str], form: AnswerForm) -> Iterator[dict[str, Any]]:
     """Yield what is told of each picture."""
-    chances = probabilities(seen.outputs)
-    for pixels, outputs, sure in zip(seen.rows, seen.outputs, chances, strict=True):
+    for pixels, outputs, sure in zip(seen.rows, seen.outputs, seen.probabilities(), strict=True):
         told = _ranked(int(outputs.argmax()), sure, labels)
         if form.top_k:
             # The largest first; of equal ones the first, as argmax has it.

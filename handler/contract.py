@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from confidence import KINDS
+
 # The contract's colour modes and Pillow's names for them; a mode's length is its number of channels.
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB"}
 INPUT_KEYS = ("color", "size", "resize", "ink", "mean", "std")
+OUTPUTS, OUTPUT = "outputs", "output"
 # Instead of a list of labels: TorchServe's own file of them, in the archive.
 LABEL_FILE = "index_to_name.json"
 # What TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
@@ -45,6 +48,8 @@ class Contract:
     std: tuple[float, ...]
     labels: tuple[str, ...]
     ink: int | None = None  # pixels of the longer side of what is drawn; None: as the resize leaves it
+    outputs: str | None = None  # which of KINDS the outputs are; None: not said, and the build decides
+    output: str | None = None  # of several outputs of an ONNX file, the one that holds the labels' values
 
     @classmethod
     def from_config(cls, config: Any, label_file: Mapping[str, str] | None = None) -> Contract:
@@ -53,7 +58,8 @@ class Contract:
         Raises BadContract with the key and the remedy.
         """
         spec = _section(config, "input")
-        _refuse_unknown_keys(config, ("input", "labels", *SERVER_KEYS), "")
+        _refuse_unknown_keys(config, ("input", "labels", OUTPUTS, OUTPUT, *SERVER_KEYS), "")
+        _refuse_batch_size(config)
         _refuse_unknown_keys(spec, INPUT_KEYS, "input.")
         color = spec.get("color")
         if not isinstance(color, str) or color not in COLOR_MODES:
@@ -68,6 +74,8 @@ class Contract:
             std=_positive(_per_channel(spec, "std")),
             labels=_labels(config, label_file),
             ink=_ink(spec, min(height, width)),
+            outputs=_outputs(config),
+            output=_output(config),
         )
 
     @classmethod
@@ -85,16 +93,18 @@ class Contract:
             "mean": list(self.mean),
             "std": list(self.std),
             "labels": list(self.labels),
+            OUTPUTS: self.outputs,
         }
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Contract:
-        """Read what `to_dict` told, also before there was `ink`.
+        """Read what `to_dict` told, also before there were `ink` and `outputs`.
 
         Raises BadContract, or KeyError and TypeError where it is something else.
         """
         spec = {"ink": None} | {key: told[key] for key in INPUT_KEYS if key != "ink" or key in told}
-        return cls.from_config({"input": spec, "labels": told["labels"]})
+        kind = {} if told.get(OUTPUTS) is None else {OUTPUTS: told[OUTPUTS]}
+        return cls.from_config({"input": spec, "labels": told["labels"], **kind})
 
     @property
     def mode(self) -> str:
@@ -140,6 +150,12 @@ def _refuse_unknown_keys(spec: Mapping[str, Any], known: tuple[str, ...], sectio
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise BadContract(f"{section}{key} is not known; {hint}")
+
+
+def _refuse_batch_size(config: Mapping[str, Any]) -> None:
+    size = config.get("batchSize", 1)
+    if type(size) is not int or size < 1:  # not isinstance: true is an int, too
+        raise BadContract(f"batchSize is {size!r}; write a whole number from 1")
 
 
 def _size(spec: Mapping[str, Any]) -> tuple[int, int]:
@@ -217,3 +233,23 @@ def _labels_of(label_file: Mapping[str, str] | None) -> tuple[str, ...]:
     except KeyError as error:
         last = len(label_file) - 1
         raise BadContract(f"{LABEL_FILE} has no entry {error}; it needs all from 0 to {last}") from None
+
+
+def _outputs(config: Mapping[str, Any]) -> str | None:
+    if OUTPUTS not in config:
+        return None
+    kind = config[OUTPUTS]
+    if not isinstance(kind, str) or kind not in KINDS:
+        near = difflib.get_close_matches(kind.lower(), KINDS, n=1) if isinstance(kind, str) else []
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(KINDS)}"
+        raise BadContract(f"outputs is {kind!r}; {hint}")
+    return kind
+
+
+def _output(config: Mapping[str, Any]) -> str | None:
+    if OUTPUT not in config:
+        return None
+    name = config[OUTPUT]
+    if not isinstance(name, str) or not name:
+        raise BadContract(f"output is {name!r}; write the name of one output of the ONNX file, in quotes")
+    return name

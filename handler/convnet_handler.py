@@ -20,8 +20,9 @@ import probe
 from answer_form import ACCEPT, ANYTHING, QUERY
 from answers import TEXT, checked, of_fault
 from batch_record import BatchRecord
-from contract import LABEL_FILE, BadContract, Contract
+from contract import LABEL_FILE, OUTPUTS, BadContract, Contract
 from explanation import check_offered, explained
+from fixed_batch import FixedBatch
 from front_end import speed_up
 from images import check_together, read_pixels
 from observer import Observer
@@ -63,8 +64,7 @@ class ConvNetHandler(BaseHandler):
         self.folder = Path(context.system_properties["model_dir"])
         self.mapping = load_label_mapping(str(self.folder / LABEL_FILE))
         self.contract = Contract.from_config(context.model_yaml_config, self.mapping)
-        self.model = self._load()
-        self._check_fit()
+        self.model = self._fitted(self._load())
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
         self.description = self._describe(canonical.check_unpacked(self.folder))
         self.named = {
@@ -73,7 +73,7 @@ class ConvNetHandler(BaseHandler):
             "sha256": self.description[DIGEST],
         }
         speed_up(context.metrics)
-        self.observer = Observer(context, self.contract.labels, self.description[DIGEST])
+        self.observer = Observer(context, self.contract, self.description[DIGEST])
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
@@ -130,7 +130,7 @@ class ConvNetHandler(BaseHandler):
             return
         from torch_model import as_function
 
-        model = as_function(self.eager, self.device)
+        model = self._fitted(as_function(self.eager, self.device))
         golden.check(
             golden.read(self.folder),
             lambda bodies: model(self.preprocess([self.read_pixels(body) for body in bodies])),
@@ -144,33 +144,49 @@ class ConvNetHandler(BaseHandler):
         return self.postprocess(batch.outputs)
 
     def _load(self) -> Model:
+        named = self.manifest["model"]
+        if not named.get("modelFile") and named.get("serializedFile", "").endswith(SUFFIX):
+            return load_onnx(self.folder / named["serializedFile"], self.contract.output)
+        if self.contract.output is not None:
+            raise BadContract(
+                f"output is {self.contract.output!r}, which names an output of an ONNX file, and this model "
+                "is none; leave it out"
+            )
         exported = load_exported(self.folder)
         if exported is not None:
             return exported
-        named = self.manifest["model"]
-        if not named.get("modelFile") and named.get("serializedFile", "").endswith(SUFFIX):
-            return load_onnx(self.folder / named["serializedFile"])
         # torch is imported by a worker that needs it, and by no other.
         from torch_model import as_function
 
         return as_function(self.eager, self.device)
 
-    def _check_fit(self) -> None:
-        """Raise BadContract where the model takes no picture, or has not as many outputs as labels."""
+    def _fitted(self, model: Model) -> Model:
+        """Return a model for batches of any size: one that takes a single picture is asked for each in turn.
+
+        Raises BadContract where the model takes no picture, or has not as many outputs as labels.
+        """
         channels, height, width = self.contract.shape
+        blank = self.preprocess([np.zeros((height, width, channels), np.uint8)])
         try:
-            outputs = self.inference(self.preprocess([np.zeros((height, width, channels), np.uint8)]))
+            outputs = model(blank)
+        except BadContract:
+            raise
         except Exception as error:
             first = str(error).partition("\n")[0]
             raise BadContract(
-                f"the model does not take pictures in {self.contract.color} of {height} x {width} ({first}); "
-                "correct input.color and input.size"
+                f"the model does not take one picture in {self.contract.color} of {height} x {width} "
+                f"({first}); correct input.color and input.size, or export it for batches of any size"
             ) from error
-        if outputs.shape != (1, len(self.contract.labels)):
+        labels = len(self.contract.labels)
+        if outputs.shape != (1, labels):
             raise BadContract(
                 f"the model answers one picture with {tuple(outputs.shape)} values, but "
-                f"model-config.yaml has {len(self.contract.labels)} labels"
+                f"model-config.yaml has {labels} labels; return (N, labels), a value per label"
             )
+        if _takes(model, np.concatenate([blank, blank]), labels):
+            return model
+        logger.info("the model takes one picture at a time: a batch is answered picture by picture")
+        return FixedBatch(model, 1)
 
     def _describe(self, digest: str | None) -> dict[str, Any]:
         provenance = self.folder / canonical.PROVENANCE
@@ -178,7 +194,7 @@ class ConvNetHandler(BaseHandler):
         return {
             DIGEST: digest,
             "provenance": json.loads(provenance.read_text()) if provenance.exists() else None,
-            "contract": {key: config[key] for key in ("input", "labels")},
+            "contract": {key: config[key] for key in ("input", "labels", OUTPUTS) if key in config},
         }
 
     def _load_pickled_model(self, model_dir: str, model_file: str, model_pt_path: str) -> Any:
@@ -266,7 +282,7 @@ class ConvNetHandler(BaseHandler):
     ) -> str | bytes:
         """Return a question's answer, or its error with the status set."""
         try:
-            reply = checked(posed.question.tell(Seen(posed.rows, outputs)))
+            reply = checked(posed.question.tell(Seen(posed.rows, outputs, self.contract.outputs)))
         except Refusal as refusal:
             return _refused(context, batch, posed.index, row, refusal)
         except Exception:  # as where a picture is read
@@ -277,14 +293,33 @@ class ConvNetHandler(BaseHandler):
             context.set_response_header(posed.index, name, value)
         return reply.body
 
+    def _reference(self) -> tuple[Any, Any]:
+        """Return the reference as explanations ask it, in batches, and its device."""
+        model = self.eager
+        if isinstance(self.model, FixedBatch) and callable(model):
+            from torch_model import one_by_one
+
+            model = one_by_one(model)
+        return model, self.device
+
     def _explanation(self, row: dict[str, Any], headers: dict[str, str]) -> Question:
         """Return the question why a picture is answered as it is. Raises Refusal."""
         check_offered()
         picture, form = picture_to_explain(row, headers, self.contract)
         return Question(
-            lambda seen: explained(seen, form, self.contract, self.named, lambda: (self.eager, self.device)),
+            lambda seen: explained(seen, form, self.contract, self.named, self._reference),
             [picture],
         )
+
+
+def _takes(model: Model, batch: np.ndarray, labels: int) -> bool:
+    """Tell whether a model answers each picture of a batch."""
+    try:
+        return model(batch).shape == (len(batch), labels)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 each runtime has types of its own for a shape that it does not take
+        return False
 
 
 def _refused(context: Any, batch: BatchRecord, index: int, row: dict[str, Any], refusal: Refusal) -> str:

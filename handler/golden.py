@@ -58,13 +58,14 @@ def check(
         got = labels[int(output.argmax())]
         if got != one.label or not difference <= TOLERANCE:  # "not", so that NaN is a mismatch
             raise GoldenMismatch(
-                f"golden picture {one.path.name}: expected {one.label} {_shown(one.outputs)}, "
-                f"got {got} {_shown(tuple(output.tolist()))}; they differ by {difference:.2g}, allowed is "
+                f"golden picture {one.path.name}: expected {one.label} {shown(one.outputs)}, "
+                f"got {got} {shown(tuple(output.tolist()))}; they differ by {difference:.2g}, allowed is "
                 f"{TOLERANCE:.0e}. The weights, the contract or the code are not those of the build"
             )
 
 
-def _shown(outputs: tuple[float, ...]) -> str:
+def shown(outputs: tuple[float, ...]) -> str:
+    """Return the first outputs of a picture as a sentence has them."""
     most = 10
     more = ", ..." if len(outputs) > most else ""
     return "[" + ", ".join(f"{value:.5f}" for value in outputs[:most]) + more + "]"

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from batch_record import BatchRecord
+from contract import Contract
 from reporter import start_reporting
 from request_log import RequestLog, asked_for
 
@@ -16,11 +17,11 @@ UNAVAILABLE, OUT_OF_MEMORY = 503, 507
 class Observer:
     """Hands on what happened to each batch of one model; outside of TorchServe's workers to nobody."""
 
-    def __init__(self, context: Any, labels: tuple[str, ...], digest: str | None) -> None:
+    def __init__(self, context: Any, contract: Contract, digest: str | None) -> None:
         of = context.model_name, context.manifest["model"]["modelVersion"]
-        self.tally = start_reporting(context.metrics, labels, *of, digest)
+        self.tally = start_reporting(context.metrics, contract, *of, digest)
         in_a_worker = context.metrics is not None
-        self._log = RequestLog(*of) if in_a_worker and asked_for() else None
+        self._log = RequestLog(*of, contract.outputs) if in_a_worker and asked_for() else None
 
     def watch(self, count: int, context: Any) -> Watch:
         """Return what gives, in a `with`, the record of a batch of so many requests, to be filled in."""

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from answers import DIGITS
-from confidence import probabilities
 from instances import INSTANCES, decoded
 from json_body import bad_json, shown
-from question import Reply
+from question import Reply, Seen
 from refusal import JSON, Refusal
 from request_body import MOST_PICTURES, is_json, too_many
 
@@ -100,11 +99,11 @@ def read(told: Mapping[str, Any], behind: bytes, shape: tuple[int, int, int]) ->
 
 
 def answer(
-    inference: Inference, outputs: np.ndarray, labels: Sequence[str], model: Mapping[str, Any]
+    inference: Inference, seen: Seen, labels: Sequence[str], model: Mapping[str, Any]
 ) -> Reply:
-    """Return the wanted tensors of the model's outputs, float32 (N, labels)."""
-    chances = probabilities(outputs)
-    columns = outputs.argmax(axis=1)
+    """Return the wanted tensors of what the model put out."""
+    chances = seen.probabilities()
+    columns = seen.outputs.argmax(axis=1)
     tensors = {
         LABEL: (BYTES, [labels[column] for column in columns]),
         INDEX: (INT64, columns.astype("<i8")),

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from confidence import probabilities
+
 
 class Reply(NamedTuple):
     """An answer as it goes out, and the headers that are its own."""
@@ -21,11 +23,16 @@ class Seen(NamedTuple):
     """What the model saw of one request, and what it put out.
 
     `rows` are uint8 pictures (H, W, C), or float32 ones (C, H, W) that came scaled; `outputs` are float32
-    (N, labels).
+    (N, labels), of the kind that the contract names.
     """
 
     rows: list[np.ndarray]
     outputs: np.ndarray
+    kind: str | None
+
+    def probabilities(self) -> np.ndarray:
+        """Return the probability of each label, float32 (N, labels)."""
+        return probabilities(self.outputs, self.kind)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ts.metrics.metric_cache_errors import MetricsCacheKeyError
 from ts.metrics.metric_type_enum import MetricTypes
 
+from contract import Contract
 from tally import BOUNDS, COUNTERS, PARTS, Sample, Tally
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ NO_TEXT = "%00"
 
 
 def start_reporting(
-    metrics: Any, labels: tuple[str, ...], model: str, version: str, digest: str | None
+    metrics: Any, contract: Contract, model: str, version: str, digest: str | None
 ) -> Tally | None:
     """Return a tally that TorchServe is told of from now on; None where nobody asks for it.
 
@@ -49,7 +50,7 @@ def start_reporting(
         return None
     of = (quoted(model), quoted(version))
     info.add_or_update(1, [*of, quoted(digest or "")])
-    tally = Tally(labels)
+    tally = Tally(contract.labels, contract.outputs)
     reporter = Reporter(tally, families, of)
     # Zeros as well: a counter's first rise is seen only by who knew it before.
     reporter.tell([Sample(STARTS, None, 1), *tally.take(zeros=True)])

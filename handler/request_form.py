@@ -91,4 +91,4 @@ def _tell_instances(form: AnswerForm, labels: tuple[str, ...], seen: Seen) -> Re
 def _tell_tensors(
     inference: open_inference.Inference, labels: tuple[str, ...], model: Model, seen: Seen
 ) -> Reply:
-    return open_inference.answer(inference, seen.outputs, labels, model)
+    return open_inference.answer(inference, seen, labels, model)

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 class RequestLog:
     """Writes what happened to the requests of one model's version."""
 
-    def __init__(self, model: str, version: str) -> None:
+    def __init__(self, model: str, version: str, kind: str | None) -> None:
+        self._kind = kind  # of the model's outputs
         self._of = {"model": model, "version": version}
 
     def write(self, batch: BatchRecord, context: Any) -> None:
@@ -33,7 +34,7 @@ class RequestLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines = [
             json.dumps({"time": now, "request": context.get_request_id(index), **shared, **own})
-            for index, own in _each(batch)
+            for index, own in _each(batch, self._kind)
         ]
         if lines:
             logger.info("\n".join(lines))
@@ -44,14 +45,14 @@ def asked_for() -> bool:
     return os.environ.get(ASKED) == "1"
 
 
-def _each(batch: BatchRecord) -> list[tuple[int, dict[str, Any]]]:
+def _each(batch: BatchRecord, kind: str | None) -> list[tuple[int, dict[str, Any]]]:
     """Return each request's place in the batch, and what is its own, in the order in which they came."""
     each: list[tuple[int, dict[str, Any]]] = [
         (index, {"status": status} | ({"reason": reason} if reason else {}))
         for index, status, reason in batch.refused
     ]
     if batch.outputs is not None:
-        sure = confidences(batch.outputs).tolist()
+        sure = confidences(batch.outputs, kind).tolist()
         each += [(index, _answered(batch.decoding[its], sure[its])) for index, its in batch.pictures()]
     return sorted(each, key=lambda one: one[0])
 

@@ -63,8 +63,9 @@ class Sample(NamedTuple):
 class Tally:
     """The numbers since they were last taken. One thread adds batches, another one takes."""
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
+    def __init__(self, labels: tuple[str, ...], kind: str | None) -> None:
         self._labels = labels
+        self._kind = kind  # of the outputs
         self._waiting: deque[BatchRecord] = deque(maxlen=MOST)
         # From one thread to another: a deque's append and popleft need no lock.
         self.add = self._waiting.append
@@ -123,7 +124,7 @@ class Tally:
         self._count_labels(np.concatenate(outputs))
 
     def _count_labels(self, outputs: np.ndarray) -> None:
-        sure = confidences(outputs)
+        sure = confidences(outputs, self._kind)
         self._histograms[CONFIDENCE].add(sure)
         columns = outputs.argmax(axis=1)
         counts = np.bincount(columns, minlength=len(self._labels)).tolist()

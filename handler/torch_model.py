@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from contract import BadContract
+
 SAFETENSORS = ".safetensors"
 PROCESSOR = "processor"  # the entry of a compiled model's metadata that names what it was compiled for
 CPU = torch.device("cpu")
@@ -35,14 +37,40 @@ class CompiledModule(torch.nn.Module):
 
 
 def as_function(module: Any, device: torch.device = CPU) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from a float32 batch (N, C, H, W) to the outputs (N, labels) of a module."""
+    """Return a function from a float32 batch (N, C, H, W) to the outputs (N, labels) of a module, float32.
+
+    It raises BadContract where the module returns anything but one tensor of floating-point numbers.
+    """
 
     def answer(batch: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            outputs: np.ndarray = module(torch.from_numpy(batch).to(device)).cpu().numpy()
-        return outputs
+            outputs = module(torch.from_numpy(batch).to(device))
+            if not isinstance(outputs, torch.Tensor) or not outputs.is_floating_point():
+                raise BadContract(
+                    f"the model returns {_described(outputs)}; return one float32 tensor (N, labels), "
+                    "with a value per label"
+                )
+            floats: np.ndarray = outputs.float().cpu().numpy()
+        return floats
 
     return answer
+
+
+def one_by_one(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function of any batch by a module that takes one picture alone; gradients pass through it."""
+    return lambda batch: torch.cat([module(one[None]) for one in batch])
+
+
+def _described(outputs: Any) -> str:
+    match outputs:
+        case torch.Tensor():
+            return f"a tensor of {str(outputs.dtype).removeprefix('torch.')}"
+        case dict():
+            return f"a {type(outputs).__name__} of {', '.join(map(str, outputs))}"
+        case tuple() | list():
+            return f"a {type(outputs).__name__} of {len(outputs)}"
+        case _:
+            return f"a {type(outputs).__name__}"
 
 
 def load_safetensors(model: torch.nn.Module, path: str) -> torch.nn.Module:

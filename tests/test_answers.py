@@ -10,7 +10,7 @@ import pytest
 import requests
 from PIL import Image
 
-from confidence import confidences, probabilities
+from confidence import KINDS, LOG_PROBABILITIES, LOGITS, PROBABILITIES, confidences, probabilities
 from conftest import DIGITS, ROOT
 from pictures import encoded
 from tally import PREDICTIONS, REQUESTS, Tally
@@ -237,7 +237,7 @@ def test_answer_that_torchserve_would_not_let_out_is_refused(engine, monkeypatch
     settings = (ROOT / "config.properties").read_text()
     assert f"\nmax_response_size={module['MOST_BYTES']}\n" in settings
     monkeypatch.setitem(module, "MOST_BYTES", 1000)
-    tally = Tally(engine.handler.contract.labels)
+    tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.handler.observer, "tally", tally)
     refused = asked(engine, {"body": GOOD}, Accept=f"{JSON}; show_input=true")
     assert refused.status == BAD_REQUEST
@@ -248,7 +248,7 @@ def test_answer_that_torchserve_would_not_let_out_is_refused(engine, monkeypatch
 
 def test_each_picture_and_each_request_is_counted(engine, monkeypatch):
     """One request of three pictures is one request, and three answers."""
-    tally = Tally(engine.handler.contract.labels)
+    tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.handler.observer, "tally", tally)
     form = {"a": DIGITS["1"], "b": DIGITS["2"], "c": DIGITS["1"]}
     engine.answer([form, {"body": DIGITS["7"]}], [MULTIPART, {}])
@@ -273,24 +273,50 @@ def test_fault_in_an_answer_costs_one_request(engine, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "outputs",
+    ("outputs", "kind"),
     [
-        [[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]],
-        np.log([[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]]),
-        np.log([[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]]) + 300,
+        ([[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]], PROBABILITIES),
+        (np.log([[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]]), LOG_PROBABILITIES),
+        (np.log([[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]]) + 300, LOGITS),
     ],
     ids=["probabilities", "logarithms", "logits"],
 )
-def test_probabilities_of_any_kind_of_output(outputs):
+def test_probabilities_of_any_kind_of_output(outputs, kind):
     """What a model puts out may be probabilities, their logarithms or what a softmax makes them of."""
     outputs = np.array(outputs, np.float32)
-    found = probabilities(outputs)
+    found = probabilities(outputs, kind)
     # float32 has seven digits, of which 300 takes three.
     np.testing.assert_allclose(found, [[0.1, 0.7, 0.2], [0.9, 0.05, 0.05]], atol=1e-4)
-    np.testing.assert_allclose(found.max(axis=1), confidences(outputs), atol=1e-6)
+    np.testing.assert_allclose(found.max(axis=1), confidences(outputs, kind), atol=1e-6)
 
 
 def test_what_is_no_number_is_no_probability():
     """A row of NaN is zeros, and another row what it is."""
-    found = probabilities(np.array([[np.nan, 1, 2], [5, 5, 5]], np.float32))
+    found = probabilities(np.array([[np.nan, 1, 2], [5, 5, 5]], np.float32), LOGITS)
     np.testing.assert_allclose(found, [[0, 0, 0], [1 / 3] * 3], atol=1e-6)
+    for kind in (PROBABILITIES, LOG_PROBABILITIES):
+        found = probabilities(np.array([[np.nan, np.inf, -np.inf], [0, 0, 0]], np.float32), kind)
+        assert found.tolist() == [[0, 0, 0], [float(kind == LOG_PROBABILITIES)] * 3]
+
+
+def test_quantised_probabilities_are_told_as_they_are():
+    """A softmax in 8 bits that adds up to 0.9961 stays 0.9961: it goes through no second softmax."""
+    outputs = np.array([[0.9961, 0, 0]], np.float32)
+    np.testing.assert_array_equal(probabilities(outputs, PROBABILITIES), outputs)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_of_a_batch_change_no_probability(kind, dtype):
+    """Beside sigmoids, NaN or one certain answer a row has what it has alone; of 5,000 labels, too."""
+    chance = np.random.default_rng(0)
+    rows = chance.normal(0, 3, (4, 5000))
+    rows[1] = 1 / (1 + np.exp(-rows[1]))
+    rows[2, 7] = np.nan
+    rows[3] = np.eye(5000)[3]
+    together = probabilities(rows.astype(dtype), kind)
+    for place, row in enumerate(rows.astype(dtype)):
+        # In another order, float32 sums differ in the seventh digit.
+        np.testing.assert_allclose(together[place], probabilities(row[None], kind)[0], rtol=1e-6)
+        alone = confidences(row[None], kind)
+        assert confidences(rows.astype(dtype), kind)[place] == pytest.approx(alone[0], rel=1e-6)

@@ -33,6 +33,18 @@ CONFIG = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
         ("input.crop", 224, "input.crop is not known; known are color, size, resize, ink, mean, std"),
         ("labels", [], "labels is []; list one name an output, or write index_to_name.json"),
         ("labels", [0, 1], "the label 0 is no text; put it in quotes"),
+        ("outputs", "logprobs", "outputs is 'logprobs'; did you mean 'log-probabilities'?"),
+        ("outputs", "Logits", "outputs is 'Logits'; did you mean 'logits'?"),
+        ("outputs", "log_probabilities", "outputs is 'log_probabilities'; did you mean 'log-probabilities'?"),
+        ("outputs", "softmax", "outputs is 'softmax'; use one of logits, log-probabilities, probabilities"),
+        ("outputs", None, "outputs is None; use one of logits, log-probabilities, probabilities"),
+        ("outputs", ["logits"], "outputs is ['logits']; use one of logits, log-probabilities, probabilities"),
+        ("output", 495, "output is 495; write the name of one output of the ONNX file, in quotes"),
+        ("output", None, "output is None; write the name of one output of the ONNX file, in quotes"),
+        ("outputt", "x", "outputt is not known; did you mean 'output'?"),
+        ("batchSize", 0, "batchSize is 0; write a whole number from 1"),
+        ("batchSize", "16", "batchSize is '16'; write a whole number from 1"),
+        ("batchSize", True, "batchSize is True; write a whole number from 1"),
         ("input", None, "there is no section 'input'; it needs color, size, mean and std"),
     ],
 )
@@ -75,11 +87,14 @@ def test_three_channels_are_scaled_each_by_its_own():
 
 
 def test_contract_is_read_from_what_it_tells(contract):
-    """Also from before there was ink, which then is not looked for."""
+    """Also from before there were ink, which then is not looked for, and the kind of the outputs."""
     told = contract.to_dict()
+    assert told["outputs"] == contract.outputs == "log-probabilities"
     assert Contract.from_dict(told) == contract
-    del told["ink"]
-    assert Contract.from_dict(told) == replace(contract, ink=None)
+    del told["ink"], told["outputs"]
+    older = replace(contract, ink=None, outputs=None)
+    assert Contract.from_dict(told) == older
+    assert Contract.from_dict(older.to_dict()) == older
     del told["size"]
     with pytest.raises(KeyError, match="size"):
         Contract.from_dict(told)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import confidence
 from batch_record import BatchRecord
 from confidence import confidences
 from conftest import DIGITS
@@ -35,19 +36,34 @@ def numbers(tally: Tally, **options) -> dict[tuple[str, str | None], float]:
 
 
 @pytest.mark.parametrize(
-    "outputs",
-    [LOGITS, np.log(PROBABILITIES + 1e-30), PROBABILITIES, LOGITS.astype(np.float64), LOGITS - 100],
-    ids=["logits", "log-probabilities", "probabilities", "float64", "shifted"],
+    ("outputs", "kind"),
+    [
+        (LOGITS, confidence.LOGITS),
+        (np.log(PROBABILITIES + 1e-30), confidence.LOG_PROBABILITIES),
+        (PROBABILITIES, confidence.PROBABILITIES),
+        (LOGITS.astype(np.float64), confidence.LOGITS),
+        (LOGITS - 100, confidence.LOGITS),
+        (LOGITS, None),
+    ],
+    ids=["logits", "log-probabilities", "probabilities", "float64", "shifted", "not-sealed"],
 )
-def test_confidence_is_the_largest_probability(outputs):
+def test_confidence_is_the_largest_probability(outputs, kind):
     """Of whatever kind the outputs are, the same number comes out."""
-    np.testing.assert_allclose(confidences(outputs), PROBABILITIES.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(confidences(outputs, kind), PROBABILITIES.max(axis=1), rtol=1e-5)
 
 
-def test_output_that_is_no_number_is_not_trusted():
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (confidence.LOGITS, [0.0, 0.0, 1.0]),
+        (confidence.LOG_PROBABILITIES, [0.0, 0.0, 1.0]),
+        (confidence.PROBABILITIES, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_output_that_is_no_number_is_not_trusted(kind, expected):
     """NaN and infinities give 0, and do not spoil the sums of the others."""
     outputs = np.array([[np.nan, 1.0], [np.inf, np.inf], [0.0, -np.inf]], np.float32)
-    assert confidences(outputs).tolist() == [0.0, 0.0, 1.0]
+    assert confidences(outputs, kind).tolist() == expected
 
 
 def test_histogram_counts_as_prometheus_does():
@@ -63,7 +79,7 @@ def test_histogram_counts_as_prometheus_does():
 
 def test_what_is_taken_is_not_told_again():
     """Numbers are increments; a second without a request has none, and zeros only where they are wanted."""
-    tally = Tally(LABELS)
+    tally = Tally(LABELS, confidence.LOGITS)
     tally.add(answered(LOGITS))
     first = numbers(tally)
     assert first[REQUESTS, "200"] == first[CONFIDENCE + COUNT, None] == first[LATENCY + BUCKET, INFINITE] == 3
@@ -78,7 +94,7 @@ def test_what_is_taken_is_not_told_again():
 
 def test_questions_of_health_are_left_out():
     """A batch of them alone is none; among others they change no label and no size."""
-    tally = Tally(LABELS)
+    tally = Tally(LABELS, confidence.LOGITS)
     tally.add(answered(LOGITS, probes=(0, 1, 2)))
     assert [value for _, _, value in tally.take()] == [3]
     tally.add(answered(LOGITS[[0, 1, 2]], probes=(2,)))
@@ -89,7 +105,7 @@ def test_questions_of_health_are_left_out():
 
 def test_nothing_is_lost_between_two_threads():
     """While one thread takes, the other one adds: every batch is counted once."""
-    tally = Tally(LABELS)
+    tally = Tally(LABELS, confidence.LOGITS)
     batches = 20_000
 
     def add() -> None:
@@ -114,7 +130,7 @@ def test_batch_that_fails_is_counted_as_torchserve_answers_it(engine, monkeypatc
     def failing(_):
         raise error
 
-    tally = Tally(engine.handler.contract.labels)
+    tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.handler.observer, "tally", tally)
     monkeypatch.setattr(engine.handler, "model", failing)
     with pytest.raises(type(error)):
@@ -134,7 +150,7 @@ def test_fault_at_one_picture_is_one_500(engine, monkeypatch):
             raise AssertionError("a fault")
         return read(body)
 
-    tally = Tally(engine.handler.contract.labels)
+    tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.handler.observer, "tally", tally)
     monkeypatch.setattr(engine.handler, "read_pixels", failing)
     engine.answer([{"body": DIGITS["1"]}, {"body": b"poison"}, {"body": {"a": 1}}])
@@ -149,7 +165,7 @@ def test_nobody_is_told_outside_of_a_worker(engine):
     """An archive opened in this process, or behind Flask, counts nothing and starts no thread."""
     before = threading.active_count()
     context = SimpleNamespace(metrics=None, model_name="convnet", manifest=engine.handler.manifest)
-    assert Observer(context, LABELS, None).tally is None
+    assert Observer(context, engine.handler.contract, None).tally is None
     assert engine.handler.observer.tally is None
     assert threading.active_count() == before
 
