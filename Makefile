@@ -25,6 +25,8 @@ PUBLIC_KEY =
 REQUEST_LOG =
 # 1: answer /explanations, too, by captum, which needs torch: half a gigabyte more in each worker that does.
 EXPLAIN    =
+# no: an archive that make archive did not seal is served, too.
+SEALED     =
 # on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
 TOKENS     =
 KIND       =
@@ -58,7 +60,7 @@ URL    =
 TOKEN  =
 # By the environment, so that a file's name may hold quotes and spaces, and others do not see the token.
 export IMAGE IMAGES OUT URL TOKEN
-export REQUEST_LOG
+export REQUEST_LOG EXPLAIN SEALED
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
 

@@ -114,13 +114,14 @@ def _in_v2(model: Served, _: State) -> dict[str, Any]:
 
     Scaled grey levels, which it takes instead of picture files, would stand here as a second input.
     """
-    labels = _number_of_labels(Path(model.archive), model.sha256)
+    told = {"name": model.model, "versions": [model.version], "platform": "torchserve"}
+    labels = _number_of_labels(model.file, model.sha256)
+    if not labels:  # an archive that was not sealed, whose handler takes and answers what only it knows
+        return {**told, "inputs": [], "outputs": []}
     outputs = {"label": ("BYTES", []), "index": ("INT64", []), "probability": ("FP32", []),
                "probabilities": ("FP32", [labels])}  # fmt: skip
     return {
-        "name": model.model,
-        "versions": [model.version],
-        "platform": "torchserve",
+        **told,
         "inputs": [{"name": "picture", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, *more]}

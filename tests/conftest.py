@@ -24,8 +24,8 @@ from front_door import PLACES, PROGRAM, FrontDoor, Opening
 from health import Health
 from keeper import THROUGH
 from ports import why_not
+from served_copies import describe
 from settings import PORT_KEYS, body_limit
-from starting import describe
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
