@@ -114,7 +114,8 @@ def _check_start(java: psutil.Process, workers: set[psutil.Process], logs: Path)
     words = last_words(logs / "model_log.log")
     error = _error_in(words)
     when = LOADING if ended is not None and "WORKER_STARTED ->" in ended[0] else STARTING
-    raise NotReady(f"a worker died {when}: {error}{_advice(error)}\n{words}")
+    trace = "" if words == error else f"\n{words}"
+    raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")
 
 
 def _workers_below(java: psutil.Process) -> Iterator[psutil.Process]:

@@ -17,7 +17,7 @@ LONGEST_SOCKET = "/torchserve-12345678/.ts.sock.1234567890"
 # For sockets, a process's number and what else is small.
 MARGIN = 2**19
 SHORTER = "set TMPDIR to a shorter path"
-ROOMIER = "free space there, or set TMPDIR to a folder with more"
+ROOMIER = "free space there, or set TMPDIR, or RUN, to a folder with more"
 
 
 class BadScratch(RuntimeError):

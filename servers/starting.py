@@ -8,18 +8,19 @@ import time
 from pathlib import Path
 
 import served_copies
-from instance import EXPLAIN, Instance, Running, Served
+from instance import EXPLAIN, Instance, NotStarted, Running, Served
 from java import find_java
 from ports import check_free
 from readiness import wait_until_ready
 from say import say
-from scratch import check_room, check_scratch, scratch_folder
+from scratch import check_room, check_scratch, remedy, scratch_folder
 from served_copies import Terms, unproven
 from settings import Settings, is_on
 
 # Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
 READY_TIMEOUT = 120.0
 SEALED = "SEALED"
+LOOK = "name other folders by RUN=folder and TMPDIR"
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -76,7 +77,10 @@ def start_served(
     check_scratch()
     check_room((one.file for one in served), scratch_folder())
     began = time.monotonic()
-    state = instance.start(settings, java, served, arguments.log_config, explain=explain)
+    try:
+        state = instance.start(settings, java, served, arguments.log_config, explain=explain)
+    except OSError as error:  # its settings, logs and temporary files could not be written
+        raise NotStarted(f"TorchServe cannot be started: {error}; {remedy(str(error)) or LOOK}") from error
     wait_until_ready(state, instance.logs, READY_TIMEOUT)
     took = time.monotonic() - began
     say(f"serving {names_of(served)} on {state.inference}")

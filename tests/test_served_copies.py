@@ -100,8 +100,10 @@ def starting(action: str, mar: Path, run: Path, *options: str):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     try:
         with subprocess.Popen(command, cwd=ROOT, env=environ, **pipes) as process:
-            yield process, port
-            process.terminate()
+            try:
+                yield process, port
+            finally:
+                process.terminate()
     finally:
         subprocess.run([*serve, "stop"], cwd=ROOT, env=environ, check=True, capture_output=True)
 
