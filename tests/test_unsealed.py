@@ -13,6 +13,8 @@ from flask_process import flask_of, refused
 from front_door import PLACES, PROGRAM
 from mar import BadArchive
 from served_copies import Terms, take
+from test_commands import serve
+from test_foreground import healthcheck
 from test_served_copies import key as key  # noqa: PLC0414 a fixture
 from test_served_copies import public_of
 from tutorial_archive import tutorial_archive
@@ -43,6 +45,23 @@ def test_foreign_archive_answers(foreign, tmp_path):
         assert "digits 1.0: 2 of 2 workers ready, not sealed\n" in status.stdout
     finally:
         make("stop", RUN=run)
+
+
+def test_sealed_and_unsealed_archives_are_served_together(foreign, archive, tmp_path):
+    """From two folders; of the one that proves itself nothing else is said, and it is held to its answers."""
+    run, port = str(tmp_path / "run"), free_port()
+    try:
+        done = serve("--run", run, "start", "--sealed", "no", "--port", str(port), str(archive), str(foreign))
+        assert done.returncode == 0, done.stderr
+        assert f"  not sealed: {foreign}; {UNPROVEN}\n" in done.stdout
+        for name in ("convnet", "digits"):
+            url = f"http://127.0.0.1:{port}/predictions/{name}"
+            assert requests.put(url, data=DIGITS["4"], timeout=SOON).text == "4"
+        assert sorted(path.name for path in (tmp_path / "run" / "served").iterdir()) == [
+            "convnet.mar", "digits.mar",
+        ]  # fmt: skip
+    finally:
+        serve("--run", run, "stop")
 
 
 @pytest.mark.parametrize("sealed", ["", "yes"])
@@ -89,6 +108,8 @@ def test_foreign_archive_behind_the_front_door(foreign, tmp_path):
         assert (described["versions"], described["inputs"], described["outputs"]) == (["1.0"], [], [])
         told = requests.get(f"{url}/page/served.json", timeout=SOON).json()
         assert told == {"models": [{"name": "digits", "labels": []}]}
+        checked = healthcheck(foreign, url)
+        assert (checked.returncode, checked.stderr) == (0, "")
         by_accident = make("deploy", MARS=str(foreign), RUN=run)
         assert by_accident.returncode != 0
         assert f"error: {foreign} {REMEDY}\n" in by_accident.stderr

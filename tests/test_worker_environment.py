@@ -12,9 +12,9 @@ from golden import ANSWERS
 from instance import NOT_INHERITED
 from test_commands import serve
 
-# What the main process can live with.
+# What the main process can live with, unlike PYTHONINSPECT.
 SET = {name: "1" for name in NOT_INHERITED if name.startswith("TORCH_")} | {
-    "PYTHONSTARTUP": "/none.py", "PYTHONINSPECT": "1", "PYTHONBREAKPOINT": "os.abort",
+    "PYTHONSTARTUP": "/none.py", "PYTHONBREAKPOINT": "os.abort",
     "PYTHONUSERBASE": "/none", "PYTHONPYCACHEPREFIX": "/none", "PYTHONOPTIMIZE": "1",
     "LOCAL_RANK": "3", "WORLD_SIZE": "4",
 }  # fmt: skip
