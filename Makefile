@@ -32,6 +32,10 @@ PUBLIC_KEY =
 REQUEST_LOG =
 # 1: answer /explanations, too, by captum, which needs torch: half a gigabyte more in each worker that does.
 EXPLAIN    =
+# no: an archive that make archive did not seal is served, too.
+SEALED     =
+# no: an archive that make archive did not seal is served, too.
+SEALED     =
 # on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
 TOKENS     =
 KIND       =
@@ -68,7 +72,7 @@ TOKEN  =
 # a file's name may hold spaces, quotes, `$` and brackets.
 $(foreach name,$(.VARIABLES),$(if $(filter command override,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export NAME VERSION MODEL WEIGHTS CONFIG LABELS GOLDEN RUNTIME FIGURES MAR MARS PROPERTIES PORT RUN PUBLIC_KEY \
-	REQUEST_LOG TOKENS KIND DOOR RATE CONNECTIONS TLS_CERT TLS_KEY TARGET CONTAINER DOCKER_BUILD DOCKER_RUN \
+	REQUEST_LOG EXPLAIN SEALED TOKENS KIND DOOR RATE CONNECTIONS TLS_CERT TLS_KEY TARGET CONTAINER DOCKER_BUILD DOCKER_RUN \
 	MUTATIONS SEED MINUTES SERVICE KEY IMAGE IMAGES OUT URL TOKEN
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
@@ -105,7 +109,7 @@ override STARTED = --config="$$PROPERTIES" $(call set,PORT,port) --picture="$${G
 override DOORWAY = $(call set,DOOR,door) $(call set,RATE,rate) $(call set,CONNECTIONS,connections) \
 	$(call set,TLS_CERT,tls-certificate) $(call set,TLS_KEY,tls-key)
 override ARCHIVES = $(if $(call was_given,MARS),--archives="$$MARS",-- $(THE_MAR))
-override EXPLAINER := $(if $(EXPLAIN),$(VENV)/explain.installed)
+override EXPLAINER := $(if $(filter-out 0 no off false,$(EXPLAIN)),$(VENV)/explain.installed)
 override DOCKER := $(BIN)/python deploy/docker.py --name="$$NAME"
 
 .DEFAULT_GOAL := help

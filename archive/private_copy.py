@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from mar import SUFFIX, BadArchive
 from printable import printable
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -42,7 +45,8 @@ def copy_into(archive: Path, folder: Path) -> Path:
     except FileNotFoundError as error:
         raise BadArchive(f"there is no archive {archive}; build it with: make archive") from error
     except OSError as error:
-        raise BadArchive(f"cannot copy {archive} into {folder}: {error.strerror or error}") from error
+        advice = "; free space there" if error.errno in FULL else ""
+        raise BadArchive(f"cannot copy {archive} into {folder}: {error.strerror or error}{advice}") from error
     return copy
 
 

@@ -69,7 +69,7 @@ def _torchserve(archive_of: Callable[[Path], Path]) -> Start:
         model = read_manifest(archive)["model"]
         served = [Served(model["modelName"], model["modelVersion"], str(archive), "")]
         settings = Settings.from_file(ROOT / "config.properties", port)
-        return Instance(folder / "run").start(settings, find_java(), archive.parent, served, None).pid
+        return Instance(folder / "run").start(settings, find_java(), served).pid
 
     return start
 

@@ -14,8 +14,8 @@ from instance import Instance
 from java import find_java
 from load import Request, load
 from readiness import wait_until_ready
+from served_copies import describe
 from settings import Settings
-from starting import describe
 
 SECONDS, CONNECTIONS = 4, 32
 READY = 60.0  # seconds
@@ -50,9 +50,7 @@ def started(archive: Path, port: int, folder: Path, settings: str = "") -> Itera
     config.write_text((ROOT / "config.properties").read_text(encoding="utf-8") + settings)
     instance = Instance(folder / str(port))
     archive = archive.resolve()
-    state = instance.start(
-        Settings.from_file(config, port), find_java(), archive.parent, [describe(archive)], None
-    )
+    state = instance.start(Settings.from_file(config, port), find_java(), [describe(archive)])
     try:
         wait_until_ready(state, instance.logs, READY)
         yield Asked(port, psutil.Process(state.pid))

@@ -13,10 +13,10 @@ PIECE = bytes(2**16)
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk of 32 MB as a folder, and yield the folder."""
+def small_disk(folder: Path, limits: str = f"size={SIZE}") -> Iterator[Path]:
+    """Mount a disk of 32 MB, or with other limits of tmpfs's, as a folder, and yield the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", limits, "tmpfs", str(folder)], check=True)
     try:
         yield folder
     finally:

@@ -1,4 +1,4 @@
-"""Which pixels made the model answer as it did: integrated gradients, by captum, where it is installed.
+"""Which pixels made the model answer as it did: integrated gradients, by captum, where that is asked for.
 
 What an output changes by between a black picture and the one that was sent is shared out among the pixels:
 Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, 2017.
@@ -6,6 +6,7 @@ Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, 2017.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ from refusal import NotOffered
 
 METHOD = "integrated gradients"
 PACKAGE = "captum"
+# The variable that opens them, and how: one request takes a worker half a gigabyte (docs/answers.md).
+SWITCH, ON = "EXPLAIN", "1"
+REMEDY = "start the server by make serve EXPLAIN=1, or send the picture to /predictions"
 # A black picture: paper without ink, on which a digit is nothing but what was added. Grey would have the
 # model see a square that no picture has.
 BASELINE = "black"
@@ -39,12 +43,11 @@ class Explanation(NamedTuple):
 
 
 def check_offered() -> None:
-    """Raise NotOffered where captum is not installed; it is not imported to find that out."""
+    """Raise NotOffered unless explanations were switched on and captum, which is not imported, is there."""
+    if os.environ.get(SWITCH) != ON:
+        raise NotOffered("this server gives no explanations", REMEDY)
     if find_spec(PACKAGE) is None:
-        raise NotOffered(
-            f"explanations need {PACKAGE}, which is not installed here",
-            "start the server by make serve EXPLAIN=1, or send the picture to /predictions",
-        )
+        raise NotOffered(f"explanations need {PACKAGE}, which is not installed here", REMEDY)
 
 
 def explained(

@@ -18,4 +18,4 @@ class Reason(StrEnum):
     WEB_FORM = "web_form"              # curl --data-binary without a Content-Type
     JSON = "json"                      # that is malformed, or asks in a form that is not known
     OPTION = "option"                  # a wish for the answer's form that is not understood
-    NOT_OFFERED = "not_offered"        # an explanation, where captum is not installed
+    NOT_OFFERED = "not_offered"        # an explanation, without EXPLAIN=1 or captum

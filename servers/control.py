@@ -7,7 +7,8 @@ import json
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from say import say
@@ -16,8 +17,16 @@ OWNER_ALONE = 0o700
 SOCKET = "socket"
 SAID, FAILED = "said", "failed"
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: archives to serve, and whether they must be sealed."""
+
+    archives: list[Path]
+    sealed: bool = True
+
+
 Say = Callable[[str], None]
-Deploy = Callable[[list[Path], Say], None]
+Deploy = Callable[[Asked, Say], None]
 
 
 class Refused(RuntimeError):
@@ -30,7 +39,8 @@ def serve(folder: Path, deploy: Deploy) -> None:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             try:
-                deploy([Path(archive) for archive in json.loads(self.rfile.readline())], self._say)
+                asked = json.loads(self.rfile.readline())
+                deploy(Asked([Path(archive) for archive in asked["archives"]], asked["sealed"]), self._say)
             except Exception as error:  # noqa: BLE001 whatever it is, who asked has to hear of it
                 self._tell(FAILED, str(error))
 
@@ -48,14 +58,15 @@ def serve(folder: Path, deploy: Deploy) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
-def ask(folder: Path, archives: Iterable[Path], say: Say) -> None:
+def ask(folder: Path, asked: Asked, say: Say) -> None:
     """Ask the keeper of a folder to serve other archives, and pass on what it says. Raises Refused."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(folder / SOCKET))
         except OSError as error:
             raise Refused(f"the keeper does not answer ({error.strerror}); see: make status") from error
-        connection.sendall(json.dumps([str(one.resolve()) for one in archives]).encode() + b"\n")
+        told = {"archives": [str(one.resolve()) for one in asked.archives], "sealed": asked.sealed}
+        connection.sendall(json.dumps(told).encode() + b"\n")
         for line in connection.makefile(encoding="utf-8"):
             message = json.loads(line)
             if FAILED in message:

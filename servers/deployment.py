@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from control import Say
+from control import Asked, Say
 from front_door import DRAIN
 from instance import Running, Served
 from places import Place, Places
 from readiness import NotReady, fault_of, prove
-from starting import describe
+from served_copies import Terms, unproven
 
 WARM = 5.0  # seconds of golden pictures before a client's: Java compiles what it meets often
 EVERY = 1.0  # seconds between two looks at a version that has just begun to answer
@@ -27,27 +27,32 @@ class Deployments:
     """One at a time, for as long as nobody stops them.
 
     `start` starts what a place has taken and returns when it is ready; `turn` is held while places change.
-    `hold` is in seconds: so long the version before stands by after the change.
+    `hold` is in seconds: so long the version before stands by after the change. With a public key, only what
+    was signed with it is deployed.
     """
 
     def __init__(
-        self, places: Places, start: Callable[[Place], Running], turn: threading.Lock, hold: float
+        self,
+        places: Places,
+        start: Callable[[Place], Running],
+        turn: threading.Lock,
+        hold: float,
+        public_key: Path | None = None,
     ) -> None:
         self._places, self._start, self._turn, self._hold = places, start, turn, hold
+        self._public_key = public_key
         self._busy = threading.Lock()
         self._stopping = threading.Event()
 
-    def deploy(self, archives: list[Path], say: Say) -> None:
-        """Serve these archives instead. Raises NotDeployed, and all is as it was; BadArchive at once."""
+    def deploy(self, asked: Asked, say: Say) -> None:
+        """Serve other archives instead. Raises NotDeployed, BadArchive and BadKey, and all is as it was."""
         with self._alone():
-            served = [describe(archive) for archive in archives]
-            before = [describe(archive) for archive in self._places.answering.archives]
-            _check_names(served, before)
-            new, old = _named(served), _named(before)
-            place = self._places.free
+            place, before = self._places.free, self._places.answering.served
             began = time.monotonic()
+            place.take(asked.archives, Terms(self._public_key, asked.sealed))
+            _check_names(place.served, before)
+            new, old = _named(place.served), _named(before)
             try:
-                place.take(archives)
                 self._serve(place, new, say)
             except Exception as error:
                 self._back_from(place)
@@ -77,7 +82,7 @@ class Deployments:
         state = self._start(place)
         say(f"{name} is ready on {state.inference}, beside the version that answers")
         count = prove(state, WARM, self._go_on)
-        say(f"{count:,} golden pictures were answered rightly")
+        say(unproven(state.served) or f"{count:,} golden pictures were answered rightly")
         with self._turn:
             self._places.exchange()
         say(f"{name} answers; the version before stands by for {self._hold:.0f} s")

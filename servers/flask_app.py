@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,19 +14,27 @@ from typing import TYPE_CHECKING
 import requests
 
 import roots  # noqa: F401 first of this project's own
-from gunicorn_server import NotServed, Server
-from instance import WORKER_ENVIRONMENT
+import served_copies
+from gunicorn_server import WORKERS, NotServed, Server, own_folder
+from instance import EXPLAIN, NOT_INHERITED, WORKER_ENVIRONMENT, Served
 from mar import BadArchive
 from ports import LOOPBACK, PortTaken, why_not
+from private_copy import naming
 from readiness import NotReady, check_answer
+from scratch import BadScratch, check_room, remedy
+from served_copies import unproven
 from settings import ANY_ADDRESS, HIGHEST_PORT, BadSettings, body_limit
-from signature import BadKey, check_signature
-from starting import READY_TIMEOUT, describe, picture_of
+from signature import BadKey
+from starting import READY_TIMEOUT, add_explain, add_sealed, explains, picture_of, terms_of
 
 if TYPE_CHECKING:  # torch must not be imported before the fork
     from flask import Flask
 
+    from engine import Engine
+
 PORT = 8890  # the article's
+# What the views ask of an archive's handler, as this project's has it.
+HANDLER = ("contract", "handle", "inference", "postprocess")
 
 
 def main() -> int:
@@ -33,9 +42,10 @@ def main() -> int:
     arguments = _arguments()
     # TorchServe's modules warn at import about every accelerator that is not installed.
     logging.getLogger("ts").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until gunicorn listens to it
     try:
         serve(arguments)
-    except (BadArchive, BadKey, BadSettings, NotServed, PortTaken) as error:
+    except (BadArchive, BadKey, BadScratch, BadSettings, NotServed, PortTaken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before gunicorn listens to it
@@ -44,46 +54,72 @@ def main() -> int:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Start gunicorn and return when it has been stopped."""
+    """Start gunicorn with a copy of the archive, and return when it has been stopped.
+
+    Each worker loads the copy that was checked here, also one that is started later.
+    """
     began = time.monotonic()
-    limit = body_limit(arguments.config)
-    if arguments.public_key is not None:
-        check_signature(arguments.archive, arguments.public_key)
-    describe(arguments.archive)
+    limit, terms, explain = body_limit(arguments.config), terms_of(arguments), explains(arguments)
     if not 0 < arguments.port <= HIGHEST_PORT:
         raise BadSettings(f"there is no port {arguments.port}; try PORT=9890")
     if (problem := why_not(arguments.port, arguments.host)) is not None:
         raise PortTaken(f"{problem}; serve on another port: make flask PORT=9890")
-    Server(
-        f"{arguments.host}:{arguments.port}",
-        load=lambda: load(arguments.archive, limit),
-        prove=lambda: prove(arguments, began),
-    ).serve()
+    with own_folder() as folder:
+        [served] = served_copies.take([arguments.archive], folder / served_copies.FOLDER, terms)
+        check_room([served.file], folder, WORKERS)
+        Server(
+            f"{arguments.host}:{arguments.port}",
+            folder,
+            load=lambda: load(served, limit, explain=explain),
+            prove=lambda: prove(served, arguments, began),
+        ).serve()
 
 
-def load(archive: Path, limit: int) -> Flask:
-    """Open the archive in a worker: torch's threads do not survive a fork. Raises BadArchive."""
-    os.environ.update(WORKER_ENVIRONMENT)
-    from engine import Engine
+def load(served: Served, limit: int, *, explain: bool) -> Flask:
+    """Open the copy in a worker: torch's threads do not survive a fork. Raises BadArchive."""
+    for name in NOT_INHERITED & os.environ.keys():
+        del os.environ[name]
+    os.environ.update(WORKER_ENVIRONMENT | ({EXPLAIN: "1"} if explain else {}))
     from flask_views import create_app
 
-    return create_app(Engine(archive), describe(archive), limit)
+    with naming(Path(served.archive), served.file.parent):
+        return create_app(_opened(served.file), served, limit)
 
 
-def prove(arguments: argparse.Namespace, began: float) -> None:
-    """Say where and what is served once a golden picture got its answer. Raises NotReady."""
+def _opened(archive: Path) -> Engine:
+    from engine import Engine
+
+    try:
+        engine = Engine(archive)
+    except BadArchive as error:
+        raise BadArchive(f"{error}; {advice}" if (advice := remedy(str(error))) else str(error)) from error
+    # Of a module with a function and no class there is no handler at all.
+    handler = getattr(engine._service._entry_point, "__self__", None)
+    if not all(hasattr(handler, name) for name in HANDLER):
+        engine.close()
+        raise BadArchive(
+            f"the handler of {archive} is not this project's, and Flask answers by no other; "
+            "serve it by TorchServe: make serve SEALED=no"
+        )
+    return engine
+
+
+def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
+    """Say where and what is served once a golden picture got its answer, if there is one. Raises NotReady."""
     host = LOOPBACK if arguments.host == ANY_ADDRESS else arguments.host
     url = f"http://{host}:{arguments.port}"
-    served = describe(arguments.archive)
     predictions = f"{url}/predictions/{served.model}"
     try:
-        check_answer(predictions, arguments.archive, READY_TIMEOUT)
+        if served.sealed:
+            check_answer(predictions, served.file, READY_TIMEOUT)
     except NotReady as error:
         if isinstance(error.__cause__, requests.ConnectionError):  # stopped already
             return
         raise
     print(f"serving {arguments.archive} on {url} by Flask")
     print(f"  ready after {time.monotonic() - began:.1f} s")
+    if (lacks := unproven([served])) is not None:
+        print(f"  {lacks}")
     print(f"  page  {url}/")
     print(f"  try   curl {predictions} -T {arguments.picture}")
     print("  stop  Ctrl-C", flush=True)
@@ -97,6 +133,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=Path("config.properties"), help="has the largest body")
     parser.add_argument("--picture", type=picture_of, default="image.jpg", help="shown to be tried")
     parser.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
+    add_explain(parser)
+    add_sealed(parser)
     return parser.parse_args()
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from gunicorn.app.base import BaseApplication
 from mar import BadArchive
 from readiness import NotReady
 
+WORKERS = 2
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 no file of a guessable name is made there
 SETTINGS = {
-    "workers": 2,
+    "workers": WORKERS,
     # They take in what clients send, slow ones too, and so do not compute more at once.
     "worker_class": "gthread",
     "threads": 8,
@@ -42,11 +43,12 @@ class NotServed(RuntimeError):
 class Server(BaseApplication):
     """One gunicorn, and the folder in which its workers unpack and leave word of a fault."""
 
-    def __init__(self, address: str, load: Callable[[], Any], prove: Callable[[], None]) -> None:
+    def __init__(
+        self, address: str, folder: Path, load: Callable[[], Any], prove: Callable[[], None]
+    ) -> None:
         """Take what each worker loads, and what one of them calls when it has: it raises NotReady."""
-        self._address, self._load, self._prove = address, load, prove
+        self._address, self._folder, self._load, self._prove = address, folder, load, prove
         self._main = os.getpid()
-        self._folder = _scratch()
         super().__init__()
 
     def serve(self) -> None:
@@ -58,9 +60,6 @@ class Server(BaseApplication):
                 self._raise_fault()
             if end.code:
                 raise
-        finally:
-            if os.getpid() == self._main:  # a worker that was killed could not clean up after itself
-                shutil.rmtree(self._folder, ignore_errors=True)
 
     def load_config(self) -> None:
         """Tell gunicorn its settings."""
@@ -108,8 +107,22 @@ class Server(BaseApplication):
         return self._folder / "fault"
 
 
-def _scratch() -> Path:
-    """Make a folder of our own; in a container whose root is read-only there may be shared memory alone."""
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make a folder of our own; the process that made it, and no worker of its, deletes it at the end.
+
+    A worker that was killed could not clean up after itself.
+    """
+    main, folder = os.getpid(), _new_folder()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == main:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    """Make a folder; in a container whose root is read-only there may be shared memory alone."""
     prefix = "flask-"
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))

@@ -1,4 +1,7 @@
-"""Ask a server for a real answer: the archive's first golden picture must get its label."""
+"""Ask a server for a real answer: the archive's first golden picture must get its label.
+
+An archive that was not sealed has none: then the server's own word has to do.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import requests
+
 import roots  # noqa: F401 first of this project's own
 from instance import Instance
 from mar import BadArchive, read_manifest
-from readiness import Authorize, NotReady, check_answer
+from readiness import ANSWER, Authorize, NotReady, check_answer, session
+from served_copies import says_sealed
+from status_pages import READY
 from tokens import INFERENCE, NoToken
 
 
@@ -23,12 +30,26 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         model = read_manifest(arguments.archive)["model"]["modelName"]
-        url = f"{arguments.address}/predictions/{model}"
-        check_answer(url, arguments.archive, authorize=_authorize(arguments))
+        if says_sealed(arguments.archive):
+            url = f"{arguments.address}/predictions/{model}"
+            check_answer(url, arguments.archive, authorize=_authorize(arguments))
+        else:
+            _check_ready(arguments.address + READY)
     except (BadArchive, NotReady, NoToken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_ready(url: str) -> None:
+    """Raise NotReady where the front door, or Flask, does not say that it is ready."""
+    try:
+        with session() as asking:
+            reply = asking.get(url, timeout=ANSWER)
+    except requests.RequestException as error:
+        raise NotReady(f"{url} does not answer: {error}") from error
+    if not reply.ok:
+        raise NotReady(f"{url} answers {reply.status_code}: {reply.text.strip()}")
 
 
 def _authorize(arguments: argparse.Namespace) -> Authorize:

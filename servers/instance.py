@@ -34,6 +34,27 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**23),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
 }
+# With it alone a worker answers /explanations: handler/explanation.py looks for it.
+EXPLAIN = "EXPLAIN"
+# What a worker does not inherit, because it would run other code than the archive's and the environment's, or
+# load it otherwise, and has no use in a worker.
+NOT_INHERITED = frozenset({
+    # It would take the place of the settings given.
+    "TS_CONFIG_FILE",
+    # By the first torch.load runs code in any pickle; by the second in none, even where a handler asks.
+    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD",
+    # Another standard library, a user's own packages, and bytecode from elsewhere in a module's place.
+    "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX", "PYTHONEXECUTABLE",
+    # Code that Python runs besides, at its start, at its end, and where somebody left a breakpoint().
+    "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT",
+    # The same modules, without their asserts, or found by names that are not theirs.
+    "PYTHONOPTIMIZE", "PYTHONCASEOK",
+    # What starts several processes tells each its number; TorchServe's worker adds it to its socket's name,
+    # under which nobody then finds it.
+    "LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    # Whoever starts the server says so, not whoever set a variable.
+    EXPLAIN,
+})  # fmt: skip
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
@@ -46,12 +67,22 @@ class NotStarted(RuntimeError):
 
 @dataclass(frozen=True)
 class Served:
-    """An archive that is served: the model's name and version, its file and the file's SHA-256."""
+    """An archive that is served: the model's name and version, its file and the file's SHA-256.
+
+    What is loaded is a copy that nobody else can replace, where there is one.
+    """
 
     model: str
     version: str
-    archive: str
+    archive: str         # as it was named
     sha256: str
+    copy: str = ""       # what was checked and is loaded; "": the archive itself
+    sealed: bool = True  # whether it has golden answers, and its files are those that it was sealed with
+
+    @property
+    def file(self) -> Path:
+        """What is loaded."""
+        return Path(self.copy or self.archive)
 
 
 @dataclass(frozen=True)
@@ -105,7 +136,13 @@ class Instance:
         return state if state is not None and process_of(state) is not None else None
 
     def start(
-        self, settings: Settings, java: Java, store: Path, served: list[Served], log_config: Path | None
+        self,
+        settings: Settings,
+        java: Java,
+        served: list[Served],
+        log_config: Path | None = None,
+        *,
+        explain: bool = False,
     ) -> Running:
         """Start TorchServe with archives of one folder and return at once: it is not ready yet.
 
@@ -130,11 +167,13 @@ class Instance:
         command = [
             *(sys.executable, "-m", "ts.model_server", "--start", "--ncs"),
             *("--ts-config", str(config)),
-            *("--model-store", str(store.resolve())),
-            *("--models", *(f"{one.model}={Path(one.archive).name}" for one in served)),
+            *("--model-store", str(served[0].file.resolve().parent)),
+            *("--models", *(f"{one.model}={one.file.name}" for one in served)),
             *("--log-config", str((log_config or LOG_CONFIG).resolve())),
         ]
         environ = worker_environment(os.environ, java, scratch, self.logs)
+        if explain:
+            environ[EXPLAIN] = "1"
         try:
             pid, created = self._launch(command, environ, Path(scratch), None if log_config else self.console)
         except (OSError, ValueError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
@@ -197,8 +236,7 @@ class Instance:
 
 def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:
     """Return the environment for TorchServe: the caller's, without what would change the archive."""
-    # TS_CONFIG_FILE would take the place of the settings given.
-    kept = {key: value for key, value in environ.items() if key != "TS_CONFIG_FILE"}
+    kept = {key: value for key, value in environ.items() if key not in NOT_INHERITED}
     return kept | WORKER_ENVIRONMENT | {
         # Not the caller's, which would shadow the archive's own modules.
         "PYTHONPATH": str(WORKER_START),

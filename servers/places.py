@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instance import Instance
+import served_copies
+from instance import Instance, Served
+from served_copies import Terms
 from settings import Settings
-from signature import SUFFIX as SIGNATURE
 
 TWIN = "twin"
 
@@ -21,24 +20,14 @@ class Place:
 
     instance: Instance
     settings: Settings
-    archives: list[Path] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
 
-    def take(self, archives: Iterable[Path]) -> None:
-        """Copy archives here: what is started again is what was proven, whatever came in their place.
+    def take(self, archives: Iterable[Path], terms: Terms) -> None:
+        """Copy archives here and check the copies: they are started again, whatever came in their place.
 
-        From a folder in which nothing can be replaced, as in an image, they are taken as they lie there.
+        Raises what `served_copies.take` does.
         """
-        self.archives = list(archives)
-        if not any(os.access(archive.parent, os.W_OK) for archive in self.archives):
-            return
-        folder = self.instance.folder / "served"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for archive in self.archives:
-            shutil.copy2(archive, folder)
-            if (signature := archive.with_name(archive.name + SIGNATURE)).exists():
-                shutil.copy2(signature, folder)
-        self.archives = [folder / archive.name for archive in self.archives]
+        self.served = served_copies.take(archives, self.instance.folder / served_copies.FOLDER, terms)
 
 
 class Places:
@@ -49,15 +38,15 @@ class Places:
     """
 
     def __init__(
-        self, first: Place, twin: Place, switch: Path, told: Callable[[list[Path]], None]
+        self, first: Place, twin: Place, switch: Path, told: Callable[[list[Served]], None]
     ) -> None:
-        """Take both places, the file, and who is told which archives answer from now on."""
+        """Take both places, the file, and who is told what is served from now on."""
         self.answering, self.free, self._switch, self._told = first, twin, switch, told
 
-    def begin(self, archives: Iterable[Path]) -> None:
+    def begin(self, archives: Iterable[Path], terms: Terms) -> None:
         """Let the place that answers take archives."""
-        self.answering.take(archives)
-        self._told(self.answering.archives)
+        self.answering.take(archives, terms)
+        self._told(self.answering.served)
 
     def exchange(self) -> None:
         """Let the other place answer, from the next request on."""
@@ -66,7 +55,7 @@ class Places:
         else:
             self._switch.touch()
         self.answering, self.free = self.free, self.answering
-        self._told(self.answering.archives)
+        self._told(self.answering.served)
 
     def stop(self) -> None:
         """End what runs in either place."""

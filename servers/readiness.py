@@ -5,24 +5,32 @@ TorchServe's own /ping says Healthy while its workers still load, or die and are
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import requests
 
 from instance import Running, Served, process_of
 from mar import known_answer, known_answers
 from probe import HEADER as HEALTH_CHECK
+from process_end import lives
+from scratch import remedy
 from tokens import INFERENCE, MANAGEMENT, NoToken
 
 POLL = 0.1  # seconds between two questions
 ANSWER = 10.0  # seconds for one answer
 DIED = "Backend worker process died."
-# A worker that has started goes on to have its model loaded; anything else is its end.
-LOAD_FAILED = re.compile(r"State change WORKER_STARTED -> WORKER_(?!MODEL_LOADED)")
+# A worker starts and has its model loaded; any other state is its end, and TorchServe tries on for minutes.
+WORKER_ENDED = re.compile(r"State change \S+ -> WORKER_(?!STARTED|MODEL_LOADED)")
+# An archive that TorchServe itself could not take gets no worker at all; the next line says why.
+NOT_TAKEN = re.compile(r"Failed to load models?: .*\n(.+)\n")
+WORKER = "model_service_worker"
+LOADING, STARTING = "while it loaded the model", "while it started"
 TRACEBACK = "Traceback (most recent call last):"
 WORDS_LATER = 1.0  # seconds by which a worker's output may reach its log after its death
 # What log4j writes before each line of a worker: time, level, the worker's name, the logger.
@@ -33,6 +41,10 @@ class NotReady(RuntimeError):
     """TorchServe ended, a worker died, or an answer was wrong; the text says which and why."""
 
 
+class NotTaken(NotReady):
+    """TorchServe serves, but not an archive that it was started with."""
+
+
 MARK = {HEALTH_CHECK: "1"}
 # What returns the header that lets a request in.
 Authorize = Callable[[], dict[str, str]]
@@ -41,17 +53,20 @@ Authorize = Callable[[], dict[str, str]]
 def workers_of(state: Running, served: Served) -> tuple[int, int]:
     """Return how many workers of a model are READY and how many are wanted; (0, 1) without an answer.
 
-    Raises NotReady where the question is refused, and NoToken.
+    Raises NotReady where the question is refused or the model is not there, and NoToken.
     """
     url = f"{state.management}/models/{served.model}/{served.version}"
     try:
-        with _session() as session:
+        with session() as asking:
             authorize = partial(state.authorization, MANAGEMENT)
-            reply = _let_in(partial(session.get, url, timeout=ANSWER), authorize)
+            reply = _let_in(partial(asking.get, url, timeout=ANSWER), authorize)
     except requests.RequestException:
         return 0, 1
-    if reply.status_code == requests.codes.not_found:  # not registered yet
-        return 0, 1
+    if reply.status_code == requests.codes.not_found:  # it takes all archives before it answers anybody
+        raise NotTaken(
+            f"TorchServe did not take the archive of {served.model} {served.version}; is there space left "
+            "for its logs, and in TMPDIR?"
+        )
     if not reply.ok:
         raise NotReady(f"{url} answers {reply.status_code}: {reply.text.strip()}")
     [described] = reply.json()
@@ -64,29 +79,63 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
     Raises NotReady as soon as it cannot become so, and NoToken.
     """
     end = time.monotonic() + timeout
+    workers: set[psutil.Process] = set()
     while time.monotonic() < end:
-        if process_of(state) is None:
+        if (java := process_of(state)) is None:
             raise NotReady(f"TorchServe ended while it started:\n{tail(logs / 'console.log')}")
-        if LOAD_FAILED.search(_text(logs / "ts_log.log")):
-            time.sleep(WORDS_LATER)
-            words = last_words(logs / "model_log.log")
-            raise NotReady(f"a worker died while it loaded the model: {_error_in(words)}\n{words}")
-        counts = [workers_of(state, one) for one in state.served]
+        _check_start(java, workers, logs)
+        try:
+            counts = [workers_of(state, one) for one in state.served]
+        except NotTaken:
+            _check_start(java, workers, logs)  # the log says why, if it could be written
+            raise
         if all(ready >= wanted for ready, wanted in counts):
             for one in state.served:
                 _prove_one(state, one)
             return
         time.sleep(POLL)
-    raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{tail(logs / 'model_log.log')}")
+    said = tail(logs / "model_log.log") or tail(logs / "ts_log.log") or "it left no word"
+    raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{said}")
+
+
+def _check_start(java: psutil.Process, workers: set[psutil.Process], logs: Path) -> None:
+    """Raise NotReady, with the reason, where an archive was not taken or a worker has died.
+
+    `workers` are those seen so far. TorchServe writes down the end of one, unless the disk is full.
+    """
+    log = _text(logs / "ts_log.log")
+    if (found := NOT_TAKEN.search(log)) is not None:
+        error = found[1].strip()
+        raise NotReady(f"TorchServe could not take the archive: {error}{_advice(error)}")
+    workers |= set(_workers_below(java))
+    if (ended := WORKER_ENDED.search(log)) is None and all(map(lives, workers)):
+        return
+    time.sleep(WORDS_LATER)
+    words = last_words(logs / "model_log.log")
+    error = _error_in(words)
+    when = LOADING if ended is not None and "WORKER_STARTED ->" in ended[0] else STARTING
+    trace = "" if words == error else f"\n{words}"
+    raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")
+
+
+def _workers_below(java: psutil.Process) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in java.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(WORKER in word for word in child.cmdline()):
+                    yield child
+
+
+def _advice(error: str) -> str:
+    advice = remedy(error)
+    return f"; {advice}" if advice else ""
 
 
 def fault_of(state: Running) -> str | None:
     """Say what keeps a running server from being ready: a worker, or an answer; None where nothing does."""
     try:
         for one in state.served:
-            ready, wanted = workers_of(state, one)
-            if ready < wanted:
-                return f"{ready} of {wanted} workers of {one.model} {one.version} are ready"
+            _check_workers(state, one)
             _prove_one(state, one)
     except (NotReady, NoToken) as fault:
         return str(fault)
@@ -96,24 +145,40 @@ def fault_of(state: Running) -> str | None:
 def prove(state: Running, seconds: float, go_on: Callable[[], None]) -> int:
     """Send all golden pictures of all archives, over and over; return how many were answered rightly.
 
+    An archive that was not sealed has none: of it the workers are looked at.
+
     Raises NotReady at the first that is not, and whatever `go_on`, called between them, raises.
     """
     count = 0
     end = time.monotonic() + seconds
-    with _session() as session:
+    with session() as asking:
         while time.monotonic() < end:
             for one in state.served:
+                go_on()
+                if not one.sealed:  # nothing is known that it could be asked; its workers have to stay
+                    _check_workers(state, one)
+                    time.sleep(POLL)
+                    continue
                 url, authorize = _way_to(state, one)
-                for known in known_answers(Path(one.archive)):
+                for known in known_answers(one.file):
                     go_on()
-                    _check(session, url, known, ANSWER, authorize)
+                    _check(asking, url, known, ANSWER, authorize)
                     count += 1
     return count
 
 
+def _check_workers(state: Running, served: Served) -> None:
+    """Raise NotReady where a wanted worker is not ready."""
+    ready, wanted = workers_of(state, served)
+    if ready < wanted:
+        raise NotReady(f"{ready} of {wanted} workers of {served.model} {served.version} are ready")
+
+
 def _prove_one(state: Running, served: Served) -> None:
-    url, authorize = _way_to(state, served)
-    check_answer(url, Path(served.archive), authorize=authorize)
+    """Raise NotReady where the first golden picture, if there is one, does not get its answer."""
+    if served.sealed:
+        url, authorize = _way_to(state, served)
+        check_answer(url, served.file, authorize=authorize)
 
 
 def _way_to(state: Running, served: Served) -> tuple[str, Authorize]:
@@ -127,8 +192,8 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER, authorize: A
 
     `patience` is in seconds; `authorize` returns the header that lets the question in.
     """
-    with _session() as session:
-        _check(session, url, known_answer(archive), patience, authorize)
+    with session() as asking:
+        _check(asking, url, known_answer(archive), patience, authorize)
 
 
 def _check(
@@ -144,10 +209,11 @@ def _check(
         raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # this machine's own address needs no proxy
-    return session
+def session() -> requests.Session:
+    """Return what asks a server on this machine."""
+    made = requests.Session()
+    made.trust_env = False  # this machine's own address needs no proxy
+    return made
 
 
 def _let_in(send: Callable[..., requests.Response], authorize: Authorize) -> requests.Response:

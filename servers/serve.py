@@ -18,11 +18,14 @@ from instance import Instance, NotStarted, Running
 from java import NoJava
 from keeper import answering_in, end_keeper, kept_in
 from mar import BadArchive
+from places import twin_of
 from ports import PortTaken
 from readiness import NotReady, tail, workers_of
+from scratch import BadScratch
+from served_copies import FOLDER, drop, sha256
 from settings import BadSettings, Settings
 from signature import BadKey
-from starting import names_of, picture_of, settings_of, sha256, start_and_wait
+from starting import add_explain, add_sealed, names_of, picture_of, settings_of, start_and_wait
 from tokens import INFERENCE, KINDS, MANAGEMENT, NoToken, curl_option
 from up import add_arguments, deploy, up
 
@@ -31,8 +34,8 @@ LOG = "ts_log.log"
 FOREGROUND_GRACE = 4.0
 # What is said in a sentence, without a traceback.
 FAULTS = (
-    BadArchive, BadDoor, BadKey, BadSettings, Ended, NoJava, NoToken, NotReady, NotStarted, PortTaken,
-    Refused,
+    BadArchive, BadDoor, BadKey, BadScratch, BadSettings, Ended, NoJava, NoToken, NotReady, NotStarted,
+    PortTaken, Refused,
 )  # fmt: skip
 
 
@@ -59,6 +62,7 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
             state = start_and_wait(instance, settings, arguments.archive, arguments)
         except BaseException:  # Ctrl-C too: nothing half-started is left behind
             instance.stop()
+            drop(instance.folder / FOLDER)
             raise
     ask, look = (curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT))
     print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {arguments.picture}{ask}")
@@ -78,6 +82,7 @@ def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
         with instance.lock():
             if (running := answering_in(instance).running()) is not None:
                 raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
+            at_the_end.callback(drop, instance.folder / FOLDER)
             at_the_end.callback(instance.stop, FOREGROUND_GRACE)
             stop_on_signals()
             state = start_and_wait(instance, settings, arguments.archive, arguments)
@@ -101,6 +106,8 @@ def _already(running: Running, settings: Settings, instance: Instance, arguments
 def stop(instance: Instance, _: argparse.Namespace) -> int:
     """Stop TorchServe; it is no error that none runs."""
     stopped = end_keeper(instance) | instance.stop()
+    for folder in (instance.folder, twin_of(instance.folder).folder):
+        drop(folder / FOLDER)
     print("stopped" if stopped else "nothing to stop: TorchServe is not running")
     return 0
 
@@ -111,7 +118,7 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
     if state is None:
         print("not running; start it with: make serve")
         return 1
-    if (door := kept_in(instance.folder)) is not None and door.process is not None:
+    if is_up := (door := kept_in(instance.folder)) is not None and door.process is not None:
         print(f"the front door is open on {door.address}")
     names = names_of(state.served)
     print(f"{names} served on {state.inference} by process {state.pid}; to stop it: make stop")
@@ -121,9 +128,11 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
     for one in state.served:
         ready, wanted = workers_of(state, one)
         unready += ready < wanted
-        print(f"{one.model} {one.version}: {ready} of {wanted} workers ready")
+        sealed = "" if one.sealed else ", not sealed"
+        print(f"{one.model} {one.version}: {ready} of {wanted} workers ready{sealed}")
         if Path(one.archive).exists() and sha256(Path(one.archive)) != one.sha256:
-            print(f"{one.archive} has changed since; to serve the new one: make stop serve")
+            how = "make deploy" if is_up else "make stop serve"
+            print(f"{one.archive} has changed since; to serve the new one: {how}")
             unready += 1
     return int(unready > 0)
 
@@ -168,11 +177,14 @@ def _arguments() -> argparse.Namespace:
         starting.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then prints here")
         starting.add_argument("--picture", type=picture_of, default="image.jpg", help="shown to be tried")
         starting.add_argument("--public-key", type=Path, help="serve only what was signed with this key")
+        add_explain(starting)
+        add_sealed(starting)
         _add_archives(starting)
         if do is up:
             add_arguments(starting)
     deploying = commands.add_parser("deploy", help=(deploy.__doc__ or "").split("\n")[0])
     deploying.set_defaults(do=deploy)
+    add_sealed(deploying)
     _add_archives(deploying)
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)
@@ -191,7 +203,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _add_archives(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", type=Path, nargs="*", help=".mar files of one folder")
+    parser.add_argument("archive", type=Path, nargs="*", help=".mar files")
     parser.add_argument("--archives", type=shlex.split, default=[], help="the same, as words of a shell")
 
 

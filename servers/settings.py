@@ -26,11 +26,13 @@ BODY_LIMIT = "max_request_size"
 # TorchServe's key that turns its tokens off; unless it says true, they are on.
 NO_TOKENS = "disable_token_authorization"
 TOKENS = {"on": "false", "off": "true"}
+# What turns a switch such as EXPLAIN on, and off.
+YES, NO = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
 
 class BadSettings(ValueError):
-    """A config.properties, a PORT or a TOKENS that TorchServe could not be started with."""
+    """A config.properties, a PORT, a TOKENS or a switch that TorchServe could not be started with."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,13 @@ class Settings:
         parts = urlsplit(self.values[key])
         host = LOOPBACK if parts.hostname == ANY_ADDRESS else parts.hostname
         return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def is_on(name: str, word: str, *, default: bool) -> bool:
+    """Return whether a switch such as EXPLAIN=1 is on; an empty word is the default. Raises BadSettings."""
+    if word.lower() not in ("", *YES, *NO):
+        raise BadSettings(f"{name}={word} is not known; say {name}={YES[0]} or {name}={NO[0]}")
+    return word.lower() in YES if word else default
 
 
 def body_limit(path: Path) -> int:

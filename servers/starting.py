@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
+import os
 import shlex
 import time
 from pathlib import Path
 
-from instance import Instance, Running, Served
+import served_copies
+from instance import EXPLAIN, Instance, NotStarted, Running, Served
 from java import find_java
-from mar import BadArchive, known_answer, read_manifest
-from members import check_members
 from ports import check_free
 from readiness import wait_until_ready
 from say import say
-from settings import Settings
-from signature import check_signature
+from scratch import check_room, check_scratch, remedy, scratch_folder
+from served_copies import Terms, unproven
+from settings import Settings, is_on
 
 # Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
 READY_TIMEOUT = 120.0
+SEALED = "SEALED"
+LOOK = "name other folders by RUN=folder and TMPDIR"
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -33,34 +35,60 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return settings.on_host(arguments.host) if arguments.host else settings
 
 
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Add the switch of /explanations; the environment's EXPLAIN where it is not given."""
+    parser.add_argument("--explain", default=os.environ.get(EXPLAIN, ""), help="1: answer /explanations")
+
+
+def add_sealed(parser: argparse.ArgumentParser) -> None:
+    """Add the switch that lets in what was not sealed; the environment's SEALED where it is not given."""
+    parser.add_argument("--sealed", default=os.environ.get(SEALED, ""), help="no: also what was not sealed")
+
+
+def explains(arguments: argparse.Namespace) -> bool:
+    """Tell whether /explanations is answered. Raises BadSettings."""
+    return is_on(EXPLAIN, arguments.explain, default=False)
+
+
+def terms_of(arguments: argparse.Namespace) -> Terms:
+    """Return what the arguments say that an archive must fulfil. Raises BadSettings."""
+    return Terms(arguments.public_key, must_be_sealed(arguments))
+
+
+def must_be_sealed(arguments: argparse.Namespace) -> bool:
+    """Tell whether an archive that was not sealed is refused. Raises BadSettings."""
+    return is_on(SEALED, arguments.sealed, default=True)
+
+
 def start_and_wait(
     instance: Instance, settings: Settings, archives: list[Path], arguments: argparse.Namespace
 ) -> Running:
-    """Start TorchServe with these archives, return when it is ready, and say so."""
-    if arguments.public_key is not None:
-        for archive in archives:
-            check_signature(archive, arguments.public_key)
-    served = [describe(archive) for archive in archives]
+    """Start TorchServe with copies of these archives, return when it is ready, and say so."""
+    served = served_copies.take(archives, instance.folder / served_copies.FOLDER, terms_of(arguments))
+    return start_served(instance, settings, served, arguments)
+
+
+def start_served(
+    instance: Instance, settings: Settings, served: list[Served], arguments: argparse.Namespace
+) -> Running:
+    """Start TorchServe with copies that were checked, return when it is ready, and say so."""
+    explain = explains(arguments)
     java = find_java()
     check_free(settings.ports)
+    check_scratch()
+    check_room((one.file for one in served), scratch_folder())
     began = time.monotonic()
-    state = instance.start(settings, java, _store(archives), served, arguments.log_config)
+    try:
+        state = instance.start(settings, java, served, arguments.log_config, explain=explain)
+    except OSError as error:  # its settings, logs and temporary files could not be written
+        raise NotStarted(f"TorchServe cannot be started: {error}; {remedy(str(error)) or LOOK}") from error
     wait_until_ready(state, instance.logs, READY_TIMEOUT)
     took = time.monotonic() - began
     say(f"serving {names_of(served)} on {state.inference}")
     say(f"  ready after {took:.1f} s, on Java {java.version} of {java.found}")
+    if (lacks := unproven(served)) is not None:
+        say(f"  {lacks}")
     return state
-
-
-def describe(archive: Path) -> Served:
-    """Say what an archive serves.
-
-    Raises BadArchive where it is no archive that can be held to answers, or not safe to unpack.
-    """
-    model = read_manifest(archive)["model"]
-    check_members(archive)
-    known_answer(archive)
-    return Served(model["modelName"], model["modelVersion"], str(archive), sha256(archive))
 
 
 def names_of(served: list[Served]) -> str:
@@ -76,16 +104,3 @@ def picture_of(path: str) -> str:
         path = str(next((file for file in files if file.name == "2.png"), files[0] if files else "image.jpg"))
     # curl takes brackets and braces for patterns, unless it is told not to.
     return shlex.quote(path) + (" -g" if set(path) & set("[]{}") else "")
-
-
-def _store(archives: list[Path]) -> Path:
-    """Return the one folder of the archives: TorchServe serves from no more."""
-    folders = {archive.resolve().parent for archive in archives}
-    if len(folders) > 1:
-        raise BadArchive(f"the archives lie in {len(folders)} folders; put them into one, e.g. model_store")
-    return folders.pop()
-
-
-def sha256(archive: Path) -> str:
-    """Return a file's SHA-256, in hexadecimal digits."""
-    return hashlib.sha256(archive.read_bytes()).hexdigest()

@@ -152,13 +152,15 @@ def _in_v2(model: Served, state: State) -> Page:
 
     Scaled grey levels, which it takes instead of picture files, would stand here as a second input.
     """
-    labels = _number_of_labels(Path(model.archive), model.sha256)
+    versions = [one.version for one in state.models() if one.model == model.model]
+    told = {"name": model.model, "versions": versions, "platform": "torchserve"}
+    labels = _number_of_labels(model.file, model.sha256)
+    if not labels:  # an archive that was not sealed, whose handler takes and answers what only it knows
+        return HTTPStatus.OK, {**told, "inputs": [], "outputs": []}
     outputs = {"label": ("BYTES", []), "index": ("INT64", []), "probability": ("FP32", []),
                "probabilities": ("FP32", [labels])}  # fmt: skip
     return HTTPStatus.OK, {
-        "name": model.model,
-        "versions": [one.version for one in state.models() if one.model == model.model],
-        "platform": "torchserve",
+        **told,
         "inputs": [{"name": "picture", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, *more]}

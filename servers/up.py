@@ -24,8 +24,10 @@ from keeper import CONTROL, Keeper, answering_in, kept, kept_in
 from places import Place, Places, twin_of
 from ports import check_free
 from readiness import NotReady, tail
+from scratch import check_scratch
+from served_copies import unproven
 from settings import body_limit
-from starting import READY_TIMEOUT, settings_of, start_and_wait
+from starting import READY_TIMEOUT, must_be_sealed, settings_of, start_served, terms_of
 from tokens import INFERENCE, curl_option
 
 LOG = "keeper.log"
@@ -68,6 +70,8 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
         raise
     print(f"serving {', '.join(map(str, arguments.archive))} on {address}, ready after "
           f"{time.monotonic() - began:.1f} s")  # fmt: skip
+    if (running := answering_in(instance).running()) is not None and (lacks := unproven(running.served)):
+        print(f"  {lacks}")
     model, option = _first_model(instance, arguments.run)
     print(f"  try    curl {address}/predictions/{model} -T {arguments.picture}{option}")
     print(f"  page   {address}/")
@@ -90,6 +94,7 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     if (arguments.tls_certificate is None) != (arguments.tls_key is None):
         raise BadDoor("TLS takes a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
     check_free([arguments.door])
+    check_scratch()
     stop_on_signals()
     twin = settings.beside(arguments.door)
     seen = health.Health()
@@ -103,17 +108,17 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     def start(place: Place) -> Running:
         with place.instance.lock():
             place.instance.stop()
-            return start_and_wait(place.instance, place.settings, place.archives, arguments)
+            return start_served(place.instance, place.settings, place.served, arguments)
 
     with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
         places = Places(
             Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch,
-            told=lambda archives: page_files.tell(opening.scratch, archives),
+            told=lambda served: page_files.tell(opening.scratch, (one.file for one in served)),
         )  # fmt: skip
-        places.begin(arguments.archive)
+        places.begin(arguments.archive, terms_of(arguments))
         seen.models = partial(_served, places)
         keeper = Keeper(places, start, seen)
-        deployments = Deployments(places, start, keeper.turn, hold=ANSWER)
+        deployments = Deployments(places, start, keeper.turn, ANSWER, arguments.public_key)
         at_the_end.callback(places.stop)
         at_the_end.callback(deployments.stop)
         at_the_end.callback(door.refuse, opening)
@@ -135,7 +140,7 @@ def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
     if state is None or state.process is None:
         print("error: nothing is up that it could take the place of; start it with: make up", file=sys.stderr)
         return 1
-    control.ask(state.control, arguments.archive, print)
+    control.ask(state.control, control.Asked(arguments.archive, must_be_sealed(arguments)), print)
     return 0
 
 

@@ -24,8 +24,8 @@ from front_door import PLACES, PROGRAM, FrontDoor, Opening
 from health import Health
 from keeper import THROUGH
 from ports import why_not
+from served_copies import describe
 from settings import PORT_KEYS, body_limit
-from starting import describe
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
@@ -34,6 +34,9 @@ NO_COMPILER = shutil.which("g++") is None
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="AOTInductor needs: apt-get install g++")
 # A test run in the background is started without Ctrl-C, and would hand that on to all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Of the engine in this process; servers are told by their own.
+os.environ["EXPLAIN"] = "1"
+NOT_HANDED_ON = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "EXPLAIN"}
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
 
 
@@ -63,7 +66,7 @@ def make(
     own = [f"{key}={value}" for key, value in variables.items() if key in MAKE_VARIABLES]
     environ = {key: value for key, value in variables.items() if key not in MAKE_VARIABLES}
     # make hands its own flags and variables to what it runs, these tests among them.
-    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    inherited = {k: v for k, v in os.environ.items() if k not in NOT_HANDED_ON}
     command = [*within, "make", *arguments, *own]
     return subprocess.run(
         command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=300, check=False
@@ -111,7 +114,7 @@ def server(tmp_path_factory):
     """A real TorchServe with the archive, one for all tests that do not harm it."""
     run = tmp_path_factory.mktemp("run")
     port = free_port()
-    done = make("serve", RUN=str(run), PORT=str(port))
+    done = make("serve", RUN=str(run), PORT=str(port), EXPLAIN="1")
     assert done.returncode == 0, done.stderr
     yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", port, run, done.stdout)
     make("stop", RUN=str(run))
@@ -122,7 +125,7 @@ def flask_server(archive):
     """A real Flask server with the archive, one for all tests that do not harm it."""
     from flask_process import flask_of  # it needs this module
 
-    with flask_of(archive) as running:
+    with flask_of(archive, EXPLAIN="1") as running:
         yield running
 
 

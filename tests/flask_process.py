@@ -41,7 +41,7 @@ def command(archive: Path, *options: str) -> list[str]:
 def flask_of(archive: Path, *options: str, **environ: str) -> Iterator[Flask]:
     """Serve an archive on a free port; by no PYTHONPATH, as a person would."""
     port = free_port()
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environ
+    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "EXPLAIN"}} | environ
     with subprocess.Popen(
         command(archive, "--port", str(port), *options), cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
     ) as process:

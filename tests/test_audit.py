@@ -11,7 +11,7 @@ from conftest import ROOT, make
 from jar import SHA256, digest, libraries
 from own_code import FOLDERS, findings
 from packages import NotAsked, flaws
-from starting import sha256
+from served_copies import sha256
 
 JAR = next((ROOT / ".venv").glob("lib/python*/site-packages/ts/frontend/model-server.jar"))
 TOOLS = ROOT / ".venv-audit" / "bin"

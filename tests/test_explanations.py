@@ -106,7 +106,7 @@ def explaining(archive, tmp_path_factory):
     done = make("serve", RUN=str(run), PORT=str(port), EXPLAIN="1")
     assert done.returncode == 0, done.stderr
     served = Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", port, run, done.stdout)
-    with flask_of(archive) as flask:
+    with flask_of(archive, EXPLAIN="1") as flask:
         yield {"TorchServe": served.inference, "Flask": flask.url}
     make("stop", RUN=str(run))
 
@@ -133,6 +133,40 @@ def test_what_cannot_be_explained_is_refused(explaining):
         reply = requests.post(url + ADDRESS, b"hello", timeout=TIMEOUT)
         assert reply.status_code == BAD_REQUEST
         assert said(reply).startswith("cannot read 5 bytes")
+
+
+def check_closed(url: str) -> None:
+    """Assert that no picture is explained, and that who asks hears how it would be."""
+    reply = requests.post(url + ADDRESS, GOOD, timeout=TIMEOUT)
+    assert reply.status_code == NOT_IMPLEMENTED
+    assert said(reply).startswith("this server gives no explanations; start the server by make serve")
+    assert requests.post(url + "/predictions/convnet", GOOD, timeout=TIMEOUT).text == "3"
+
+
+@pytest.mark.parametrize("word", ["", "0", "off", "no", "False"])
+def test_flask_explains_only_when_asked_to(archive, word):
+    """Wherever captum is installed, as it is here."""
+    with flask_of(archive, EXPLAIN=word) as flask:
+        check_closed(flask.url)
+
+
+@pytest.mark.parametrize("word", ["", "0"])
+def test_torchserve_explains_only_when_asked_to(tmp_path, word):
+    """Wherever captum is installed, as it is here."""
+    run, port = str(tmp_path / "run"), free_port()
+    try:
+        done = make("serve", RUN=run, PORT=str(port), EXPLAIN=word)
+        assert done.returncode == 0, done.stderr
+        check_closed(f"http://127.0.0.1:{port}")
+    finally:
+        make("stop", RUN=run)
+
+
+def test_unknown_word_is_named(tmp_path):
+    """EXPLAIN is a switch: what is neither on nor off starts nothing."""
+    done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), EXPLAIN="perhaps")
+    assert done.returncode != 0
+    assert "error: EXPLAIN=perhaps is not known; say EXPLAIN=1 or EXPLAIN=0" in done.stderr
 
 
 def test_captum_is_optional():

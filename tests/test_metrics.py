@@ -53,7 +53,7 @@ def serving(folder: Path, **variables):
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     """A TorchServe that these tests alone ask."""
-    with serving(tmp_path_factory.mktemp("counted")) as server:
+    with serving(tmp_path_factory.mktemp("counted"), EXPLAIN="1") as server:
         yield server
 
 

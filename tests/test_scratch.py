@@ -1,0 +1,130 @@
+"""A server that cannot start for want of room, of a short path, or of anything else says so at once."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from conftest import ROOT, free_port, make
+from flask_process import refused
+from readiness import WORKER, NotReady, _check_start
+from scratch import LONGEST_SOCKET, SOCKET_PATH
+from small_disk import fill, small_disk
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+WAITED = "no worker was ready"
+
+
+def long_folder(tmp_path, length: int):
+    """Make a folder whose path has so many bytes."""
+    folder = tmp_path / ("d" * (length - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("target", ["serve", "up"])
+@pytest.mark.parametrize("length", [160, SOCKET_PATH - len(LONGEST_SOCKET) + 1])
+def test_long_tmpdir_is_refused(tmp_path, target, length):
+    """A Unix socket has no room for it: said before anything is started, with the remedy."""
+    folder = long_folder(tmp_path, max(length, len(str(tmp_path)) + 2))
+    ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
+    done = make(target, RUN=str(tmp_path / "run"), TMPDIR=str(folder), **ports)
+    assert done.returncode != 0
+    assert f"error: TMPDIR, {folder}, is too long: a worker's socket would have a path of" in done.stderr
+    assert "set TMPDIR to a shorter path" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "logs").exists()
+
+
+def room(folder, size: int) -> None:
+    """Leave so many bytes of a disk free."""
+    full = fill(folder)
+    os.truncate(full, full.stat().st_size - size)
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["serve", "up"])
+def test_full_tmpdir_is_refused(tmp_path, target):
+    """What the archive takes, and what there is."""
+    with small_disk(tmp_path / "disk") as folder:
+        room(folder, 2**20)
+        ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
+        done = make(target, RUN=str(tmp_path / "run"), TMPDIR=str(folder), **ports)
+    assert done.returncode != 0
+    assert f"error: {folder} has room for " in done.stderr
+    assert "free space there, or set TMPDIR" in done.stderr
+
+
+@needs_root
+def test_flask_on_a_full_disk_says_so(archive, tmp_path, monkeypatch):
+    """Its copy of the archive does not fit."""
+    with small_disk(tmp_path / "disk") as folder:
+        room(folder, 2**20)
+        monkeypatch.setenv("TMPDIR", str(folder))
+        line = refused(archive)
+        assert [path.name for path in folder.iterdir()] == ["full"]
+    assert line.startswith(f"error: cannot copy {archive} into {folder}")
+    assert line.endswith("No space left on device; free space there")
+
+
+@needs_root
+def test_flask_without_room_to_unpack_says_so(archive, tmp_path, monkeypatch):
+    """The copy fits, and what the workers unpack does not."""
+    with small_disk(tmp_path / "disk") as folder:
+        room(folder, 2 * archive.stat().st_size)
+        monkeypatch.setenv("TMPDIR", str(folder))
+        line = refused(archive)
+    assert "has room for" in line
+    assert "free space there, or set TMPDIR" in line
+
+
+@needs_root
+def test_archive_that_cannot_be_unpacked_ends_the_wait(tmp_path):
+    """Space is there, and no room for another file: TorchServe's own error is printed, with the remedy."""
+    with small_disk(tmp_path / "disk", "nr_inodes=20") as folder:
+        done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), TMPDIR=str(folder))
+    assert done.returncode != 0
+    assert "error: TorchServe could not take the archive: " in done.stderr
+    assert "No space left on device; free space there, or set TMPDIR" in done.stderr
+    assert WAITED not in done.stderr
+    assert make("status", RUN=str(tmp_path / "run")).stdout.startswith("not running")
+
+
+@pytest.mark.parametrize("target", ["serve", "up"])
+def test_worker_that_dies_before_it_listens_ends_the_wait(tmp_path, target):
+    """Its own error is the first line, its traceback follows."""
+    metrics, config = tmp_path / "metrics.yaml", tmp_path / "mine.properties"
+    metrics.write_text("ts_metrics: {}\n")
+    config.write_text((ROOT / "config.properties").read_text() + f"metrics_config={metrics}\n")
+    options = {"PORT": str(free_port()), "DOOR": str(free_port()), "PROPERTIES": str(config)}
+    done = make(target, RUN=str(tmp_path / "run"), **options)
+    assert done.returncode != 0
+    assert "error: a worker died while it started: KeyError: 'model_metrics'\nTraceback" in done.stderr
+    assert WAITED not in done.stderr
+
+
+@needs_root
+def test_full_disk_for_logs_and_settings_is_said(tmp_path):
+    """RUN on a disk without room: a sentence and no traceback."""
+    with small_disk(tmp_path / "run") as run:
+        room(run, 0)
+        done = make("serve", RUN=str(run), PORT=str(free_port()))
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
+    assert "free space there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_worker_whose_end_no_log_tells_of_ends_the_wait(tmp_path):
+    """On a full disk TorchServe writes down nothing; its workers are processes, and are watched, too."""
+    me, workers = psutil.Process(), set()
+    command = [sys.executable, "-c", "import time; time.sleep(600)", WORKER]
+    with subprocess.Popen(command) as worker:
+        while not workers:
+            _check_start(me, workers, tmp_path)
+        worker.kill()
+        worker.wait()
+        with pytest.raises(NotReady, match=r"^a worker died while it started: it left no word$"):
+            _check_start(me, workers, tmp_path)
