@@ -90,6 +90,7 @@ class FrontDoor:
         """Start nginx. Raises BadDoor where it is not installed, or refuses."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         page_files.lay_out(opening.scratch)
         self._start(opening)
 

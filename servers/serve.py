@@ -170,7 +170,7 @@ def _supervised(instance: Instance, holder: Process) -> bool:
     """Say what the proxy of a supervisor answers; return whether anything is wrong with it."""
     state = kept_in(instance.folder)
     if state is None or state.pid != holder.pid:
-        print(f"the supervisor, {holder}, has not written down yet where its proxy is; look again in a second")
+        print(f"the supervisor, {holder}, has not said yet where its proxy is; look again in a second")
         return True
     try:
         fault = fault_through(state.address, state.health)
