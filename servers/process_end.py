@@ -124,7 +124,7 @@ class Process:
 def boot() -> str:
     """Name the time from the last boot to the next; "" where the kernel does not."""
     try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
+        return BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

@@ -17,7 +17,7 @@ from front_door import BadDoor
 from health import fault_through
 from instance import Instance, NotStarted, Running
 from java import NoJava
-from keeper import answering_in, end_what_is_left, kept_in, left_in, stop_all
+from keeper import PATIENCE, answering_in, end_what_is_left, kept_in, left_in, stop_all
 from make_command import make_command
 from mar import BadArchive
 from ports import PortTaken
@@ -106,7 +106,7 @@ def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
 def _check_unsupervised(instance: Instance) -> None:
     """Raise NotStarted where `make up` keeps, or begins to keep, a server up in the folder."""
     supervision = Supervision(instance.folder)
-    if (holder := supervision.wait()) is not None:
+    if (holder := supervision.wait(PATIENCE)) is not None:  # a stop that is under way comes to its end
         if answering_in(instance).running() is None:
             raise NotStarted(
                 f"{holder} keeps a server up here, which is not there just now; "
@@ -140,7 +140,10 @@ def stop(instance: Instance, arguments: argparse.Namespace) -> int:
 
 def status(instance: Instance, _: argparse.Namespace) -> int:
     """Say what runs here; 1 where nothing does, or anything of it is not as it should be."""
-    holder = Supervision(instance.folder).wait()
+    supervision = Supervision(instance.folder)
+    if (holder := supervision.wait()) is None and supervision.is_held:
+        print(f"another command starts or stops the server of {instance.folder}; look again in a second")
+        return 1
     wrong = _supervised(instance, holder) if holder is not None else _unsupervised(instance)
     state = answering_in(instance).running()
     if state is None:

@@ -131,9 +131,12 @@ class Supervision:
         end([holder], patience)
         return True
 
-    def wait(self) -> Process | None:
-        """Return the supervisor as soon as it is known which process it is; None where there is none."""
-        stop = time.monotonic() + HANDOVER
+    def wait(self, patience: float = HANDOVER) -> Process | None:
+        """Return the supervisor as soon as it is known which process it is; None where there is none.
+
+        None as well where the lock is still held by another command after `patience` seconds.
+        """
+        stop = time.monotonic() + patience
         while (holder := self.holder) is None and self.is_held and time.monotonic() < stop:
             time.sleep(POLL)
         return holder

@@ -21,6 +21,7 @@ from front_door import BadDoor, Opening
 from instance import Instance, NotStarted, Running, Served
 from keeper import (
     CONTROL,
+    PATIENCE,
     Keeper,
     answering_in,
     end_what_is_left,
@@ -162,8 +163,8 @@ def _take(supervision: Supervision, instance: Instance) -> None:
     """Take the folder's lock. Raises NotStarted where a supervisor has it, or whoever starts or stops one."""
     try:
         instance.folder.mkdir(parents=True, exist_ok=True)
-        if supervision.take():
-            return
+        if supervision.take() or (supervision.wait(PATIENCE) is None and supervision.take()):
+            return  # at once, or after a stop that was under way
     except OSError as error:
         raise NotStarted(
             f"cannot write into {instance.folder}: {error.strerror}; "
