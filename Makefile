@@ -108,6 +108,8 @@ ENGINE  := docker info >/dev/null 2>&1 || { echo "error: no Docker engine answer
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# `make stop serve` is first the one and then the other, whatever MAKEFLAGS says.
+.NOTPARALLEL:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
 	metrics-cost ink-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
