@@ -114,7 +114,7 @@ override DOCKER := $(BIN)/python deploy/docker.py --name="$$NAME"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# `make stop serve` stops first, whatever MAKEFLAGS say.
+# `make stop serve` is first the one and then the other, whatever MAKEFLAGS says.
 .NOTPARALLEL:
 .PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \

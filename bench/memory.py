@@ -22,8 +22,7 @@ EVERY = 2.0      # seconds between two looks
 def resident(up: Up) -> dict[str, float]:
     """Return the resident MB of the largest process of each kind."""
     state = kept_in(up.run)
-    keeper = state.process if state else None
-    keepers = [keeper] if keeper else []
+    keepers = [psutil.Process(state.pid)] if state and psutil.pid_exists(state.pid) else []
     kinds = {"worker": up.workers, "Java": [up.java], "nginx": _nginx(up), "keeper": keepers}
     return {kind: max(map(_megabytes, processes), default=0.0) for kind, processes in kinds.items()}
 

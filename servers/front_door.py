@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 import page_files
+import state_file
 from ports import why_not
-from process_end import end, wait_for_end
+from process_end import POLL, STOPPED, Process, boot, end, lives, living, processes, wait_for_end
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "deploy" / "nginx.conf"
 PLACE = re.compile(r"@([A-Z]+)@")
@@ -27,6 +28,10 @@ DRAIN = 8
 # Seconds after which a client may ask again; a server that died is back after three (docs/faults.md).
 RETRY = 2
 ROOT = 0
+ERRORS = "error.log"
+WRITING = 5.0  # seconds until a new nginx has written its number down
+# How often we look for more of its processes: one that ends may have started another one meanwhile.
+ROUNDS = 5
 HEALTH_SOCKET = "health"
 SWITCH, CLOSED = "twin-answers", "closed"
 
@@ -77,51 +82,131 @@ class FrontDoor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._config = self.folder / "nginx.conf"
+        self._state = self.folder / "master.json"
+        self._started: tuple[int, int, str] | None = None  # by this process: somebody may delete the file
+        self._seen: list[Process] = []
 
     def open(self, opening: Opening) -> None:
         """Start nginx. Raises BadDoor where it is not installed, or refuses."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self._config.write_text(rendered(opening), encoding="utf-8")
         page_files.lay_out(opening.scratch)
-        self._nginx()
+        self._start(opening)
+
+    def open_again(self, opening: Opening) -> None:
+        """Start nginx anew, whatever is left of it. Raises BadDoor."""
+        left = self.family()
+        if self.master is not None:  # it does not answer: nothing is lost with it
+            end(left, 0)
+        for process in left:  # without a master they answer what they took in, and listen no more
+            process.ask(signal.SIGQUIT)
+        try:
+            self._start(opening)
+        except BadDoor:
+            end(left, 0)  # one that takes no signal still has the port
+            self._start(opening)
+        end(left, DRAIN + 1)
 
     def refuse(self, opening: Opening) -> None:
         """Answer every new prediction by 503; return when those under way are answered, or DRAIN is over."""
-        if (master := self._master()) is None:
-            return
-        before = master.children()
         opening.closed.touch()
+        if (master := self.master) is None:
+            return
+        before = [process for process in self.family() if process.parent == master.pid]
         # The same configuration again, for its new processes: the old ones answer what they have, and end.
-        self._nginx("-s", "reload")
+        master.ask(signal.SIGHUP)
         wait_for_end(before, DRAIN + 1)
 
-    def close(self) -> None:
-        """End nginx, if it runs."""
-        if (master := self._master()) is None:
-            return
-        family = [master, *master.children()]
-        master.send_signal(signal.SIGQUIT)
-        end(family, DRAIN + 1)
+    def close(self) -> bool:
+        """End nginx, and what is left of it; return whether there was anything. Raises NotEnded."""
+        found = False
+        for _ in range(ROUNDS):
+            if not (family := self.family()):
+                break
+            found = True
+            for process in family:
+                process.ask(signal.SIGQUIT)
+            end(family, DRAIN + 1)
+        self._state.unlink(missing_ok=True)
+        return found
 
-    def _nginx(self, *words: str) -> None:
+    @property
+    def master(self) -> Process | None:
+        """The first of its processes, None where that has ended."""
+        return living(*self._known) if self._known is not None else None
+
+    def family(self) -> list[Process]:
+        """Return nginx's processes of this folder, the master first; its workers go on without it."""
+        found = [one for one in processes() if one.name == PROGRAM and self._is_mine(one)]
+        numbers = {one.pid for one in found}
+        return sorted(found, key=lambda one: one.parent in numbers)
+
+    @property
+    def stopped(self) -> list[Process]:
+        """Its processes that stand still, as by SIGSTOP."""
+        if not self._seen or not all(lives(one) for one in self._seen):
+            self._seen = self.family()
+        now = (Process.of(one.pid) for one in self._seen)
+        return [one for one in now if one is not None and one.state == STOPPED]
+
+    def _start(self, opening: Opening) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._config.exists():  # else it stays: what is left of another start may still have the port
+            self._config.write_text(rendered(opening), encoding="utf-8")
+        number = self.folder / "nginx.pid"
+        number.unlink(missing_ok=True)
+        self._nginx()
+        # What was started writes its number down and starts its workers after the command has ended.
+        stop = time.monotonic() + WRITING
+        while (master := _process_in(number)) is None:
+            if time.monotonic() > stop:
+                raise BadDoor(f"nginx ended at once; see {self.folder / ERRORS}")
+            time.sleep(POLL)
+        self._started = master.pid, master.started, boot()
+        with contextlib.suppress(OSError):  # no room: this process knows it, others see what nginx has open
+            state_file.write(self._state, dict(zip(("pid", "started", "boot"), self._started, strict=True)))
+
+    def _nginx(self) -> None:
         program = shutil.which(PROGRAM, path=PLACES)
         if program is None:
             raise BadDoor("nginx, the front door, is not installed; apt-get install nginx-light, "
                           "or serve this machine alone: make serve")  # fmt: skip
-        options = ["-e", "error.log", "-p", f"{self.folder}/", "-c", str(self._config)]
-        done = subprocess.run([program, *options, *words], capture_output=True, text=True, check=False)
+        command = [program, "-e", ERRORS, "-p", f"{self.folder}/", "-c", str(self._config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BadDoor(f"nginx does not start: {done.stderr.strip()}")
 
-    def _master(self) -> psutil.Process | None:
+    @property
+    def _known(self) -> tuple[int, int, str] | None:
+        """What is known of the master, the last one: number, start and boot."""
+        if self._started is not None:
+            return self._started
+        state = state_file.read(self._state) or {}
         try:
-            process = psutil.Process(int((self.folder / "nginx.pid").read_text(encoding="ascii")))
-            # A pid alone may have gone to another process.
-            return process if str(self.folder) in " ".join(process.cmdline()) else None
-        except (OSError, ValueError, psutil.NoSuchProcess):
+            return int(state["pid"]), int(state["started"]), str(state["boot"])
+        except (KeyError, TypeError, ValueError):
             return None
+
+    def _is_mine(self, process: Process) -> bool:
+        """Tell whether an nginx is of this folder: it has the error log there open, deleted or not."""
+        if (names := process.open_files) is not None:
+            return any(name.startswith(f"{self.folder}/") for name in names)
+        # Of nobody's processes root may not know it everywhere. They are in the session that the master
+        # began, whose number goes to no other process while one of them lives.
+        if self._known is None or process.session != self._known[0] or self._known[2] != boot():
+            return False
+        first = Process.of(process.session)
+        return first is None or first.started == self._known[1]
+
+
+def _process_in(file: Path) -> Process | None:
+    """Return the process whose number stands in a file, None where there is none yet."""
+    try:
+        process = Process.of(int(file.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return None
+    return process if process is not None and lives(process) else None
 
 
 def rendered(opening: Opening) -> str:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 import greedy_batches
+import state_file
 import tokens
 from java import Java
-from process_end import end, living
+from process_end import Process, boot, end, living, processes
 from settings import Settings
 
 # Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
 STOP_GRACE = 20.0
+# How often we look for more of its processes: one that ends may have started another one meanwhile.
+ROUNDS = 5
 WORKER_ENVIRONMENT = {
     # One arithmetic thread a worker: two workers with two threads each fight over two cores.
     "OMP_NUM_THREADS": "1",
@@ -55,6 +57,8 @@ NOT_INHERITED = frozenset({
     # Whoever starts the server says so, not whoever set a variable.
     EXPLAIN,
 })  # fmt: skip
+# What a server's own folder for temporary files is called, and what tells it so.
+SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
@@ -90,12 +94,19 @@ class Running:
     """A started TorchServe: its Java process, and what it serves where."""
 
     pid: int
-    created: float  # the process's start, seconds since 1970: a pid alone may have gone to another
+    started: int    # the process's start, in clock ticks from the boot: a pid alone may have gone to another
+    boot: str       # which boot that was
     scratch: str    # its TMPDIR: sockets, unpacked models
     inference: str
     management: str
     served: list[Served]
     keys: str | None = None  # the file of its tokens; None where it wants none
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether all that processes are told by is of its kind."""
+        numbers = isinstance(self.pid, int) and isinstance(self.started, int)
+        return numbers and isinstance(self.boot, str) and isinstance(self.scratch, str)
 
     def authorization(self, kind: str) -> dict[str, str]:
         """Return the header that lets a request in, with the token of a kind; none where none is wanted.
@@ -108,7 +119,7 @@ class Running:
     def key_file(self) -> tokens.KeyFile:
         """Where its tokens are. Raises NoToken where it wants none."""
         if self.keys is None:
-            raise tokens.NoToken("this server wants no tokens; for one that does: make stop serve TOKENS=on")
+            raise tokens.NoToken("this server wants no tokens")
         return tokens.KeyFile(Path(self.keys), self.management)
 
 
@@ -121,6 +132,7 @@ class Instance:
         self.console = self.logs / "console.log"
         self._logs_before = self.folder / "logs-before"
         self._state = self.folder / "server.json"
+        self._started: Running | None = None  # by this process: somebody may delete the file that says so
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -132,8 +144,20 @@ class Instance:
 
     def running(self) -> Running | None:
         """Return the TorchServe that runs here, None where there is none."""
-        state = self._read()
-        return state if state is not None and process_of(state) is not None else None
+        state = self._read() or self._started
+        if state is None or process_of(state) is None:
+            return None
+        if not self._state.exists():
+            with contextlib.suppress(OSError):  # no room, or the folder is gone as well
+                self._write(state)
+        return state
+
+    def family(self) -> list[Process]:
+        """Return TorchServe's processes of this folder, whether or not anything is written down of them."""
+        state = self._read() or self._started
+        java = process_of(state) if state is not None else None
+        others = (one for one in processes() if java is None or one.pid != java.pid)
+        return [*([java] if java else []), *(one for one in others if self._is_mine(one, state))]
 
     def start(
         self,
@@ -163,7 +187,7 @@ class Instance:
         config.write_text(f"metrics_config={METRICS.name}\n{settings.text}", encoding="utf-8")
         # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
         # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
-        scratch = tempfile.mkdtemp(prefix="torchserve-")
+        scratch = tempfile.mkdtemp(prefix=SCRATCH)
         command = [
             *(sys.executable, "-m", "ts.model_server", "--start", "--ncs"),
             *("--ts-config", str(config)),
@@ -175,44 +199,52 @@ class Instance:
         if explain:
             environ[EXPLAIN] = "1"
         try:
-            pid, created = self._launch(command, environ, Path(scratch), None if log_config else self.console)
-        except (OSError, ValueError, subprocess.CalledProcessError, psutil.NoSuchProcess) as error:
+            java_process = self._launch(command, environ, Path(scratch), None if log_config else self.console)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             shutil.rmtree(scratch, ignore_errors=True)
             raise NotStarted(f"TorchServe ended at once:\n{self._printed() or error}") from error
-        state = Running(pid, created, scratch, settings.inference, settings.management, served, keys)
+        state = Running(
+            java_process.pid, java_process.started, boot(), scratch, settings.inference, settings.management,
+            served, keys,
+        )  # fmt: skip
+        self._started = state
         try:
-            self._state.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+            self._write(state)
         except OSError:  # the disk is full: what nobody knows of could never be stopped
-            self._end(psutil.Process(pid), STOP_GRACE)
-            shutil.rmtree(scratch, ignore_errors=True)
+            self.stop()
             raise
         return state
 
     def stop(self, grace: float = STOP_GRACE) -> bool:
-        """End TorchServe and its workers, by force after `grace` seconds; return whether there was one."""
-        state = self.running()
-        if state is not None:
-            self._end(psutil.Process(state.pid), grace)
-        self._forget()
-        return state is not None
+        """End TorchServe and its workers, by force after `grace` seconds; return whether there were any.
 
-    @staticmethod
-    def _end(server: psutil.Process, grace: float) -> None:
-        family = [*server.children(recursive=True), server]
-        server.terminate()
-        end(family, grace)
+        Raises NotEnded where one still runs; nothing is forgotten then.
+        """
+        found = False
+        for _ in range(ROUNDS):
+            if not (family := self.family()):
+                break
+            found = True
+            numbers = {one.pid for one in family}
+            for one in family:  # Java ends its workers itself; one that stands still has to go on for that
+                one.ask(signal.SIGCONT if one.parent in numbers else signal.SIGTERM)
+            end(family, grace)
+        self._forget()
+        return found
 
     def _launch(
         self, command: list[str], environ: dict[str, str], scratch: Path, console: Path | None
-    ) -> tuple[int, float]:
-        """Run TorchServe's launcher, which starts Java and ends; return Java's pid and start time."""
+    ) -> Process:
+        """Run TorchServe's launcher, which starts Java and ends; return Java."""
         with console.open("wb") if console else contextlib.nullcontext() as output:
             subprocess.run(
                 command, cwd=self.folder, env=environ, check=True, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output else None,
             )  # fmt: skip
         pid = int((scratch / ".model_server.pid").read_text(encoding="ascii"))
-        return pid, psutil.Process(pid).create_time()
+        if (java := Process.of(pid)) is None:
+            raise ValueError(f"process {pid} has ended")
+        return java
 
     def _printed(self) -> str:
         if not self.console.exists():
@@ -221,17 +253,35 @@ class Instance:
 
     def _forget(self) -> None:
         """Remove what is left of a server that has ended, by itself or not."""
-        if (left := self._read()) is not None:
+        left = self._read() or self._started
+        if left is not None and _is_scratch(left.scratch):
             shutil.rmtree(left.scratch, ignore_errors=True)
+        self._started = None
         (self.folder / tokens.KEY_FILE).unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
 
     def _read(self) -> Running | None:
-        try:
-            state = json.loads(self._state.read_text(encoding="utf-8"))
-            return Running(**{**state, "served": [Served(**one) for one in state["served"]]})
-        except (OSError, ValueError, TypeError, KeyError):
+        """Return what is written down, None where nothing is, or what nobody wrote."""
+        if (state := state_file.read(self._state)) is None:
             return None
+        try:
+            if "created" in state:  # by an earlier version, which went by the clock
+                state = _dated(state)
+            found = Running(**{**state, "served": [Served(**one) for one in state["served"]]})
+        except (TypeError, KeyError, ValueError):
+            return None
+        return found if found.is_sane else None
+
+    def _write(self, state: Running) -> None:
+        state_file.write(self._state, asdict(state))
+
+    def _is_mine(self, process: Process, state: Running | None) -> bool:
+        """Tell by what it was started with whether a process belongs to this folder's TorchServe."""
+        given = process.environment
+        scratch = given.get(TEMPORARY, "")
+        logs = {given.get("LOG_LOCATION"), given.get("METRICS_LOCATION")}
+        known = state is not None and scratch == state.scratch
+        return _is_scratch(scratch) and (known or logs == {str(self.logs)})
 
 
 def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:
@@ -248,6 +298,19 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
     }
 
 
-def process_of(state: Running) -> psutil.Process | None:
+def _is_scratch(folder: str) -> bool:
+    """Tell whether a folder is one that a start made: nothing else is ever removed, or taken for a mark."""
+    return Path(folder).is_absolute() and Path(folder).name.startswith(SCRATCH)
+
+
+def _dated(state: dict[str, Any]) -> dict[str, Any]:
+    """Return an earlier version's state with the process's start as it is counted now."""
+    kept = {key: value for key, value in state.items() if key != "created"}
+    process = Process.of(int(kept["pid"]))
+    is_it = process is not None and process.environment.get(TEMPORARY) == kept["scratch"]
+    return kept | {"started": process.started if process is not None and is_it else 0, "boot": boot()}
+
+
+def process_of(state: Running) -> Process | None:
     """Return the server's Java process, None where it has ended."""
-    return living(state.pid, state.created)
+    return living(state.pid, state.started, state.boot)

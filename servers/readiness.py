@@ -5,20 +5,18 @@ TorchServe's own /ping says Healthy while its workers still load, or die and are
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import psutil
 import requests
 
 from instance import Running, Served, process_of
 from mar import known_answer, known_answers
 from probe import HEADER as HEALTH_CHECK
-from process_end import lives
+from process_end import Process, lives, processes
 from scratch import remedy
 from tokens import INFERENCE, MANAGEMENT, NoToken
 
@@ -79,7 +77,7 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
     Raises NotReady as soon as it cannot become so, and NoToken.
     """
     end = time.monotonic() + timeout
-    workers: set[psutil.Process] = set()
+    workers: dict[tuple[int, int], Process] = {}
     while time.monotonic() < end:
         if (java := process_of(state)) is None:
             raise NotReady(f"TorchServe ended while it started:\n{tail(logs / 'console.log')}")
@@ -98,17 +96,17 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
     raise NotReady(f"no worker was ready after {timeout:.0f} seconds:\n{said}")
 
 
-def _check_start(java: psutil.Process, workers: set[psutil.Process], logs: Path) -> None:
+def _check_start(java: Process, workers: dict[tuple[int, int], Process], logs: Path) -> None:
     """Raise NotReady, with the reason, where an archive was not taken or a worker has died.
 
-    `workers` are those seen so far. TorchServe writes down the end of one, unless the disk is full.
+    `workers` are those seen so far, by number and start. TorchServe writes down the end of one, unless the disk is full.
     """
     log = _text(logs / "ts_log.log")
     if (found := NOT_TAKEN.search(log)) is not None:
         error = found[1].strip()
         raise NotReady(f"TorchServe could not take the archive: {error}{_advice(error)}")
-    workers |= set(_workers_below(java))
-    if (ended := WORKER_ENDED.search(log)) is None and all(map(lives, workers)):
+    workers |= {(one.pid, one.started): one for one in _workers_below(java)}
+    if (ended := WORKER_ENDED.search(log)) is None and all(map(lives, workers.values())):
         return
     time.sleep(WORDS_LATER)
     words = last_words(logs / "model_log.log")
@@ -118,12 +116,10 @@ def _check_start(java: psutil.Process, workers: set[psutil.Process], logs: Path)
     raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")
 
 
-def _workers_below(java: psutil.Process) -> Iterator[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in java.children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(WORKER in word for word in child.cmdline()):
-                    yield child
+def _workers_below(java: Process) -> Iterator[Process]:
+    for one in processes():
+        if one.parent == java.pid and any(WORKER in word for word in one.command):
+            yield one
 
 
 def _advice(error: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -14,51 +15,68 @@ import roots  # noqa: F401 first of this project's own
 from control import Refused
 from foreground import Ended, Stopped, stop_on_signals, watch
 from front_door import BadDoor
+from health import fault_through
 from instance import Instance, NotStarted, Running
 from java import NoJava
-from keeper import answering_in, end_keeper, kept_in
+from keeper import PATIENCE, answering_in, end_what_is_left, kept_in, left_in, stop_all
+from make_command import make_command
 from mar import BadArchive
 from places import twin_of
 from ports import PortTaken
+from process_end import NotEnded, Process
 from readiness import NotReady, tail, workers_of
 from scratch import BadScratch
 from served_copies import FOLDER, drop, sha256
 from settings import BadSettings, Settings
 from signature import BadKey
 from starting import add_explain, add_sealed, names_of, picture_of, settings_of, start_and_wait
+from supervision import Supervision
 from tokens import INFERENCE, KINDS, MANAGEMENT, NoToken, curl_option
 from up import add_arguments, deploy, up
 
 LOG = "ts_log.log"
+INTERRUPTED = 128  # and the signal's number on top, as shells have it
 # Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
 FOREGROUND_GRACE = 4.0
 # What is said in a sentence, without a traceback.
 FAULTS = (
-    BadArchive, BadDoor, BadKey, BadScratch, BadSettings, Ended, NoJava, NoToken, NotReady, NotStarted,
-    PortTaken, Refused,
+    BadArchive, BadDoor, BadKey, BadScratch, BadSettings, Ended, NoJava, NoToken, NotEnded, NotReady,
+    NotStarted, PortTaken, Refused,
 )  # fmt: skip
 
 
 def main() -> int:
     """Do what the first argument says; return the exit status."""
     arguments = _arguments()
+    stop_on_signals()
     try:
         return int(arguments.do(Instance(arguments.run), arguments))
-    except Stopped as signal:
-        print(f"stopped by {signal}")
-        return 0
+    except Stopped as stopped:
+        print(f"stopped by {stopped}")
+        # What serves until it is stopped has done what it was asked to; a start has not.
+        return 0 if stays(arguments) else INTERRUPTED + signal.Signals[str(stopped)]
     except FAULTS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"error: {error.filename}: {error.strerror}; do it as the user who owns it", file=sys.stderr)
+        return 1
+
+
+def stays(arguments: argparse.Namespace) -> bool:
+    """Tell whether what is asked for goes on until it is stopped."""
+    return arguments.do is run or (arguments.do is up and arguments.foreground)
 
 
 def start(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe and return when it is ready; a second start says that it runs."""
     with instance.lock():
         settings = settings_of(arguments)
+        _check_unsupervised(instance)
         if (running := answering_in(instance).running()) is not None:
             return _already(running, settings, instance, arguments)
         try:
+            end_what_is_left(instance)
             state = start_and_wait(instance, settings, arguments.archive, arguments)
         except BaseException:  # Ctrl-C too: nothing half-started is left behind
             instance.stop()
@@ -68,7 +86,7 @@ def start(instance: Instance, arguments: argparse.Namespace) -> int:
     print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {arguments.picture}{ask}")
     print(f"  list  curl {state.management}/models{look}")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
-    print("  stop  make stop")
+    print(f"  stop  {make_command('stop', instance.folder)}")
     return 0
 
 
@@ -80,61 +98,114 @@ def run(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     settings = settings_of(arguments)
     with contextlib.ExitStack() as at_the_end:
         with instance.lock():
+            _check_unsupervised(instance)
             if (running := answering_in(instance).running()) is not None:
-                raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
+                stop_it = make_command("stop", instance.folder)
+                raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: {stop_it}")
+            end_what_is_left(instance)
             at_the_end.callback(drop, instance.folder / FOLDER)
             at_the_end.callback(instance.stop, FOREGROUND_GRACE)
-            stop_on_signals()
             state = start_and_wait(instance, settings, arguments.archive, arguments)
         watch(state, instance.logs / LOG)
+
+
+def _check_unsupervised(instance: Instance) -> None:
+    """Raise NotStarted where `make up` keeps, or begins to keep, a server up in the folder."""
+    supervision = Supervision(instance.folder)
+    if (holder := supervision.wait(PATIENCE)) is not None:  # a stop that is under way comes to its end
+        if answering_in(instance).running() is None:
+            raise NotStarted(
+                f"{holder} keeps a server up here, which is not there just now; "
+                f"first: {make_command('stop', instance.folder)}"
+            )
+    elif supervision.is_held:
+        raise NotStarted(f"another command starts or stops the server of {instance.folder}; try again")
 
 
 def _already(running: Running, settings: Settings, instance: Instance, arguments: argparse.Namespace) -> int:
     """Say what runs; 1 where that is not what was asked for."""
     unready = status(instance, arguments)
+    first = f"first: {make_command('stop', instance.folder)}"
     asked = [str(archive) for archive in arguments.archive]
     if running.inference != settings.inference or [one.archive for one in running.served] != asked:
-        print(f"not started: {', '.join(asked)} on {settings.inference}; first: make stop", file=sys.stderr)
+        print(f"not started: {', '.join(asked)} on {settings.inference}; {first}", file=sys.stderr)
         return 1
     if settings.tokens != (running.keys is not None):
         wanted = "with" if settings.tokens else "without"
-        print(f"not started {wanted} tokens; first: make stop", file=sys.stderr)
+        print(f"not started {wanted} tokens; {first}", file=sys.stderr)
         return 1
     return unready
 
 
-def stop(instance: Instance, _: argparse.Namespace) -> int:
-    """Stop TorchServe; it is no error that none runs."""
-    stopped = end_keeper(instance) | instance.stop()
+def stop(instance: Instance, arguments: argparse.Namespace) -> int:
+    """Stop TorchServe and all that was started with it; it is no error that none runs."""
+    stopped = stop_all(instance)
     for folder in (instance.folder, twin_of(instance.folder).folder):
         drop(folder / FOLDER)
-    print("stopped" if stopped else "nothing to stop: TorchServe is not running")
+    print("stopped" if stopped else f"nothing to stop: no server runs in {arguments.run}")
     return 0
 
 
 def status(instance: Instance, _: argparse.Namespace) -> int:
-    """Say what runs here; 1 where nothing does, a worker is not ready or the archive has changed."""
+    """Say what runs here; 1 where nothing does, or anything of it is not as it should be."""
+    supervision = Supervision(instance.folder)
+    if (holder := supervision.wait()) is None and supervision.is_held:
+        print(f"another command starts or stops the server of {instance.folder}; look again in a second")
+        return 1
+    wrong = _supervised(instance, holder) if holder is not None else _unsupervised(instance)
     state = answering_in(instance).running()
     if state is None:
-        print("not running; start it with: make serve")
+        if holder is not None:
+            print("TorchServe does not run; its supervisor starts it")
+        elif not wrong:
+            print(f"not running; start it with: {make_command('serve', instance.folder)}")
         return 1
-    if is_up := (door := kept_in(instance.folder)) is not None and door.process is not None:
-        print(f"the front door is open on {door.address}")
     names = names_of(state.served)
-    print(f"{names} served on {state.inference} by process {state.pid}; to stop it: make stop")
+    stop_it = make_command("stop", instance.folder)
+    print(f"{names} served on {state.inference} by process {state.pid}; to stop it: {stop_it}")
     if state.keys is not None:
-        print(f"it wants tokens, kept in {os.path.relpath(state.keys)}; to see one: make token")
-    unready = 0
+        see = make_command("token", instance.folder)
+        print(f"it wants tokens, kept in {os.path.relpath(state.keys)}; to see one: {see}")
     for one in state.served:
         ready, wanted = workers_of(state, one)
-        unready += ready < wanted
+        wrong |= ready < wanted
         sealed = "" if one.sealed else ", not sealed"
         print(f"{one.model} {one.version}: {ready} of {wanted} workers ready{sealed}")
         if Path(one.archive).exists() and sha256(Path(one.archive)) != one.sha256:
-            how = "make deploy" if is_up else "make stop serve"
-            print(f"{one.archive} has changed since; to serve the new one: {how}")
-            unready += 1
-    return int(unready > 0)
+            new = make_command("deploy" if holder is not None else "stop serve", instance.folder)
+            print(f"{one.archive} has changed since; to serve the new one: {new}")
+            wrong = True
+    return int(wrong)
+
+
+def _supervised(instance: Instance, holder: Process) -> bool:
+    """Say what the proxy of a supervisor answers; return whether anything is wrong with it."""
+    state = kept_in(instance.folder)
+    if state is None or state.pid != holder.pid:
+        print(f"the supervisor, {holder}, has not said yet where its proxy is; look again in a second")
+        return True
+    try:
+        fault = fault_through(state.address, state.health)
+    except OSError as error:
+        print(f"the proxy does not answer on {state.address}: {error}; "
+              f"its supervisor, {holder}, starts it again")  # fmt: skip
+        return True
+    print(f"the proxy answers on {state.address}: {fault or 'ready'}")
+    return fault is not None
+
+
+def _unsupervised(instance: Instance) -> bool:
+    """Say what a supervisor that was killed has left behind; return whether there is anything."""
+    killed, left = kept_in(instance.folder), left_in(instance)
+    if killed is None and (not left or instance.running() is not None):
+        return False
+    again, stop_it = (make_command(target, instance.folder) for target in ("up", "stop"))
+    was = "a supervisor" if killed is None else f"the supervisor, process {killed.pid},"
+    print(f"{was} has ended without stopping what it had started")
+    print(f"  left     {', '.join(map(str, left)) or 'nothing'}")
+    print(f"  restart  {again}")
+    print(f"  stop     {stop_it}")
+    return True
 
 
 def token(instance: Instance, arguments: argparse.Namespace) -> int:
@@ -143,7 +214,11 @@ def token(instance: Instance, arguments: argparse.Namespace) -> int:
         raise NoToken(f"KIND={arguments.kind} is not known; say KIND={' or KIND='.join(KINDS)}")
     state = answering_in(instance).running()
     if state is None:
-        raise NoToken("there is no server to let you in; start it with: make serve TOKENS=on")
+        start_it = make_command("serve", instance.folder, "TOKENS=on")
+        raise NoToken(f"there is no server to let you in; start it with: {start_it}")
+    if state.keys is None:
+        start_it = make_command("stop serve", instance.folder, "TOKENS=on")
+        raise NoToken(f"this server wants no tokens; for one that does: {start_it}")
     found = state.key_file.token(arguments.kind)
     if found is None:
         raise NoToken(f"TorchServe has written no token into {state.keys} yet; try again")
@@ -155,7 +230,7 @@ def logs(instance: Instance, arguments: argparse.Namespace) -> int:
     """Print the end of the log."""
     log = answering_in(instance).logs / LOG
     if not log.exists():
-        print("there are no logs yet; start TorchServe with: make serve")
+        print(f"there are no logs yet; start TorchServe with: {make_command('serve', instance.folder)}")
         return 1
     print(tail(log, arguments.lines))
     shown = os.path.relpath(log)

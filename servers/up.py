@@ -17,29 +17,45 @@ import control
 import health
 import page_files
 from deployment import Deployments
-from foreground import stop_on_signals
-from front_door import DRAIN, BadDoor, Opening
-from instance import STOP_GRACE, Instance, NotStarted, Running, Served
-from keeper import CONTROL, Keeper, answering_in, kept, kept_in
+from front_door import BadDoor, Opening
+from instance import Instance, NotStarted, Running, Served
+from keeper import (
+    CONTROL,
+    PATIENCE,
+    Keeper,
+    answering_in,
+    end_what_is_left,
+    kept,
+    kept_in,
+    left_in,
+    stop_all,
+    write_down,
+)
+from make_command import make_command
 from places import Place, Places, twin_of
 from ports import check_free
+from process_end import Process
+from proxy_watch import ProxyWatch
 from readiness import NotReady, tail
+from say import say
 from scratch import check_scratch
 from served_copies import unproven
 from settings import body_limit
 from starting import READY_TIMEOUT, must_be_sealed, settings_of, start_served, terms_of
+from supervision import FOREGROUND, LOG, Supervision
 from tokens import INFERENCE, curl_option
 
-LOG = "keeper.log"
 POLL = 0.1  # seconds between two looks at a keeper that starts
+STOPPING = "it is stopping"
 # Seconds in which a prediction that came through the front door is answered, or asked for again.
 ANSWER = 20
-FOREGROUND = "--foreground"
+LOCKED = "--locked"
 
 
 def add_arguments(starting: argparse.ArgumentParser) -> None:
     """Add what `up` takes besides the arguments of every start."""
     starting.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
+    starting.add_argument(LOCKED, type=int, help="the number of the open lock file that it is started with")
     starting.add_argument("--door", type=int, default=8000, help="the front door's port")
     starting.add_argument("--inside", type=int, help="TorchServe's own port, where the door takes its place")
     starting.add_argument("--rate", type=int, default=500, help="requests a second from one address")
@@ -52,21 +68,17 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
     """Start TorchServe behind its front door, and what keeps it up; return when it is ready."""
     if arguments.foreground:
         keep_up(instance, arguments)
-    if (state := kept_in(instance.folder)) is not None and state.process is not None:
-        print(f"the front door is open already on {state.address}; first: make stop", file=sys.stderr)
-        return 1
     began = time.monotonic()
-    instance.folder.mkdir(parents=True, exist_ok=True)
-    with (instance.folder / LOG).open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, *in_foreground(sys.argv)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+    supervision = Supervision(instance.folder)
+    _take(supervision, instance)
+    try:
+        keeper = _started(instance, supervision)
+    finally:
+        supervision.leave()
     try:
         address = _opened(instance, keeper)
     except BaseException:  # Ctrl-C too: nothing half-started is left behind
-        keeper.terminate()
-        keeper.wait(DRAIN + STOP_GRACE)
+        stop_all(instance)
         raise
     print(f"serving {', '.join(map(str, arguments.archive))} on {address}, ready after "
           f"{time.monotonic() - began:.1f} s")  # fmt: skip
@@ -77,7 +89,7 @@ def up(instance: Instance, arguments: argparse.Namespace) -> int:
     print(f"  page   {address}/")
     print(f"  ready  curl {address}/health/ready")
     print(f"  logs   {os.path.relpath(instance.folder / LOG)}")
-    print("  stop   make stop")
+    print(f"  stop   {make_command('stop', instance.folder)}")
     return 0
 
 
@@ -89,13 +101,17 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
     settings = settings_of(arguments)
     if arguments.inside is not None:
         settings = settings.behind(arguments.inside)
-    if (running := answering_in(instance).running()) is not None:
-        raise NotStarted(f"TorchServe runs here already, as process {running.pid}; first: make stop")
     if (arguments.tls_certificate is None) != (arguments.tls_key is None):
         raise BadDoor("TLS takes a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
+    supervision = Supervision(instance.folder)
+    if arguments.locked is not None:
+        supervision.inherit(arguments.locked)
+    else:
+        _take(supervision, instance)
+    supervision.name_me()
+    _recover(instance)
     check_free([arguments.door])
     check_scratch()
-    stop_on_signals()
     twin = settings.beside(arguments.door)
     seen = health.Health()
 
@@ -110,7 +126,7 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
             place.instance.stop()
             return start_served(place.instance, place.settings, place.served, arguments)
 
-    with kept(instance, opening_in) as (opening, door), contextlib.ExitStack() as at_the_end:
+    with kept(instance, opening_in) as (opening, door, me), contextlib.ExitStack() as at_the_end:
         places = Places(
             Place(instance, settings), Place(twin_of(instance.folder), twin), opening.switch,
             told=lambda served: page_files.tell(opening.scratch, (one.file for one in served)),
@@ -122,26 +138,90 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
         at_the_end.callback(places.stop)
         at_the_end.callback(deployments.stop)
         at_the_end.callback(door.refuse, opening)
-        at_the_end.callback(seen.saw, "it is stopping")
+        watch = ProxyWatch(door, opening, seen)
+        at_the_end.callback(watch.stop)
+        at_the_end.callback(seen.saw, STOPPING)
         health.serve(seen, opening.health)
         control.serve(opening.scratch / CONTROL, deployments.deploy)
-        keeper.keep()
+        watch.start()
 
+        def hold_on() -> None:  # whatever somebody deletes in the folder
+            supervision.hold_on()
+            if kept_in(instance.folder) != me and instance.folder.exists():
+                write_down(instance, me)
 
-def in_foreground(words: list[str]) -> list[str]:
-    """Return the words of this command with the option to stay: before "--", behind which are files alone."""
-    end = words.index("--") if "--" in words else len(words)
-    return [*words[:end], FOREGROUND, *words[end:]]
+        keeper.keep(hold_on)
 
 
 def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
     """Put other archives in the place of those that `up` serves; no request is lost."""
     state = kept_in(instance.folder)
-    if state is None or state.process is None:
-        print("error: nothing is up that it could take the place of; start it with: make up", file=sys.stderr)
+    if state is None or Supervision(instance.folder).holder is None:
+        print("error: nothing is up that it could take the place of; start it with: "
+              f"{make_command('up', instance.folder)}", file=sys.stderr)  # fmt: skip
         return 1
     control.ask(state.control, control.Asked(arguments.archive, must_be_sealed(arguments)), print)
     return 0
+
+
+def _take(supervision: Supervision, instance: Instance) -> None:
+    """Take the folder's lock. Raises NotStarted where a supervisor has it, or whoever starts or stops one."""
+    try:
+        instance.folder.mkdir(parents=True, exist_ok=True)
+        if supervision.take() or (supervision.wait(PATIENCE) is None and supervision.take()):
+            return  # at once, or after a stop that was under way
+    except OSError as error:
+        raise NotStarted(
+            f"cannot write into {instance.folder}: {error.strerror}; "
+            "name a folder of your own: make up RUN=folder"
+        ) from error
+    holder, state = supervision.wait(), kept_in(instance.folder)
+    if holder is None:
+        raise NotStarted(f"another command starts or stops the server of {instance.folder}; try again")
+    place = f" on {state.address}" if state is not None and state.pid == holder.pid else ""
+    if state is not None:
+        with contextlib.suppress(OSError):
+            if health.fault_at(state.health) == STOPPING:
+                raise NotStarted(f"{holder} is just stopping the server{place}; try again when it has ended")
+    raise NotStarted(
+        f"{holder} keeps a server up here already{place}; first: {make_command('stop', instance.folder)}"
+    )
+
+
+def _started(instance: Instance, supervision: Supervision) -> subprocess.Popen[bytes]:
+    """Start the supervisor, which inherits the lock that this process has taken."""
+    lock = supervision.number
+    # Before "--", behind which are files alone.
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    words = [*sys.argv[:end], FOREGROUND, LOCKED, str(lock), *sys.argv[end:]]
+    with (instance.folder / LOG).open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, pass_fds=[lock],
+        )  # fmt: skip
+    if (process := Process.of(keeper.pid)) is not None:
+        supervision.name(process)
+    return keeper
+
+
+def _recover(instance: Instance) -> None:
+    """End what a supervisor that was killed has left running.
+
+    Raises NotStarted where `make serve` started it; NotEnded where it does not end.
+    """
+    with instance.lock():  # a `make serve` that is under way is done then, and later ones see this process
+        left, killed = left_in(instance), kept_in(instance.folder)
+        running = instance.running()
+        if running is not None and killed is None and len(left) == len(instance.family()):
+            raise NotStarted(
+                f"TorchServe runs here already, as process {running.pid}; "
+                f"first: {make_command('stop', instance.folder)}"
+            )
+        if killed is not None:
+            say(f"the supervisor before this one, process {killed.pid}, has not stopped what it had started")
+        if left:
+            say(f"ending what is left of it: {', '.join(map(str, left))}")
+        end_what_is_left(instance)
 
 
 def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
@@ -149,8 +229,8 @@ def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
     end = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < end:
         if keeper.poll() is not None:
-            said = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace")
-            raise NotStarted(said.strip().removeprefix("error: "))
+            said = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
+            raise NotStarted(said.removeprefix("error: ") or f"it ended with status {keeper.poll()}")
         if (state := kept_in(instance.folder)) is not None and state.pid == keeper.pid:
             with contextlib.suppress(OSError):
                 if health.is_ready(state.health):

@@ -469,7 +469,7 @@ def test_taken_port_is_named(up):
 def test_second_start_says_that_it_runs(up):
     """One door a folder."""
     done = make("up", RUN=str(up.run), PORT=str(free_port()), DOOR=str(free_port()))
-    assert f"the front door is open already on {up.url}" in done.stderr
+    assert f"keeps a server up here already on {up.url}; first: make stop RUN={up.run}" in done.stderr
     assert done.returncode != 0
 
 

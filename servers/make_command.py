@@ -1,0 +1,20 @@
+"""The command that does something to this server, and to no other one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+USUAL = Path("run")
+
+
+def make_command(targets: str, folder: Path, *more: str) -> str:
+    """Return the command for the server of a folder, as a shell takes it."""
+    where = [] if folder.resolve() == USUAL.resolve() else [f"RUN={shlex.quote(_shown(folder))}"]
+    return " ".join(["make", targets, *more, *where])
+
+
+def _shown(folder: Path) -> str:
+    """Return the folder's name from here, where it lies below."""
+    folder = folder.resolve()
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
