@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,8 @@ import requests
 
 import roots  # noqa: F401 first of this project's own
 from instance import Instance
-from mar import BadArchive, read_manifest
+from mar import GOLDEN_ANSWERS, BadArchive, read_manifest
 from readiness import ANSWER, Authorize, NotReady, check_answer, session
-from served_copies import says_sealed
 from status_pages import READY
 from tokens import INFERENCE, NoToken
 
@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         model = read_manifest(arguments.archive)["model"]["modelName"]
-        if says_sealed(arguments.archive):
+        if _has_answers(arguments.archive):
             url = f"{arguments.address}/predictions/{model}"
             check_answer(url, arguments.archive, authorize=_authorize(arguments))
         else:
@@ -39,6 +39,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _has_answers(archive: Path) -> bool:
+    with zipfile.ZipFile(archive) as mar:
+        return GOLDEN_ANSWERS in mar.namelist()
 
 
 def _check_ready(url: str) -> None:

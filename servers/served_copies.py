@@ -88,7 +88,7 @@ def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
             check_signature(copy, terms.public_key)
         copy.with_name(copy.name + SIGNATURE).unlink(missing_ok=True)
         model = read_manifest(copy)["model"]
-        digest, sealed = sha256(copy), says_sealed(copy)
+        digest, sealed = sha256(copy), _says_sealed(copy)
         if sealed:  # whatever the terms: what says so and is not is damaged
             describe(copy)
         elif terms.sealed:
@@ -101,8 +101,7 @@ def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
     return Served(name, version, str(archive), digest, str(copy.resolve()), sealed)
 
 
-def says_sealed(archive: Path) -> bool:
-    """Tell whether an archive has the list of what it was sealed with."""
+def _says_sealed(archive: Path) -> bool:
     with zipfile.ZipFile(archive) as mar:
         return SUMS in mar.namelist()
 

@@ -137,8 +137,9 @@ def test_archive_that_does_not_load_ends_the_server(archive, tmp_path):
 def test_workers_compute_in_one_thread(archive):
     """Two processes with two arithmetic threads each would fight over two cores."""
     program = (
-        "import sys, flask_app, pathlib; flask_app.load(pathlib.Path(sys.argv[1]), 1);"
-        "import torch; print(torch.get_num_threads())"
+        "import sys, flask_app, pathlib, served_copies; "
+        "served = served_copies.describe(pathlib.Path(sys.argv[1]));"
+        "flask_app.load(served, 1, explain=False); import torch; print(torch.get_num_threads())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(archive)],
