@@ -91,7 +91,7 @@ def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
     match manifest:
         case {"model": {"modelName": str(name), "modelVersion": str(version), "handler": str()}}:
             for value in (name, version):
-                if not NAME.fullmatch(value):
+                if not NAME.fullmatch(value) or printable(value) != value:
                     raise BadArchive(f"the manifest of {path} says {value!r}; use letters, digits, - _ .")
             return dict(manifest)
         case _:

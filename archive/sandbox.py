@@ -154,8 +154,7 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]
     output, words = bytearray(), b""
     end = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None  # noqa: S101 both are pipes
+        for stream in filter(None, (process.stdout, process.stderr)):
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
             if (left := end - time.monotonic()) <= 0:

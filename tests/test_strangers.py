@@ -240,9 +240,10 @@ def test_nothing_of_an_archive_reaches_the_terminal(archive, tmp_path):
         assert "\u3164" not in line
 
 
-def test_errors_of_an_archive_are_printable(tmp_path):
+@pytest.mark.parametrize("name", [f"a{ESCAPES}", "a\u3164", "a" * 101], ids=["escapes", "filler", "long"])
+def test_errors_of_an_archive_are_printable(tmp_path, name):
     """A manifest may say anything; every program that reads it prints the same sentence."""
-    told = {"model": {"modelName": f"a{ESCAPES}", "modelVersion": "1", "handler": "h.py"}}
+    told = {"model": {"modelName": name, "modelVersion": "1", "handler": "h.py"}}
     with zipfile.ZipFile(tmp_path / "a.mar", "w") as mar:
         mar.writestr("MAR-INF/MANIFEST.json", json.dumps(told))
     with pytest.raises(BadArchive) as refused:
