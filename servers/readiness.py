@@ -99,7 +99,8 @@ def wait_until_ready(state: Running, logs: Path, timeout: float) -> None:
 def _check_start(java: Process, workers: dict[tuple[int, int], Process], logs: Path) -> None:
     """Raise NotReady, with the reason, where an archive was not taken or a worker has died.
 
-    `workers` are those seen so far, by number and start. TorchServe writes down the end of one, unless the disk is full.
+    `workers` are those seen so far, by number and start. TorchServe writes down the end of one, unless the
+    disk is full.
     """
     log = _text(logs / "ts_log.log")
     if (found := NOT_TAKEN.search(log)) is not None:
