@@ -59,6 +59,9 @@ NOT_INHERITED = frozenset({
 })  # fmt: skip
 # What a server's own folder for temporary files is called, and what tells it so.
 SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
+LOCK, STATE = "lock", "server.json"
+# What an earlier start has left in a folder, by either of them.
+STATES = (STATE, "keeper.json")
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
@@ -131,14 +134,21 @@ class Instance:
         self.logs = self.folder / "logs"
         self.console = self.logs / "console.log"
         self._logs_before = self.folder / "logs-before"
-        self._state = self.folder / "server.json"
+        self._state = self.folder / STATE
         self._started: Running | None = None  # by this process: somebody may delete the file that says so
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the folder holds somebody's files and was never a server's: much here would be replaced."""
+        if not self.folder.is_dir() or any((self.folder / name).exists() for name in (LOCK, *STATES)):
+            return False
+        return any(self.folder.iterdir())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second start in the same folder waiting until this one is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
+        with (self.folder / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

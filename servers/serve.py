@@ -49,8 +49,14 @@ def main() -> int:
     """Do what the first argument says; return the exit status."""
     arguments = _arguments()
     stop_on_signals()
+    instance = Instance(arguments.run)
     try:
-        return int(arguments.do(Instance(arguments.run), arguments))
+        if arguments.do in (start, run, up) and instance.is_foreign:
+            raise NotStarted(
+                f"RUN={arguments.run} holds files that no server put there; name a folder that is empty or "
+                "not there yet"
+            )
+        return int(arguments.do(instance, arguments))
     except Stopped as stopped:
         print(f"stopped by {stopped}")
         # What serves until it is stopped has done what it was asked to; a start has not.
@@ -139,9 +145,11 @@ def _already(running: Running, settings: Settings, instance: Instance, arguments
 
 def stop(instance: Instance, arguments: argparse.Namespace) -> int:
     """Stop TorchServe and all that was started with it; it is no error that none runs."""
+    is_foreign = instance.is_foreign
     stopped = stop_all(instance)
     for folder in (instance.folder, twin_of(instance.folder).folder):
-        drop(folder / FOLDER)
+        if not is_foreign:
+            drop(folder / FOLDER)
     print("stopped" if stopped else f"nothing to stop: no server runs in {arguments.run}")
     return 0
 

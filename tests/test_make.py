@@ -289,3 +289,17 @@ def test_built_archive_is_used_where_nothing_can_be_written(checkout):
     assert (done.stdout, done.stderr) == ("2\n", "")
     done = make("archive", cwd=checkout)
     assert done.stderr.startswith(f"error: {checkout / '.made'}: File exists; nothing was built\n")
+
+
+@pytest.mark.parametrize("target", ["serve", "up", "stop", "status", "logs", "token", "doctor", "deploy"])
+def test_no_command_touches_a_users_folder(built, tmp_path, target):
+    """RUN that names a folder with other files in it is refused, or looked at and left alone."""
+    names = ["config.properties", "logs/mine.txt", "logs-before/m.txt", "served/mine.mar", "door/x.conf"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        foreign(tmp_path / name)
+    done = make(target, cwd=built, RUN=str(tmp_path), PORT=str(free_port()), DOOR=str(free_port()))
+    assert "Traceback" not in done.stderr
+    assert all((tmp_path / name).read_bytes() == b"somebody's archive" for name in names)
+    if target in ("serve", "up"):
+        assert done.stderr.startswith(f"error: RUN={tmp_path} holds files that no server put there; name a")
