@@ -21,6 +21,8 @@ RUNTIME  =
 FIGURES  =
 # model_store/NAME.mar
 MAR      =
+# Where `make adopt` puts the parts of another's archive.
+FOLDER   =
 
 # How it is served; MARS may be several archives of one folder, as words of a shell.
 MARS       =
@@ -71,7 +73,7 @@ TOKEN  =
 # What a user writes reaches the programs by the environment alone. Neither make nor a shell ever reads it:
 # a file's name may hold spaces, quotes, `$` and brackets.
 $(foreach name,$(.VARIABLES),$(if $(filter command override,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
-export NAME VERSION MODEL WEIGHTS CONFIG LABELS GOLDEN RUNTIME FIGURES MAR MARS PROPERTIES PORT RUN PUBLIC_KEY \
+export NAME VERSION MODEL WEIGHTS CONFIG LABELS GOLDEN RUNTIME FIGURES MAR FOLDER MARS PROPERTIES PORT RUN PUBLIC_KEY \
 	REQUEST_LOG EXPLAIN SEALED TOKENS KIND DOOR RATE CONNECTIONS TLS_CERT TLS_KEY TARGET CONTAINER DOCKER_BUILD DOCKER_RUN \
 	MUTATIONS SEED MINUTES SERVICE KEY IMAGE IMAGES OUT URL TOKEN
 # Where ONNX Runtime is installed it reports to its makers, from its import on, unless it is told not to.
@@ -116,7 +118,7 @@ override DOCKER := $(BIN)/python deploy/docker.py --name="$$NAME"
 .DELETE_ON_ERROR:
 # `make stop serve` is first the one and then the other, whatever MAKEFLAGS says.
 .NOTPARALLEL:
-.PHONY: help setup archive serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
+.PHONY: help setup archive adopt serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop torchscript \
 	aoti onnx tensorflow cpp parity interpreter-lock bench bench-all request-path reduced-decoding faults fuzz soak \
 	metrics-cost ink-cost dashboard screenshots doctor train evaluate evaluate-real test lint types audit lock clean
 
@@ -128,6 +130,10 @@ setup: $(VENV)/serve.installed ## Make the environment in .venv (TORCH=cpu: torc
 
 archive: $(VENV)/serve.installed $(if $(filter-out onnx,$(RUNTIME)),,$(VENV)/onnx.installed) ## Bundle class, weights, contract and handler into model_store/convnet.mar
 	@$(BUILD) -- $(THE_MAR)
+
+adopt: | $(VENV)/serve.installed ## Make a model folder of an archive that was not built here: make adopt MAR=old.mar FOLDER=mine
+	@$(if $(and $(MAR),$(FOLDER)),,$(error say of which archive, and where to: make adopt MAR=old.mar FOLDER=mine))
+	@$(PY) archive/adopt.py $(if $(call was_given,NAME),--name="$$NAME") -- "$$MAR" "$$FOLDER"
 
 # What serves or reads an archive uses the one that is named as it is. Where none is named, this checkout's
 # own is brought up to date.

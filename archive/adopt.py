@@ -24,15 +24,13 @@ import yaml
 import contract
 from archiver_mar import ArchiverMar, is_name
 from class_source import SIGMOID, ModelClass, class_of
-from contract import LABEL_FILE, SERVER_KEYS
+from contract import LABEL_FILE, OUTPUTS, SERVER_KEYS
 from handler_source import Preprocessing, preprocessing_of
 from mar import BadArchive
 from source_values import plain
 from weights_file import BadWeights, Weights, weights_of
 
 CONFIG, GOLDEN = "model-config.yaml", "golden"
-# The key that says what the outputs are.
-OUTPUTS = getattr(contract, "OUTPUTS", None)
 # What an archive holds besides the class, or finds in its environment: its class file has another name.
 MODULES = (Path(contract.__file__).parent, Path(__file__).parent)
 OTHERS = {"torch", "torchvision", "numpy", "PIL", "ts", "yaml", "onnxruntime", "safetensors"}
@@ -360,7 +358,7 @@ def _labels_and_outputs(found: Adopted) -> Iterator[str]:
         found.untold.append(f"labels: list one name an output, in quotes, in {CONFIG}")
     else:
         yield f"labels: {LABEL_FILE}"
-    if OUTPUTS is not None and found.model is not None and found.model.kind is not None:
+    if found.model is not None and found.model.kind is not None:
         yield f"{OUTPUTS}: {found.model.kind}"
 
 
