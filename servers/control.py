@@ -54,7 +54,7 @@ def ask(folder: Path, archives: Iterable[Path], say: Say) -> None:
         try:
             connection.connect(str(folder / SOCKET))
         except OSError as error:
-            raise Refused(f"the keeper does not answer ({error.strerror}); see: make status") from error
+            raise Refused(f"the supervisor does not answer ({error.strerror}); ask make status") from error
         connection.sendall(json.dumps([str(one.resolve()) for one in archives]).encode() + b"\n")
         for line in connection.makefile(encoding="utf-8"):
             message = json.loads(line)
