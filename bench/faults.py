@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ import requests
 from PIL import Image
 
 from clients import PATIENCE, Clients
+from instance import Instance
+from keeper import door_of
 from marked import replace_marked
 from memory_limit import memory_limit
 from process_end import lives
@@ -105,6 +108,22 @@ def java_killed(up: Up) -> float:
     return until(lambda: not up.is_ready) + until(lambda: up.is_ready)
 
 
+def proxy_killed(up: Up) -> float:
+    """Kill nginx, all of it: nobody listens until it is started again."""
+    door = door_of(Instance(up.run))
+    for process in door.family():
+        process.ask(signal.SIGKILL)
+    return until(lambda: door.master is not None and _answers(up))
+
+
+def proxys_master_killed(up: Up) -> float:
+    """Kill nginx's master alone: its workers answer what they have, and are replaced."""
+    door = door_of(Instance(up.run))
+    before = door.family()
+    before[0].ask(signal.SIGKILL)
+    return until(lambda: not any(map(lives, before)) and _answers(up))
+
+
 def worker_given_up(up: Up) -> float:
     """Let a worker stand still until TorchServe gives it up, and another one has taken its place."""
     began = time.monotonic()
@@ -160,6 +179,8 @@ FAULTS: dict[str, Harm] = {
     f"a worker stopped for {ANSWER + 3} seconds": one_worker_stopped,
     "a worker stopped until TorchServe gives it up": worker_given_up,
     "Java killed": java_killed,
+    "nginx's master killed": proxys_master_killed,
+    "all of nginx killed": proxy_killed,
     "the logs' disk full, a worker and Java killed on it": disk_full,
     f"{LARGE_PICTURES} pictures too large for a container of 512 MB": too_large,
     "`make deploy`": deployed,
@@ -182,6 +203,13 @@ def _row(name: str, harm: Harm, archive: Path) -> Row:
         if harm is not stopped:
             until(lambda: clients.right > before + RAMP)
     return Row(name, clients, recovery)
+
+
+def _answers(up: Up) -> bool:
+    try:
+        return up.is_ready
+    except requests.ConnectionError:
+        return False
 
 
 def _workers_back(up: Up) -> float:

@@ -64,7 +64,7 @@ def ask(folder: Path, asked: Asked, say: Say) -> None:
         try:
             connection.connect(str(folder / SOCKET))
         except OSError as error:
-            raise Refused(f"the keeper does not answer ({error.strerror}); see: make status") from error
+            raise Refused(f"the supervisor does not answer ({error.strerror}); ask make status") from error
         told = {"archives": [str(one.resolve()) for one in asked.archives], "sealed": asked.sealed}
         connection.sendall(json.dumps(told).encode() + b"\n")
         for line in connection.makefile(encoding="utf-8"):

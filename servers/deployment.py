@@ -112,7 +112,7 @@ def _check_names(served: list[Served], before: list[Served]) -> None:
     gone = {one.model for one in before} - {one.model for one in served}
     if gone:
         raise NotDeployed(f"{', '.join(sorted(gone))} would be served no more; deploy all models together, "
-                          "or first: make stop")  # fmt: skip
+                          "or stop the server first")  # fmt: skip
 
 
 def _named(served: list[Served]) -> str:

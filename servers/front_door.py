@@ -29,6 +29,7 @@ DRAIN = 8
 RETRY = 2
 ROOT = 0
 ERRORS = "error.log"
+LETTING_GO = 1.0  # second in which those without a master have closed their port
 WRITING = 5.0  # seconds until a new nginx has written its number down
 # How often we look for more of its processes: one that ends may have started another one meanwhile.
 ROUNDS = 5
@@ -101,6 +102,10 @@ class FrontDoor:
             end(left, 0)
         for process in left:  # without a master they answer what they took in, and listen no more
             process.ask(signal.SIGQUIT)
+        stop = time.monotonic() + LETTING_GO
+        # nginx itself looks twice a second whether its port is free.
+        while why_not(opening.port) is not None and time.monotonic() < stop:
+            time.sleep(POLL)
         try:
             self._start(opening)
         except BadDoor:

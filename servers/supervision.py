@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from make_command import LOCK
 from process_end import NotEnded, Process, boot, end, living, processes
 
-LOCK = "supervisor.lock"
 # What else a supervisor holds open: its output, where `make up` starts it.
 LOG = "keeper.log"
 FOREGROUND = "--foreground"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shlex
 import stat
 import time
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from make_command import make_command
 
 KEY_FILE = "key_file.json"  # TorchServe's name for it, in the folder that it is started in
 INFERENCE, MANAGEMENT = "inference", "management"
@@ -28,7 +29,6 @@ MINE, OTHERS = 0o600, 0o077
 ANSWER = 10.0  # seconds for a new token
 WRITING = 1.0  # seconds for which TorchServe may be seen while it writes the file
 POLL = 0.02    # seconds between two looks at it
-REMEDY = "for new ones: make stop serve TOKENS=on"
 
 
 class NoToken(RuntimeError):
@@ -94,8 +94,12 @@ class KeyFile:
                 break
             time.sleep(POLL)
         if text:
-            raise NoToken(f"{self.path} holds no tokens of TorchServe; {REMEDY}")
+            raise NoToken(f"{self.path} holds no tokens of TorchServe; {self._remedy}")
         return None
+
+    @property
+    def _remedy(self) -> str:
+        return f"for new ones: {make_command('stop serve', self.path.parent, 'TOKENS=on')}"
 
     def _text(self) -> str:
         try:
@@ -103,11 +107,12 @@ class KeyFile:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 text = file.read()
         except OSError as error:
-            raise NoToken(f"cannot read the tokens in {self.path}: {error.strerror}; {REMEDY}") from error
+            fault = f"cannot read the tokens in {self.path}: {error.strerror}; {self._remedy}"
+            raise NoToken(fault) from error
         if mode & OTHERS:
             raise NoToken(
                 f"others can read TorchServe's tokens: the mode of {self.path} is {mode:o}; "
-                f"close it: chmod {MINE:o} {self.path}; {REMEDY}"
+                f"close it: chmod {MINE:o} {self.path}; {self._remedy}"
             )
         return text
 
@@ -125,9 +130,8 @@ def prepare(folder: Path) -> Path:
 
 def curl_option(kind: str, run: Path) -> str:
     """Return what a person adds to curl to be let in."""
-    where = "" if run == Path("run") else f" RUN={shlex.quote(str(run))}"
-    which = "" if kind == INFERENCE else f" KIND={kind}"
-    return f' -H "Authorization: Bearer $(make token{which}{where})"'
+    which = [] if kind == INFERENCE else [f"KIND={kind}"]
+    return f' -H "Authorization: Bearer $({make_command("token", run, *which)})"'
 
 
 def _is_good(entry: dict[str, Any]) -> bool:
