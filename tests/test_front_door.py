@@ -66,7 +66,7 @@ def started(run, **variables):
 def up(tmp_path_factory):
     """One for all tests after which it is as it was."""
     run = tmp_path_factory.mktemp("up")
-    running, printed = started(run)
+    running, printed = started(run, EXPLAIN="1")
     assert f"serving model_store/convnet.mar on {running.url}, ready after" in printed
     assert f"curl {running.predictions} -T tests/images/" in printed
     yield running
