@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,7 @@ late_torch.install()
 from ts.context import RequestProcessor  # noqa: E402
 from ts.model_loader import TsModelLoader  # noqa: E402
 
-OK = 200
+OK, FAILED = 200, 500
 # TorchServe's mark of a request for an explanation.
 EXPLAIN = "explain"
 # How torch.load reads weights is decided here and by torch: these would let it run what a pickle says.
@@ -54,13 +54,23 @@ class Answer:
         """Why a request was refused: what came, and what to send; of another answer nothing."""
         if self.ok:
             return ""
-        error = json.loads(self.body)["error"]
+        try:
+            error = json.loads(self.content)["error"]
+        except (ValueError, TypeError, KeyError):  # another project's handler
+            return self.content.decode(errors="replace")
         return error if isinstance(error, str) else f"{error['message']}; {error['hint']}"
 
     @property
     def ok(self) -> bool:
         """Whether the request was answered and not refused."""
         return self.status == OK
+
+
+class _Unmeasured:
+    """Takes what handlers measure of themselves, and keeps none of it."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_, **__: None
 
 
 class Engine:
@@ -70,6 +80,7 @@ class Engine:
         """Unpack a private copy of the archive and load it. Raises BadArchive, with what its code raised."""
         for variable in LOADING:
             os.environ.pop(variable, None)
+        self.path = path
         # Deleted at close, or at the latest when the process ends.
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
@@ -77,6 +88,9 @@ class Engine:
             self.manifest = model = _unpacked(path, self.folder)["model"]
             with _only(self.folder):
                 self._service = TsModelLoader().load(model["modelName"], str(self.folder), model["handler"])
+            # Of a module with a function and no class there is no handler at all.
+            self._handler = getattr(self._service._entry_point, "__self__", None)
+            self.is_foreign = not hasattr(self._handler, "contract")
         except BadArchive:
             self.close()
             raise
@@ -92,8 +106,13 @@ class Engine:
 
     @property
     def handler(self) -> Any:
-        """The archive's handler, loaded and initialized."""
-        return self._service._entry_point.__self__  # TorchServe keeps the handler's bound method alone
+        """The archive's handler, loaded and initialized. Raises BadArchive where it is not this project's."""
+        if self.is_foreign:
+            raise BadArchive(
+                f"the handler of {self.path} is not this project's, which this needs; answer single images by "
+                "it: make predict IMAGE=file, serve it: make serve SEALED=no, or take it over: make adopt"
+            )
+        return self._handler  # TorchServe keeps the handler's bound method alone
 
     def predict(self, bodies: Sequence[bytes]) -> list[Answer]:
         """Answer one batch: each of the bodies as if it had come alone by `curl -T`."""
@@ -106,6 +125,8 @@ class Engine:
 
         Several threads may do so at once.
         """
+        if self.is_foreign:
+            return [self._by_foreign(row) for row in rows]
         # The handler writes the statuses into the context: a shared one would mix up two threads' answers.
         context = copy.copy(self._service.context)
         context.request_processor = [RequestProcessor(h) for h in headers or [{} for _ in rows]]
@@ -115,6 +136,19 @@ class Engine:
             Answer(context.get_response_status(i)[0], body, context.get_response_headers(i))
             for i, body in enumerate(bodies)
         ]
+
+    def _by_foreign(self, row: dict[str, Any]) -> Answer:
+        """Answer one request by another project's handler, which fails all of a batch for one of them."""
+        context = copy.copy(self._service.context)
+        context.request_processor = [RequestProcessor({})]
+        context.metrics = _Unmeasured()
+        try:
+            with _only(self.folder):  # it may import more at any time
+                [body] = self._service._entry_point([row], context)
+        except Exception as error:  # noqa: BLE001 the archive's own code runs here
+            what = f"its handler fails: {type(error).__name__}: {error}"
+            return Answer(FAILED, json.dumps({"error": {"message": what, "hint": "look at what it takes"}}))
+        return Answer(context.get_response_status(0)[0], body, context.get_response_headers(0))
 
     def _loads_more(self, headers: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether a batch may have the handler load its reference: the first explanation does."""

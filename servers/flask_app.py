@@ -33,8 +33,6 @@ if TYPE_CHECKING:  # torch must not be imported before the fork
     from engine import Engine
 
 PORT = 8890  # the article's
-# What the views ask of an archive's handler, as this project's has it.
-HANDLER = ("contract", "handle", "inference", "postprocess")
 
 
 def main() -> int:
@@ -93,9 +91,7 @@ def _opened(archive: Path) -> Engine:
         engine = Engine(archive)
     except BadArchive as error:
         raise BadArchive(f"{error}; {advice}" if (advice := remedy(str(error))) else str(error)) from error
-    # Of a module with a function and no class there is no handler at all.
-    handler = getattr(engine._service._entry_point, "__self__", None)
-    if not all(hasattr(handler, name) for name in HANDLER):
+    if engine.is_foreign:
         engine.close()
         raise BadArchive(
             f"the handler of {archive} is not this project's, and Flask answers by no other; "

@@ -47,6 +47,29 @@ def test_foreign_archive_answers(foreign, tmp_path):
         make("stop", RUN=run)
 
 
+def test_foreign_archive_answers_without_a_server(foreign, tmp_path):
+    """By make predict; an image that its handler fails on is an error of that image, and costs no other one."""
+    for name in ("2", "7"):
+        (tmp_path / f"{name}.png").write_bytes(DIGITS[name])
+    assert make("predict", MAR=str(foreign), IMAGE=str(tmp_path / "2.png")).stdout == "2\n"
+    (tmp_path / "bad.png").write_bytes(b"hello")
+    done = make("predict", MAR=str(foreign), IMAGE=str(tmp_path / "bad.png"))
+    assert done.returncode != 0
+    assert f"error: {tmp_path / 'bad.png'}: its handler fails: UnidentifiedImageError: " in done.stderr
+    assert "Traceback" not in done.stderr
+    table = tmp_path / "answers.csv"
+    make("predict", MAR=str(foreign), IMAGES=str(tmp_path / "*.png"), OUT=str(table))
+    rows = [line.split(",")[:2] for line in table.read_text().splitlines()[1:]]
+    assert rows == [[str(tmp_path / "2.png"), "2"], [str(tmp_path / "7.png"), "7"], [str(tmp_path / "bad.png"), ""]]
+
+
+def test_what_needs_this_projects_handler_says_so(foreign):
+    """An export of a foreign archive is one sentence with what can be done."""
+    done = make("torchscript", MAR=str(foreign))
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"error: the handler of {foreign} is not this project's")
+
+
 def test_sealed_and_unsealed_archives_are_served_together(foreign, archive, tmp_path):
     """From two folders; of the one that proves itself nothing else is said, and it is held to its answers."""
     run, port = str(tmp_path / "run"), free_port()
