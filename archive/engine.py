@@ -109,8 +109,8 @@ class Engine:
         """The archive's handler, loaded and initialized. Raises BadArchive where it is not this project's."""
         if self.is_foreign:
             raise BadArchive(
-                f"the handler of {self.path} is not this project's, which this needs; answer single images by "
-                "it: make predict IMAGE=file, serve it: make serve SEALED=no, or take it over: make adopt"
+                f"the handler of {self.path} is not this project's, which this needs; answer images by it: "
+                "make predict; serve it: make serve SEALED=no; or take it over: make adopt"
             )
         return self._handler  # TorchServe keeps the handler's bound method alone
 
