@@ -60,10 +60,15 @@ NOT_INHERITED = frozenset({
 # What a server's own folder for temporary files is called, and what tells it so.
 SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
 LOCK, STATE = "lock", "server.json"
-# What an earlier start has left in a folder, by either of them.
-STATES = (STATE, "keeper.json")
+# What tells that a folder was a server's before: by make serve, by make up.
+STATES = (STATE, "keeper.json", "supervisor.lock")
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
+# What a start writes or deletes in its folder.
+REPLACED = (
+    "config.properties", METRICS.name, "logs", "logs-before", "served", "twin", "door", "org", "keeper.log",
+    tokens.KEY_FILE,
+)
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
 WORKER_START = Path(__file__).resolve().parent / "worker"
 
@@ -139,10 +144,9 @@ class Instance:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the folder holds somebody's files and was never a server's: much here would be replaced."""
-        if not self.folder.is_dir() or any((self.folder / name).exists() for name in (LOCK, *STATES)):
-            return False
-        return any(self.folder.iterdir())
+        """Whether the folder was never a server's, and holds somebody's files that a start would replace."""
+        holds = [name for name in REPLACED if os.path.lexists(self.folder / name)]
+        return bool(holds) and not any((self.folder / name).exists() for name in (LOCK, *STATES))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ def main() -> int:
     stop_on_signals()
     instance = Instance(arguments.run)
     try:
-        if arguments.do in (start, run, up) and instance.is_foreign:
+        if starts(arguments) and instance.is_foreign:
             raise NotStarted(
                 f"RUN={arguments.run} holds files that no server put there; name a folder that is empty or "
                 "not there yet"
@@ -67,6 +67,11 @@ def main() -> int:
     except PermissionError as error:
         print(f"error: {error.filename}: {error.strerror}; do it as the user who owns it", file=sys.stderr)
         return 1
+
+
+def starts(arguments: argparse.Namespace) -> bool:
+    """Tell whether a server is to be started, by nobody who has looked at its folder already."""
+    return arguments.do in (start, run, up) and getattr(arguments, "locked", None) is None
 
 
 def stays(arguments: argparse.Namespace) -> bool:
@@ -145,11 +150,12 @@ def _already(running: Running, settings: Settings, instance: Instance, arguments
 
 def stop(instance: Instance, arguments: argparse.Namespace) -> int:
     """Stop TorchServe and all that was started with it; it is no error that none runs."""
+    # Nothing is made or deleted in a folder of somebody's, unless a server of ours runs there.
     is_foreign = instance.is_foreign
-    stopped = stop_all(instance)
-    for folder in (instance.folder, twin_of(instance.folder).folder):
-        if not is_foreign:
-            drop(folder / FOLDER)
+    holder = Supervision(instance.folder).holder
+    stopped = not (is_foreign and holder is None and not left_in(instance)) and stop_all(instance)
+    for folder in () if is_foreign else (instance.folder, twin_of(instance.folder).folder):
+        drop(folder / FOLDER)
     print("stopped" if stopped else f"nothing to stop: no server runs in {arguments.run}")
     return 0
 

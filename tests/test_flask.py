@@ -270,6 +270,7 @@ def test_contract_is_told(flask_server, archive, contract):
         "mean": list(contract.mean),
         "std": list(contract.std),
         "labels": list(contract.labels),
+        "outputs": contract.outputs,
     }
 
 
