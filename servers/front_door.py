@@ -33,6 +33,8 @@ LETTING_GO = 1.0  # second in which those without a master have closed their por
 WRITING = 5.0  # seconds until a new nginx has written its number down
 # How often we look for more of its processes: one that ends may have started another one meanwhile.
 ROUNDS = 5
+# What nginx finds a certificate and its key by, whatever their own names are.
+CERTIFICATE, KEY = "certificate.pem", "key.pem"
 HEALTH_SOCKET = "health"
 SWITCH, CLOSED = "twin-answers", "closed"
 
@@ -155,10 +157,22 @@ class FrontDoor:
         now = (Process.of(one.pid) for one in self._seen)
         return [one for one in now if one is not None and one.state == STOPPED]
 
+    def _link_tls(self, opening: Opening) -> None:
+        """Show nginx the certificate and its key by names of ours. Raises BadDoor where one is missing."""
+        for name, file in ((CERTIFICATE, opening.certificate), (KEY, opening.key)):
+            if file is None:
+                continue
+            if not file.is_file():
+                raise BadDoor(f"TLS needs a PEM file, and there is none at {file}")
+            link = self.folder / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(file.resolve())
+
     def _start(self, opening: Opening) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._config.exists():  # else it stays: what is left of another start may still have the port
             self._config.write_text(rendered(opening), encoding="utf-8")
+            self._link_tls(opening)
         number = self.folder / "nginx.pid"
         number.unlink(missing_ok=True)
         self._nginx()
@@ -220,17 +234,17 @@ def rendered(opening: Opening) -> str:
         # Root alone can name another user, and alone should not answer strangers itself.
         "USER": "user nobody nogroup;" if os.geteuid() == ROOT else "",
         "DRAIN": DRAIN,
-        "SCRATCH": opening.scratch,
+        "SCRATCH": _quoted(opening.scratch),
         "RATE": opening.rate,
         "CONNECTIONS": opening.connections,
         "INFERENCE": urlsplit(opening.inference).netloc,
         "TWIN": urlsplit(opening.twin).netloc,
-        "SWITCH": opening.switch,
-        "HEALTH": opening.health,
+        "SWITCH": _quoted(opening.switch),
+        "HEALTH": _quoted(opening.health),
         "LISTEN": _listen(opening),
         "TLS": _tls(opening),
         "BODY": opening.body,
-        "CLOSED": opening.closed,
+        "CLOSED": _quoted(opening.closed),
         "ANSWER": opening.answer,
         "RETRY": RETRY,
         "INDEX": page_files.INDEX,
@@ -254,7 +268,12 @@ def _listen(opening: Opening) -> str:
 def _tls(opening: Opening) -> str:
     if opening.certificate is None or opening.key is None:
         return ""
-    return (
-        f'ssl_certificate "{opening.certificate.resolve()}"; '
-        f'ssl_certificate_key "{opening.key.resolve()}"; ssl_protocols TLSv1.2 TLSv1.3;'
-    )
+    return f"ssl_certificate {CERTIFICATE}; ssl_certificate_key {KEY}; ssl_protocols TLSv1.2 TLSv1.3;"
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as it stands between nginx's double quotes. Raises BadDoor where nginx cannot take it."""
+    text = str(path)
+    if "$" in text or not text.isprintable():
+        raise BadDoor(f"nginx cannot take the path {text!r}; set TMPDIR to a folder without $ in its name")
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -420,7 +420,9 @@ def test_server_that_is_away_is_503_and_when_to_come_again(tmp_path, scratch):
 
 def test_door_speaks_tls(door_to, tmp_path):
     """With a certificate and its key the same door answers https, from TLS 1.2 on."""
-    certificate, key = self_signed(tmp_path)
+    folder = tmp_path / "it's a \"b; {c} $d"  # none of it is nginx's to read
+    folder.mkdir()
+    certificate, key = self_signed(folder)
     opening, _ = door_to(certificate=certificate, key=key)
     reply = put(opening, verify=str(certificate))
     assert (opening.address[:8], reply.text) == ("https://", "2")
@@ -707,6 +709,29 @@ def test_killed_keeper_leaves_nothing_that_cannot_be_stopped(own_up):
     assert make("stop", RUN=str(own_up.run)).stdout.strip() == "stopped"
     assert not lives(java)
     assert why_not(own_up.door) is None
+
+
+def test_temporary_folder_of_any_name(tmp_path):
+    """What stands in TMPDIR is no configuration; what nginx cannot take is refused in a sentence."""
+    run = tmp_path / "run"
+    # Not in the test's own folder, whose name is too long for a worker's socket.
+    with tempfile.TemporaryDirectory(prefix="it's \"b;{c} ") as odd:
+        try:
+            up, _ = started(run, TMPDIR=odd)
+            assert requests.put(up.predictions, data=DIGITS["3"], timeout=SOON).text == "3"
+            assert requests.get(f"{up.url}/", timeout=SOON).text.startswith("<!doctype html>")
+        finally:
+            make("stop", RUN=str(run))
+    with tempfile.TemporaryDirectory(prefix="a$b") as odd:
+        done = make("up", RUN=str(run), TMPDIR=odd, PORT=str(free_port()), DOOR=str(free_port()))
+        assert done.stderr.startswith(f"error: nginx cannot take the path '{odd}/")
+
+
+def test_missing_certificate_is_named(tmp_path):
+    """By the name that was given."""
+    ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
+    done = make("up", RUN=str(tmp_path / "run"), TLS_CERT="none.pem", TLS_KEY="none.pem", **ports)
+    assert done.stderr.startswith("error: TLS needs a PEM file, and there is none at none.pem\n")
 
 
 def test_tls_takes_both_files(tmp_path):
