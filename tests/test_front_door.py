@@ -716,6 +716,7 @@ def test_temporary_folder_of_any_name(tmp_path):
     run = tmp_path / "run"
     # Not in the test's own folder, whose name is too long for a worker's socket.
     with tempfile.TemporaryDirectory(prefix="it's \"b;{c} ") as odd:
+        Path(odd).chmod(THROUGH)  # where root starts nginx, its workers are nobody
         try:
             up, _ = started(run, TMPDIR=odd)
             assert requests.put(up.predictions, data=DIGITS["3"], timeout=SOON).text == "3"
