@@ -36,8 +36,6 @@ REQUEST_LOG =
 EXPLAIN    =
 # no: an archive that make archive did not seal is served, too.
 SEALED     =
-# no: an archive that make archive did not seal is served, too.
-SEALED     =
 # on: only who sends one of TorchServe's tokens is answered; KIND says which one `make token` prints.
 TOKENS     =
 KIND       =
@@ -72,6 +70,7 @@ TOKEN  =
 
 # What a user writes reaches the programs by the environment alone. Neither make nor a shell ever reads it:
 # a file's name may hold spaces, quotes, `$` and brackets.
+override name := $(value name)
 $(foreach name,$(.VARIABLES),$(if $(filter command override,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export NAME VERSION MODEL WEIGHTS CONFIG LABELS GOLDEN RUNTIME FIGURES MAR FOLDER MARS PROPERTIES PORT RUN PUBLIC_KEY \
 	REQUEST_LOG EXPLAIN SEALED TOKENS KIND DOOR RATE CONNECTIONS TLS_CERT TLS_KEY TARGET CONTAINER DOCKER_BUILD DOCKER_RUN \
@@ -111,8 +110,14 @@ override STARTED = --config="$$PROPERTIES" $(call set,PORT,port) --picture="$${G
 override DOORWAY = $(call set,DOOR,door) $(call set,RATE,rate) $(call set,CONNECTIONS,connections) \
 	$(call set,TLS_CERT,tls-certificate) $(call set,TLS_KEY,tls-key)
 override ARCHIVES = $(if $(call was_given,MARS),--archives="$$MARS",-- $(THE_MAR))
-override EXPLAINER := $(if $(filter-out 0 no off false,$(EXPLAIN)),$(VENV)/explain.installed)
+override EXPLAINER := $(if $(filter 1 yes on true,$(EXPLAIN)),$(VENV)/explain.installed)
 override DOCKER := $(BIN)/python deploy/docker.py --name="$$NAME"
+
+# These check no signature, and do not pass over that one is wanted.
+override UNCHECKED := $(filter docker torchscript aoti onnx tensorflow parity interpreter-lock bench bench-all \
+	request-path reduced-decoding metrics-cost ink-cost dashboard screenshots faults fuzz soak,$(MAKECMDGOALS))
+$(if $(and $(PUBLIC_KEY),$(UNCHECKED)),$(error make $(UNCHECKED) checks no signature; leave PUBLIC_KEY out, and \
+	check it first: make verify PUBLIC_KEY=file))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -147,7 +152,7 @@ up: ready $(EXPLAINER) ## Serve it for others: behind nginx on 8000 (DOOR=443, T
 	@$(SERVE) up $(STARTED) $(DOORWAY) $(ARCHIVES)
 
 deploy: ready ## Put the archive in the place of the one that make up serves, without a gap (VERSION=2.0)
-	@$(SERVE) deploy $(ARCHIVES)
+	@$(SERVE) deploy $(call set,PUBLIC_KEY,public-key) $(ARCHIVES)
 
 flask: ready $(VENV)/flask.installed $(EXPLAINER) ## Serve the archive by Flask on 8890 until Ctrl-C (PORT=9890)
 	@$(if $(TOKENS),$(error Flask has no tokens; leave TOKENS out: it listens on this machine alone))
@@ -170,7 +175,8 @@ predict: $(if $(URL),$(VENV)/client.installed,ready) $(if $(filter %.parquet,$(O
 	@$(if $(IMAGE)$(and $(IMAGES),$(OUT)),,$(error say which picture: make predict IMAGE=tests/images/2.png, \
 		or which folder and where to: make predict IMAGES=folder OUT=answers.csv))
 	@$(PY) $(if $(URL),client/ask_server.py --model="$$NAME" $(if $(IMAGE),-- "$$URL" "$$IMAGE",--out="$$OUT" -- "$$URL" "$$IMAGES"),$(if \
-		$(IMAGE),archive/predict.py -- $(THE_MAR) "$$IMAGE",archive/batch.py -- $(THE_MAR) "$$IMAGES" "$$OUT"))
+		$(IMAGE),archive/predict.py $(call set,PUBLIC_KEY,public-key) -- $(THE_MAR) "$$IMAGE",archive/batch.py \
+		$(call set,PUBLIC_KEY,public-key) -- $(THE_MAR) "$$IMAGES" "$$OUT"))
 
 verify: | $(VENV)/serve.installed ## Look at an archive (MAR=any.mar); PUBLIC_KEY=file wants it signed; RUN=1 runs it, apart
 	@PYTHONPATH=archive $(BIN)/python archive/verify.py $(call set,PUBLIC_KEY,public-key) \

@@ -21,6 +21,7 @@ from engine import Engine
 from mar import BadArchive
 from picture_folder import DIGITS, find_images, write_answers
 from private_copy import private_copy
+from signature import BadKey
 from table import BadTable, Row, Table
 
 CHUNK = 64  # pictures that a process reads and answers at once
@@ -37,9 +38,9 @@ def main() -> int:
     _quiet()
     try:
         # All processes open this copy: whoever replaces the file meanwhile, one archive gives all answers.
-        with private_copy(arguments.archive) as own:
+        with private_copy(arguments.archive, arguments.public_key) as own:
             return _write(arguments, own)
-    except (BadArchive, BadTable) as error:
+    except (BadArchive, BadKey, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         print(f"error: {arguments.out} cannot be written: {error.strerror}", file=sys.stderr)
@@ -130,6 +131,7 @@ def _answer(images: list[str], archive: str) -> list[Row]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("--public-key", type=Path, help="answer only by what was signed with this key")
     parser.add_argument("images", help="a folder, or a glob pattern")
     parser.add_argument("out", type=Path, help="a .csv, .jsonl or .parquet file")
     return parser.parse_args()

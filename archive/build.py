@@ -20,8 +20,7 @@ from typing import NoReturn
 
 import canonical
 from build_records import NotOurs, Records, digest, digest_of
-from mar import NAME
-from signature import SUFFIX
+from mar import NAME, SUFFIX, is_signature
 from source import BadSource, source_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +45,7 @@ RESERVED = (
     "golden.json", canonical.PROVENANCE, "model-card.md", "runtime.pt", "runtime.onnx", "runtime.pt2",
     canonical.SUMS, "golden", "MAR-INF",
 )  # fmt: skip
+REMEDY = "move it away, or build elsewhere: make archive MAR=model_store/other.mar"
 STOPPED = 143  # the exit status after SIGTERM, as a shell has it
 
 
@@ -107,7 +107,7 @@ def _build(arguments: argparse.Namespace, records: Records) -> int:
     if arguments.if_needed and os.path.lexists(mar) and not records.is_ours(mar):
         print(f"note: {mar} was not built by this checkout; it is used as it is", file=sys.stderr)
         return 0
-    records.check_may_write(mar, "move it away, or build elsewhere: make archive MAR=model_store/other.mar")
+    records.check_may_write(mar, REMEDY)
     before = records.of(mar)
     given = {**(before.options if before else {}), **_given(arguments)}
     recipe = recipe_of(arguments.name, given)
@@ -123,9 +123,11 @@ def _build(arguments: argparse.Namespace, records: Records) -> int:
         if sealed is None:
             return 1
         sha256 = digest(sealed)
+        # Once more: somebody may have put a file of theirs there while this was built.
+        records.check_may_write(mar, REMEDY)
         signature = mar.with_name(mar.name + SUFFIX)
-        if mar.exists() and digest(mar) != sha256:
-            signature.unlink(missing_ok=True)  # of what is not there any more
+        if mar.exists() and digest(mar) != sha256 and is_signature(signature):
+            signature.unlink()  # of what is not there any more
         records.write(mar, sha256, inputs, given)
         sealed.replace(mar)
     return 0

@@ -76,8 +76,12 @@ class _Unmeasured:
 class Engine:
     """An opened archive. Close it, or use it in a `with`: its files lie in a folder of their own."""
 
-    def __init__(self, path: Path) -> None:
-        """Unpack a private copy of the archive and load it. Raises BadArchive, with what its code raised."""
+    def __init__(self, path: Path, public_key: Path | None = None) -> None:
+        """Unpack a private copy of the archive and load it.
+
+        With a public key, the copy must be signed with it. Raises BadArchive, with what its code raised, and
+        BadKey.
+        """
         for variable in LOADING:
             os.environ.pop(variable, None)
         self.path = path
@@ -85,7 +89,7 @@ class Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
             self.folder = Path(self._folder.name).resolve()
-            self.manifest = model = _unpacked(path, self.folder)["model"]
+            self.manifest = model = _unpacked(path, self.folder, public_key)["model"]
             with _only(self.folder):
                 self._service = TsModelLoader().load(model["modelName"], str(self.folder), model["handler"])
             # Of a module with a function and no class there is no handler at all.
@@ -179,10 +183,10 @@ class Engine:
         self.close()
 
 
-def _unpacked(path: Path, folder: Path) -> dict[str, Any]:
+def _unpacked(path: Path, folder: Path, public_key: Path | None) -> dict[str, Any]:
     """Unpack an archive into a folder, member by member, and return its manifest. Raises BadArchive."""
     # What was checked is what is unpacked, whoever replaces the file meanwhile.
-    with private_copy(path) as own:
+    with private_copy(path, public_key) as own:
         manifest = read_manifest(own)
         with reading(own) as mar:
             mar.extractall(folder)

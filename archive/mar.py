@@ -21,6 +21,9 @@ GOLDEN_ANSWERS, GOLDEN_FOLDER = "golden.json", "golden"
 SUFFIX = ".sig"  # of the signature beside an archive
 
 
+SIGNATURE_BYTES = 64  # of Ed25519
+
+
 class BadArchive(ValueError):
     """A .mar that is missing, damaged or no archive at all; the text says which and the remedy.
 
@@ -96,3 +99,8 @@ def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
             return dict(manifest)
         case _:
             raise BadArchive(f"the manifest of {path} names no model, version and handler; run: make archive")
+
+
+def is_signature(path: Path) -> bool:
+    """Tell whether a file can be a signature of this kind: no link, and as long as one."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == SIGNATURE_BYTES

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine import Engine
 from mar import BadArchive
 from printable import printable
+from signature import BadKey
 
 
 def main() -> int:
@@ -18,10 +19,10 @@ def main() -> int:
     # TorchServe's modules warn at import about every accelerator that is not installed.
     logging.getLogger("ts").setLevel(logging.ERROR)
     try:
-        with Engine(arguments.archive) as engine:
+        with Engine(arguments.archive, arguments.public_key) as engine:
             alone = len(arguments.images) == 1
             return max([_predict(engine, image, alone=alone) for image in arguments.images])
-    except BadArchive as error:
+    except (BadArchive, BadKey) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -44,6 +45,7 @@ def _predict(engine: Engine, image: Path, *, alone: bool) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("--public-key", type=Path, help="answer only by what was signed with this key")
     parser.add_argument("images", type=Path, nargs="+", help="picture files")
     return parser.parse_args()
 

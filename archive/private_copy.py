@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mar import SUFFIX, BadArchive
+from mar import SIGNATURE_BYTES, SUFFIX, BadArchive
 from printable import printable
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -40,7 +40,8 @@ def copy_into(archive: Path, folder: Path) -> Path:
             raise BadArchive(f"{archive} is no file; name a .mar")
         signature = archive.with_name(archive.name + SUFFIX)
         shutil.copyfile(archive, copy)
-        if signature.exists():
+        # Another thing of that name may have no end.
+        if signature.is_file() and signature.stat().st_size == SIGNATURE_BYTES:
             shutil.copyfile(signature, copy.with_name(signature.name))
     except FileNotFoundError as error:
         raise BadArchive(f"there is no archive {archive}; build it with: make archive") from error

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from mar import SUFFIX, BadArchive
+from mar import SUFFIX, BadArchive, is_signature
 
-__all__ = ["SUFFIX", "BadKey", "check_signature", "sign"]
+__all__ = ["SUFFIX", "BadKey", "check_signature", "is_signature", "sign"]
 
 HOW_TO_MAKE_KEYS = (
     "openssl genpkey -algorithm ed25519 -out private.pem && "
@@ -45,7 +46,14 @@ def sign(archive: Path, key: Path) -> Path:
     """Write the archive's signature beside it and return where. Raises BadKey, BadArchive."""
     private = _private(key)
     signature = archive.with_name(archive.name + SUFFIX)
-    signature.write_bytes(private.sign(_bytes(archive)))
+    if os.path.lexists(signature) and not is_signature(signature):
+        raise BadArchive(f"{signature} is there and no signature of this kind; move it away, and sign again")
+    part = signature.with_name(f".{signature.name}-{os.getpid()}")
+    try:
+        part.write_bytes(private.sign(_bytes(archive)))
+        part.replace(signature)
+    finally:
+        part.unlink(missing_ok=True)
     return signature
 
 

@@ -19,10 +19,11 @@ SAID, FAILED = "said", "failed"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for: archives to serve, and whether they must be sealed."""
+    """What is asked for: archives to serve, whether they must be sealed, and by which key signed."""
 
     archives: list[Path]
     sealed: bool = True
+    public_key: Path | None = None
 
 
 Say = Callable[[str], None]
@@ -40,7 +41,9 @@ def serve(folder: Path, deploy: Deploy) -> None:
         def handle(self) -> None:
             try:
                 asked = json.loads(self.rfile.readline())
-                deploy(Asked([Path(archive) for archive in asked["archives"]], asked["sealed"]), self._say)
+                key = asked["public_key"]
+                archives = [Path(archive) for archive in asked["archives"]]
+                deploy(Asked(archives, asked["sealed"], Path(key) if key else None), self._say)
             except Exception as error:  # noqa: BLE001 whatever it is, who asked has to hear of it
                 self._tell(FAILED, str(error))
 
@@ -65,7 +68,11 @@ def ask(folder: Path, asked: Asked, say: Say) -> None:
             connection.connect(str(folder / SOCKET))
         except OSError as error:
             raise Refused(f"the supervisor does not answer ({error.strerror}); ask make status") from error
-        told = {"archives": [str(one.resolve()) for one in asked.archives], "sealed": asked.sealed}
+        told = {
+            "archives": [str(one.resolve()) for one in asked.archives],
+            "sealed": asked.sealed,
+            "public_key": str(asked.public_key.resolve()) if asked.public_key else None,
+        }
         connection.sendall(json.dumps(told).encode() + b"\n")
         for line in connection.makefile(encoding="utf-8"):
             message = json.loads(line)

@@ -49,7 +49,7 @@ class Deployments:
         with self._alone():
             place, before = self._places.free, self._places.answering.served
             began = time.monotonic()
-            place.take(asked.archives, Terms(self._public_key, asked.sealed))
+            place.take(asked.archives, Terms(self._public_key, asked.sealed, asked.public_key))
             _check_names(place.served, before)
             new, old = _named(place.served), _named(before)
             try:

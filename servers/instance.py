@@ -59,16 +59,12 @@ NOT_INHERITED = frozenset({
 })  # fmt: skip
 # What a server's own folder for temporary files is called, and what tells it so.
 SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
-LOCK, STATE = "lock", "server.json"
-# What tells that a folder was a server's before: by make serve, by make up.
-STATES = (STATE, "keeper.json", "supervisor.lock")
+STATE = "server.json"
+# In a folder of ours, the number that the file system knows the run folder by: no file that somebody brought
+# along can hold it.
+OWNER = ".run-folder"
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
-# What a start writes or deletes in its folder.
-REPLACED = (
-    "config.properties", METRICS.name, "logs", "logs-before", "served", "twin", "door", "org", "keeper.log",
-    tokens.KEY_FILE,
-)
 # Its one file, sitecustomize.py, is what Python runs first in a worker.
 WORKER_START = Path(__file__).resolve().parent / "worker"
 
@@ -139,20 +135,34 @@ class Instance:
         self.logs = self.folder / "logs"
         self.console = self.logs / "console.log"
         self._logs_before = self.folder / "logs-before"
+        # Java starts here, and finds classes here first: nothing that others put beside it.
+        self._home = self.folder / "java"
         self._state = self.folder / STATE
         self._started: Running | None = None  # by this process: somebody may delete the file that says so
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the folder was never a server's, and holds somebody's files that a start would replace."""
-        holds = [name for name in REPLACED if os.path.lexists(self.folder / name)]
-        return bool(holds) and not any((self.folder / name).exists() for name in (LOCK, *STATES))
+        """Whether the folder holds somebody's files: a start would replace some, and might run others."""
+        if not self.folder.is_dir() or is_of(self.folder, self.folder):
+            return False
+        return any(entry.name != "lost+found" for entry in self.folder.iterdir())  # of a disk of its own
+
+    def claim(self) -> None:
+        """Make the folder, and make it a server's. Raises NotStarted where it holds somebody's files."""
+        if self.is_foreign:
+            raise NotStarted(
+                f"{self.folder} holds files that no server put there; name a folder by RUN that is empty or "
+                "not there yet, or empty this one"
+            )
+        with contextlib.suppress(OSError):  # what cannot be written is said by whoever needs it
+            self.folder.mkdir(parents=True, exist_ok=True)
+            own(self.folder, self.folder)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second start in the same folder waiting until this one is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("w") as file:
+        with (self.folder / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -192,18 +202,21 @@ class Instance:
             self.logs.rename(self._logs_before)
         self._forget()
         self.logs.mkdir(parents=True)
-        greedy_batches.install(self.folder)
-        keys = str(tokens.prepare(self.folder)) if settings.tokens else None
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._home.mkdir()
+        greedy_batches.install(self._home)
+        keys = str(tokens.prepare(self._home)) if settings.tokens else None
         config = self.folder / "config.properties"
         # A copy, by a bare name: a properties file is read as Latin-1, and a checkout's path may be anything.
         # Of two lines TorchServe takes the later: a metrics_config in the settings stands.
-        shutil.copyfile(METRICS, self.folder / METRICS.name)
+        shutil.copyfile(METRICS, self._home / METRICS.name)
         config.write_text(f"metrics_config={METRICS.name}\n{settings.text}", encoding="utf-8")
         # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
         # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
         scratch = tempfile.mkdtemp(prefix=SCRATCH)
+        own(Path(scratch), self.folder)
         command = [
-            *(sys.executable, "-m", "ts.model_server", "--start", "--ncs"),
+            *(sys.executable, "-P", "-m", "ts.model_server", "--start", "--ncs"),
             *("--ts-config", str(config)),
             *("--model-store", str(served[0].file.resolve().parent)),
             *("--models", *(f"{one.model}={one.file.name}" for one in served)),
@@ -252,7 +265,7 @@ class Instance:
         """Run TorchServe's launcher, which starts Java and ends; return Java."""
         with console.open("wb") if console else contextlib.nullcontext() as output:
             subprocess.run(
-                command, cwd=self.folder, env=environ, check=True, start_new_session=True,
+                command, cwd=self._home, env=environ, check=True, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output else None,
             )  # fmt: skip
         pid = int((scratch / ".model_server.pid").read_text(encoding="ascii"))
@@ -268,10 +281,10 @@ class Instance:
     def _forget(self) -> None:
         """Remove what is left of a server that has ended, by itself or not."""
         left = self._read() or self._started
-        if left is not None and _is_scratch(left.scratch):
-            shutil.rmtree(left.scratch, ignore_errors=True)
+        if left is not None:
+            remove(left.scratch, self.folder)
         self._started = None
-        (self.folder / tokens.KEY_FILE).unlink(missing_ok=True)
+        (self._home / tokens.KEY_FILE).unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
 
     def _read(self) -> Running | None:
@@ -312,8 +325,28 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
     }
 
 
+def own(folder: Path, run: Path) -> None:
+    """Mark a folder as one that a server of a run folder made."""
+    (folder / OWNER).write_text(f"{run.stat().st_ino}\n", encoding="ascii")
+
+
+def is_of(folder: Path, run: Path) -> bool:
+    """Tell whether a folder was made by a server of a run folder."""
+    try:
+        marked = (folder / OWNER).read_text(encoding="ascii")
+        return marked == f"{run.stat().st_ino}\n" and folder.stat().st_uid == os.geteuid()
+    except (OSError, ValueError):
+        return False
+
+
+def remove(scratch: str, run: Path) -> None:
+    """Delete a server's temporary folder, if it was made by a server of this run folder."""
+    if Path(scratch).is_absolute() and is_of(Path(scratch), run):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def _is_scratch(folder: str) -> bool:
-    """Tell whether a folder is one that a start made: nothing else is ever removed, or taken for a mark."""
+    """Tell whether a folder is named as those that a start makes: a mark of its processes."""
     return Path(folder).is_absolute() and Path(folder).name.startswith(SCRATCH)
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import state_file
 from front_door import DRAIN, HEALTH_SOCKET, SWITCH, FrontDoor, Opening
 from health import Health, ask
-from instance import STOP_GRACE, Instance, Running
+from instance import STOP_GRACE, Instance, Running, own, remove
 from places import Place, Places, twin_of
 from process_end import ENDED, NotEnded, Process, processes
 from readiness import fault_of
@@ -93,6 +93,7 @@ def kept(
         at_the_end.callback(shutil.rmtree, scratch, ignore_errors=True)
         scratch.chmod(THROUGH)
         opening = opening_in(scratch)
+        own(scratch, instance.folder)
         me = Kept(os.getpid(), str(scratch), opening.address)
         write_down(instance, me)
         at_the_end.callback(_file(instance.folder).unlink, missing_ok=True)
@@ -141,7 +142,7 @@ def end_what_is_left(instance: Instance) -> bool:
     if faults:
         raise NotEnded("; ".join(faults))
     if state is not None:
-        shutil.rmtree(state.scratch, ignore_errors=True)
+        remove(state.scratch, instance.folder)
     _file(instance.folder).unlink(missing_ok=True)
     return found
 

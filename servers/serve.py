@@ -51,11 +51,8 @@ def main() -> int:
     stop_on_signals()
     instance = Instance(arguments.run)
     try:
-        if starts(arguments) and instance.is_foreign:
-            raise NotStarted(
-                f"RUN={arguments.run} holds files that no server put there; name a folder that is empty or "
-                "not there yet"
-            )
+        if starts(arguments):
+            instance.claim()
         return int(arguments.do(instance, arguments))
     except Stopped as stopped:
         print(f"stopped by {stopped}")
@@ -274,6 +271,7 @@ def _arguments() -> argparse.Namespace:
     deploying = commands.add_parser("deploy", help=(deploy.__doc__ or "").split("\n")[0])
     deploying.set_defaults(do=deploy)
     add_sealed(deploying)
+    deploying.add_argument("--public-key", type=Path, help="deploy only what was signed with this key")
     _add_archives(deploying)
     commands.add_parser("stop", help=stop.__doc__).set_defaults(do=stop)
     commands.add_parser("status", help=status.__doc__).set_defaults(do=status)

@@ -25,10 +25,11 @@ OWNER_ALONE = 0o700
 
 @dataclass(frozen=True)
 class Terms:
-    """What an archive must be to be served: signed with a key, where one is given; and sealed, or not."""
+    """What an archive must be to be served: signed with each key that is given; and sealed, or not."""
 
     public_key: Path | None = None
     sealed: bool = True
+    another_key: Path | None = None
 
 
 def take(archives: Iterable[Path], folder: Path, terms: Terms) -> list[Served]:
@@ -84,8 +85,8 @@ def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
         raise BadArchive(f"two archives are named {archive.name}, but one folder must hold both; rename one")
     with naming(archive, folder):
         copy = copy_into(archive, folder)
-        if terms.public_key is not None:
-            check_signature(copy, terms.public_key)
+        for key in filter(None, (terms.public_key, terms.another_key)):
+            check_signature(copy, key)
         copy.with_name(copy.name + SIGNATURE).unlink(missing_ok=True)
         model = read_manifest(copy)["model"]
         digest, sealed = sha256(copy), _says_sealed(copy)

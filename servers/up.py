@@ -160,7 +160,8 @@ def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
         print("error: nothing is up that it could take the place of; start it with: "
               f"{make_command('up', instance.folder)}", file=sys.stderr)  # fmt: skip
         return 1
-    control.ask(state.control, control.Asked(arguments.archive, must_be_sealed(arguments)), print)
+    asked = control.Asked(arguments.archive, must_be_sealed(arguments), arguments.public_key)
+    control.ask(state.control, asked, print)
     return 0
 
 

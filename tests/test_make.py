@@ -1,5 +1,6 @@
 """make: what a user writes is never run, what it did not build is never written over."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,16 @@ def test_no_variable_is_a_program(built, program):
             ["make", target, *values], cwd=built, capture_output=True, text=True, timeout=100, check=False
         )
         assert not ran(built), target
+
+
+@pytest.mark.parametrize("variable", ["name", "v", "foreach", "1", "@", "SHELLFLAGS", "MAKECMDGOALS"])
+def test_variable_of_any_name_is_no_program(built, variable):
+    """Such as one that the Makefile uses itself for a moment."""
+    subprocess.run(
+        ["make", "predict", "IMAGE=tests/images/2.png", f"{variable}=$(shell touch ran)"],
+        cwd=built, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert not ran(built)
 
 
 @pytest.mark.parametrize("variable", ["VENV", "BIN", "PY", "SERVE", "THE_MAR", "BUILD", "set", "given"])
@@ -294,7 +305,10 @@ def test_built_archive_is_used_where_nothing_can_be_written(checkout):
 @pytest.mark.parametrize("target", ["serve", "up", "stop", "status", "logs", "token", "doctor", "deploy"])
 def test_no_command_touches_a_users_folder(built, tmp_path, target):
     """RUN that names a folder with other files in it is refused, or looked at and left alone."""
-    names = ["config.properties", "logs/mine.txt", "logs-before/m.txt", "served/mine.mar", "door/x.conf"]
+    names = [
+        "config.properties", "logs/mine.txt", "logs-before/m.txt", "served/mine.mar", "door/x.conf", "lock",
+        "server.json", "keeper.json", "java/mine.txt", ".run-folder",
+    ]  # fmt: skip
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         foreign(tmp_path / name)
@@ -302,4 +316,123 @@ def test_no_command_touches_a_users_folder(built, tmp_path, target):
     assert "Traceback" not in done.stderr
     assert all((tmp_path / name).read_bytes() == b"somebody's archive" for name in names)
     if target in ("serve", "up"):
-        assert done.stderr.startswith(f"error: RUN={tmp_path} holds files that no server put there; name a")
+        assert done.stderr.startswith(f"error: {tmp_path} holds files that no server put there; name")
+
+
+@pytest.mark.parametrize("target", ["serve", "up", "stop", "status"])
+def test_files_beside_an_archive_are_not_imported(built, tmp_path, target):
+    """Python and Java look for modules where they are started, and RUN may be where an archive lies."""
+    mar = tmp_path / "x.mar"
+    shutil.copy(built / "model_store" / "convnet.mar", mar)
+    for name in ("psutil.py", "ts.py", "sitecustomize.py", "java.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
+    make(target, cwd=built, MAR=str(mar), RUN=str(tmp_path), **ports)
+    assert not ran(tmp_path)
+
+
+def test_modules_in_a_servers_own_folder_are_not_imported(built, tmp_path):
+    """What somebody puts into the folder of a server later is not run by its next start either."""
+    run = {"RUN": str(tmp_path / "run"), "PORT": str(free_port())}
+    try:
+        assert make("serve", cwd=built, **run).returncode == 0
+        make("stop", cwd=built, **run)
+        for folder in (tmp_path / "run", tmp_path / "run" / "java"):
+            for name in ("psutil.py", "ts.py", "yaml.py"):
+                (folder / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+        assert make("serve", cwd=built, **run).returncode == 0
+        assert not ran(tmp_path)
+    finally:
+        make("stop", cwd=built, **run)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """A private key and its public half."""
+    folder = tmp_path_factory.mktemp("keys")
+    private, public = folder / "my private.pem", folder / "my public.pem"
+    make_key = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
+    subprocess.run(make_key, check=True, capture_output=True)
+    take_half = ["openssl", "pkey", "-in", private, "-pubout", "-out", public]
+    subprocess.run(take_half, check=True, capture_output=True)
+    return private, public
+
+
+def test_wanted_signature_is_checked_or_refused(built, tmp_path, keys):
+    """PUBLIC_KEY is passed over by no command that opens an archive."""
+    private, public = map(str, keys)
+    mar = tmp_path / "x.mar"
+    shutil.copy(built / "model_store" / "convnet.mar", mar)
+    wants = {"MAR": str(mar), "PUBLIC_KEY": public, "RUN": str(tmp_path / "run"), "PORT": str(free_port())}
+    images = {"IMAGES": "tests/images", "OUT": str(tmp_path / "answers.csv")}
+    for target, more in {
+        "predict": {"IMAGE": "tests/images/2.png"}, "verify": {}, "serve": {}, "up": {}, "flask": {},
+    }.items():
+        assert "has no signature" in make(target, cwd=built, **wants, **more).stderr, target
+    assert "has no signature" in make("predict", cwd=built, **wants, **images).stderr
+    for target in ("onnx", "docker", "parity", "bench", "soak"):
+        done = make(target, cwd=built, **wants)
+        assert f"make {target} checks no signature; leave PUBLIC_KEY out" in done.stderr
+    assert make("sign", cwd=built, MAR=str(mar), KEY=private).returncode == 0
+    assert make("predict", cwd=built, **wants, IMAGE="tests/images/2.png").stdout == "2\n"
+    assert make("predict", cwd=built, **wants, **images).returncode == 0
+
+
+def test_signature_is_written_over_signatures_alone(built, tmp_path, keys):
+    """A link, or somebody's file of that name, stays; a signature made before is replaced."""
+    private, _ = map(str, keys)
+    mar, signature = tmp_path / "x.mar", tmp_path / "x.mar.sig"
+    shutil.copy(built / "model_store" / "convnet.mar", mar)
+    foreign(signature)
+    refused = make("sign", cwd=built, MAR=str(mar), KEY=private)
+    assert f"error: {signature} is there and no signature of this kind; move it away" in refused.stderr
+    signature.unlink()
+    signature.symlink_to(foreign(tmp_path / "keys"))
+    assert make("sign", cwd=built, MAR=str(mar), KEY=private).returncode != 0
+    assert (tmp_path / "keys").read_bytes() == b"somebody's archive"
+    signature.unlink()
+    for _ in range(2):
+        assert make("sign", cwd=built, MAR=str(mar), KEY=private).returncode == 0
+    assert signature.stat().st_size == 64
+
+
+def test_endless_signature_is_not_copied(built, tmp_path):
+    """What lies beside an archive may be a device."""
+    mar = tmp_path / "x.mar"
+    shutil.copy(built / "model_store" / "convnet.mar", mar)
+    (tmp_path / "x.mar.sig").symlink_to("/dev/zero")
+    assert make("verify", cwd=built, MAR=str(mar)).returncode == 0
+    assert make("predict", cwd=built, MAR=str(mar), IMAGE="tests/images/2.png").stdout == "2\n"
+
+
+def test_file_that_comes_while_it_is_built_is_not_written_over(checkout):
+    """A user's file that appears between the first look and the end of a build stays."""
+    mar = checkout / "model_store" / "late.mar"
+    with subprocess.Popen(
+        ["make", "archive", "MAR=model_store/late.mar"], cwd=checkout, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as build:  # fmt: skip
+        while not list((checkout / "model_store").glob(".build-*")):
+            assert build.poll() is None
+        foreign(mar)
+        _, said = build.communicate(timeout=300)
+    assert "was not made by this checkout and is left as it is" in said
+    assert mar.read_bytes() == b"somebody's archive"
+
+
+@pytest.mark.parametrize("state", ["server.json", "keeper.json"])
+def test_state_of_a_stranger_deletes_nothing(built, tmp_path, state):
+    """A state file that names a folder as a server's temporary one is believed by its mark alone."""
+    mine = tmp_path / ("torchserve-mine" if state == "server.json" else "front-door-mine")
+    mine.mkdir()
+    foreign(mine / "thesis")
+    run = tmp_path / "run"
+    run.mkdir()
+    told = {"pid": 999999, "scratch": str(mine)}
+    if state == "server.json":
+        told |= {"started": 1, "boot": "x", "inference": "x", "management": "x", "keys": None, "served": []}
+    else:
+        told["address"] = "http://127.0.0.1:1"
+    (run / state).write_text(json.dumps(told))
+    make("stop", cwd=built, RUN=str(run))
+    assert (mine / "thesis").exists()

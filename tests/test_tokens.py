@@ -164,7 +164,7 @@ def test_health_check_finds_the_token(guarded, archive):
 
 def test_open_key_file_is_refused(guarded):
     """A token that others can read is none: the sentence says the mode and the remedy."""
-    file = guarded.run / KEY_FILE
+    file = guarded.run / "java" / KEY_FILE
     file.chmod(0o644)
     try:
         done = make("status", RUN=str(guarded.run))
@@ -181,8 +181,8 @@ def test_key_file_is_never_open(run):
     command = ["sh", "-c", 'umask 0 && exec "$@"', "-", *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as starting:
         while starting.poll() is None:
-            if (run / KEY_FILE).exists():
-                modes.add(stat.S_IMODE((run / KEY_FILE).stat().st_mode))
+            if (run / "java" / KEY_FILE).exists():
+                modes.add(stat.S_IMODE((run / "java" / KEY_FILE).stat().st_mode))
     assert starting.returncode == 0
     assert modes == {0o600}
 
@@ -199,9 +199,9 @@ def test_new_key_file_takes_no_other_ones_place(tmp_path):
 def test_stop_leaves_no_key(run):
     """Stopped as any other; the tokens are gone with the server that knew them."""
     served(run)
-    assert (run / KEY_FILE).exists()
+    assert (run / "java" / KEY_FILE).exists()
     assert make("stop", RUN=str(run)).stdout == "stopped\n"
-    assert not (run / KEY_FILE).exists()
+    assert not (run / "java" / KEY_FILE).exists()
 
 
 def test_expired_tokens_are_replaced(run, short):
@@ -217,7 +217,7 @@ def test_expired_tokens_are_replaced(run, short):
 def test_many_who_find_it_expired_get_one_token(run, short):
     """A new token ends the one before: who comes second takes the first one's, and does not ask again."""
     server = served(run, PROPERTIES=short)
-    keys = KeyFile(run / KEY_FILE, server.management)
+    keys = KeyFile(run / "java" / KEY_FILE, server.management)
     old = keys.token("inference")
     until(lambda: put(server.predictions, old).status_code == 400)
     with ThreadPoolExecutor(8) as pool:
@@ -264,7 +264,7 @@ def opened(run, **variables) -> Up:
 
 def test_without_tokens_nothing_is_kept(server):
     """No key file, and a sentence for who asks for a token."""
-    assert not (server.run / KEY_FILE).exists()
+    assert not (server.run / "java" / KEY_FILE).exists()
     assert json.loads((server.run / "server.json").read_text())["keys"] is None
     done = make("token", RUN=str(server.run))
     assert done.returncode != 0
