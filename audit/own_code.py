@@ -10,7 +10,7 @@ from typing import Any
 
 from accepted import Accepted
 
-FOLDERS = ("model", "handler", "archive", "servers", "client", "exports", "bench", "audit")
+FOLDERS = ("model", "handler", "archive", "servers", "client", "exports", "bench", "audit", "deploy")
 
 
 class NotLooked(RuntimeError):

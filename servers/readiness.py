@@ -112,6 +112,8 @@ def _check_start(java: Process, workers: dict[tuple[int, int], Process], logs: P
     time.sleep(WORDS_LATER)
     words = last_words(logs / "model_log.log")
     error = _error_in(words)
+    # By now TorchServe has written down what it saw, if it could.
+    ended = ended or WORKER_ENDED.search(_text(logs / "ts_log.log"))
     when = LOADING if ended is not None and "WORKER_STARTED ->" in ended[0] else STARTING
     trace = "" if words == error else f"\n{words}"
     raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")

@@ -137,7 +137,7 @@ def test_model_that_does_not_fit_its_contract_is_refused(archive, tmp_path):
         for info in mar.infolist():
             data = mar.read(info).replace(b"size: [28, 28]", b"size: [32, 32]")
             changed.writestr(info, data)
-    with pytest.raises(ValueError, match=r"does not take pictures in grayscale of 32 x 32 .* input.size"):
+    with pytest.raises(ValueError, match=r"does not take one picture in grayscale of 32 x 32 .* input.size"):
         Engine(tmp_path / "a.mar")
 
 def flipped(data):

@@ -287,7 +287,8 @@ def test_logs_can_be_read_while_it_starts(run):
         make("logs", RUN=run)
         assert starting.poll() is None
         make("stop", RUN=run)
-        assert starting.wait(TIMEOUT) != 0
+        starting.wait(TIMEOUT)  # stopped, or just ready before that: either way nothing is left
+    assert "not running" in make("status", RUN=run).stdout
 
 
 @pytest.mark.parametrize("digit", ["0", "9"])

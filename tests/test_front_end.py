@@ -144,7 +144,9 @@ def test_lone_request_does_not_wait_for_others(tmp_path):
     patient.write_text(contract.replace("maxBatchDelay: 1", "maxBatchDelay: 3600000"))
     where = {"RUN": str(tmp_path / "run"), "PORT": str(free_port()), "MAR": str(tmp_path / "convnet.mar")}
     try:
-        served = make("serve", CONFIG=str(patient), **where)
+        built = make("archive", CONFIG=str(patient), MAR=where["MAR"])
+        assert built.returncode == 0, built.stderr
+        served = make("serve", **where)
         assert served.returncode == 0, served.stderr
         url = f"http://127.0.0.1:{where['PORT']}/predictions/convnet"
         assert requests.put(url, DIGITS["4"], timeout=TIMEOUT).text == "4"

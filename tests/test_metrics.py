@@ -215,7 +215,10 @@ def test_labels_of_any_kind_are_told(tmp_path):
     config = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
     contract = tmp_path / "odd.yaml"
     contract.write_text(yaml.safe_dump({**config, "labels": odd}))
-    with serving(tmp_path, CONFIG=str(contract), MAR=str(tmp_path / "convnet.mar")) as server:
+    mar = str(tmp_path / "convnet.mar")
+    built = make("archive", CONFIG=str(contract), MAR=mar)
+    assert built.returncode == 0, built.stderr
+    with serving(tmp_path, MAR=mar) as server:
         before = page_of(server).requests
         answers = [put(server, body).content.decode() for body in DIGITS.values()]
         assert answers == odd

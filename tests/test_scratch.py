@@ -3,18 +3,27 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-import psutil
 import pytest
 
 from conftest import ROOT, free_port, make
 from flask_process import refused
+from process_end import Process
 from readiness import WORKER, NotReady, _check_start
 from scratch import LONGEST_SOCKET, SOCKET_PATH
 from small_disk import fill, small_disk
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 WAITED = "no worker was ready"
+
+
+@pytest.fixture
+def short():
+    """A folder whose path leaves room for a worker's socket, as a test's own may not."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        yield Path(folder)
 
 
 def long_folder(tmp_path, length: int):
@@ -46,9 +55,9 @@ def room(folder, size: int) -> None:
 
 @needs_root
 @pytest.mark.parametrize("target", ["serve", "up"])
-def test_full_tmpdir_is_refused(tmp_path, target):
+def test_full_tmpdir_is_refused(short, tmp_path, target):
     """What the archive takes, and what there is."""
-    with small_disk(tmp_path / "disk") as folder:
+    with small_disk(short / "disk") as folder:
         room(folder, 2**20)
         ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
         done = make(target, RUN=str(tmp_path / "run"), TMPDIR=str(folder), **ports)
@@ -81,9 +90,9 @@ def test_flask_without_room_to_unpack_says_so(archive, tmp_path, monkeypatch):
 
 
 @needs_root
-def test_archive_that_cannot_be_unpacked_ends_the_wait(tmp_path):
+def test_archive_that_cannot_be_unpacked_ends_the_wait(short, tmp_path):
     """Space is there, and no room for another file: TorchServe's own error is printed, with the remedy."""
-    with small_disk(tmp_path / "disk", "nr_inodes=20") as folder:
+    with small_disk(short / "disk", "nr_inodes=20") as folder:
         done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), TMPDIR=str(folder))
     assert done.returncode != 0
     assert "error: TorchServe could not take the archive: " in done.stderr
@@ -119,7 +128,7 @@ def test_full_disk_for_logs_and_settings_is_said(tmp_path):
 
 def test_worker_whose_end_no_log_tells_of_ends_the_wait(tmp_path):
     """On a full disk TorchServe writes down nothing; its workers are processes, and are watched, too."""
-    me, workers = psutil.Process(), set()
+    me, workers = Process.of(os.getpid()), {}
     command = [sys.executable, "-c", "import time; time.sleep(600)", WORKER]
     with subprocess.Popen(command) as worker:
         while not workers:

@@ -161,8 +161,6 @@ def test_bad_inputs_are_named(tmp_path, checkout_in):
     assert "holds no pictures" in built(copy, GOLDEN="golden")
     (copy / "golden" / "a.png").write_bytes(b"hello")
     assert "the golden picture a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
-    (copy / "golden" / "a b.png").write_bytes(b"")
-    assert "file names with spaces" in built(copy, GOLDEN="golden")
     (copy / "bad.yaml").write_text("input: [")
     assert "bad.yaml or index_to_name.json cannot be read" in built(copy, CONFIG="bad.yaml")
     (copy / "bad.json").write_text("[1]")
