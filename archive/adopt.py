@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import re
 import shlex
@@ -15,33 +16,30 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import adoption
 import contract
-from archiver_mar import ArchiverMar, is_name
-from class_source import SIGMOID, ModelClass, class_of
-from contract import LABEL_FILE, OUTPUTS, SERVER_KEYS
-from handler_source import Preprocessing, preprocessing_of
-from mar import BadArchive
+import sandbox
+from adoption import CLASS, HANDLER, LABELS, SETTINGS, WEIGHTS, Found, Question
+from archiver_mar import ArchiverMar
+from contract import LABEL_FILE, OUTPUTS
+from mar import BadArchive, is_name
+from printable import printable
 from source_values import plain
-from weights_file import BadWeights, Weights, weights_of
+from weights_file import STATE_DICT
 
 CONFIG, GOLDEN = "model-config.yaml", "golden"
+APART = Path(__file__).with_name("adoption_apart.py")
 # What an archive holds besides the class, or finds in its environment: its class file has another name.
 MODULES = (Path(contract.__file__).parent, Path(__file__).parent)
 OTHERS = {"torch", "torchvision", "numpy", "PIL", "ts", "yaml", "onnxruntime", "safetensors"}
-# How TorchServe runs a model whose archive does not say it: one worker, which takes what waits at once.
-SERVER = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 1}
-# Of what the old settings say, what means the same here: whole numbers from 1 on.
-CARRIED = (
-    "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
-    "maxRetryTimeoutInSec", "clientTimeoutInMills", "jobQueueSize",
-)  # fmt: skip
-MOST_SETTING = 2**31 - 1
+# The manifest's names of the files, by what they are.
+KEYS = {CLASS: "modelFile", SETTINGS: "configFile", WEIGHTS: "serializedFile"}
 REMEDIES = {
     "color": "grayscale, or rgb",
     "size": "[height, width] of the model's input, in pixels",
@@ -54,25 +52,13 @@ class NotAdopted(ValueError):
     """A folder that cannot be made; the text says why, and what to do."""
 
 
-@dataclass
-class Adopted:
-    """What was found in an archive, and a sentence for each thing that was not."""
+@dataclass(kw_only=True)
+class Adopted(Found):
+    """What was found in an archive, and under which name it is taken over."""
 
     name: str
     version: str
     origin: str
-    preprocessing: Preprocessing
-    model: ModelClass | None = None
-    weights: Weights | None = None
-    labels: list[str] | None = None
-    settings: dict[str, int] = field(default_factory=dict)
-    untold: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether each label is judged by itself, by the class or by the handler."""
-        return self.preprocessing.has_sigmoid or (self.model is not None and self.model.kind == SIGMOID)
 
 
 def main() -> int:
@@ -93,15 +79,26 @@ def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, s
     Raises BadArchive, and NotAdopted where a file of the folder is there already, or cannot be written.
     """
     with ArchiverMar(mar) as archive:
-        found = _found(archive, name)
+        chosen, (handler, texts) = _name(archive, name), _texts(archive)
+        names = {what: archive.named(key) for what, key in KEYS.items()}
+        question = Question(handler, names, archive.names)
+        is_new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".adopt-", dir=folder) as scratch:
-                weights = _look_at_weights(archive, found, Path(scratch))
-                files = dict(_files(archive, found))
-                return _write(folder, found, files, weights), found
+                for what, text in texts.items():
+                    (Path(scratch) / what).write_bytes(text)
+                if (weights := names[WEIGHTS]) is not None:
+                    archive.extract(weights, Path(scratch) / WEIGHTS)
+                found = _found(archive, chosen, question, Path(scratch))
+                files = dict(_files(texts, found))
+                return _write(folder, found, files, Path(scratch) / WEIGHTS), found
         except OSError as error:
             raise NotAdopted(f"cannot write into {folder}: {error.strerror or error}") from error
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):  # there is something in it, so it was made
+                    folder.rmdir()
 
 
 def report(folder: Path, written: Mapping[str, str], found: Adopted) -> None:
@@ -119,153 +116,69 @@ def report(folder: Path, written: Mapping[str, str], found: Adopted) -> None:
 
 
 def _command(folder: Path, found: Adopted) -> list[str]:
-    weights = found.weights or Weights(".pth", {})
     return [
         "make",
         "archive",
         f"NAME={found.name}",
         f"VERSION={found.version}",
-        f"MODEL={folder / _class_file(found.name) if weights.has_class else ''}",
-        f"WEIGHTS={folder / found.name}{weights.ending}",
+        f"MODEL={folder / _class_file(found.name) if found.has_class else ''}",
+        f"WEIGHTS={folder / found.name}{found.ending or STATE_DICT}",
         f"CONFIG={folder / CONFIG}",
         *([] if found.labels is None else [f"LABELS={folder / LABEL_FILE}"]),
         f"GOLDEN={folder / GOLDEN}",
     ]
 
 
-def _found(archive: ArchiverMar, name: str | None) -> Adopted:
-    """Return what the archive holds but for its weights. Raises BadArchive and NotAdopted."""
-    own, version = archive.model["modelName"], archive.model.get("modelVersion")
-    chosen = own if name is None else name
+def _name(archive: ArchiverMar, name: str | None) -> str:
+    """Return the name that the model gets. Raises NotAdopted."""
+    chosen = archive.model["modelName"] if name is None else name
     if not is_name(chosen):
         raise NotAdopted(
-            f"the model's name is {plain(repr(chosen))}; give it one of letters, digits, - _ . by --name"
+            f"the model's name is {printable(repr(chosen), 100)}; give it one of letters, digits, - _ . "
+            "by --name"
         )
     module = Path(_class_file(chosen)).stem
-    if (
-        module in sys.stdlib_module_names | OTHERS
-        or any((folder / f"{module}.py").exists() for folder in MODULES)
+    if module in sys.stdlib_module_names | OTHERS or any(
+        (folder / f"{module}.py").exists() for folder in MODULES
     ):
         raise NotAdopted(
             f"a class file {module}.py would stand before a module of that name; say another --name"
         )
+    return str(chosen)
+
+
+def _texts(archive: ArchiverMar) -> tuple[str, dict[str, bytes]]:
+    """Return the handler's name, and what is read of the archive besides weights. Raises BadArchive."""
     handler = archive.model["handler"].partition(":")[0]
-    source = archive.text(handler) or archive.text(f"{handler}.py")
+    texts = {
+        HANDLER: archive.text(handler) or archive.text(f"{handler}.py"),
+        LABELS: archive.text(LABEL_FILE),
+        **{what: archive.text(archive.named(KEYS[what]) or "") for what in (CLASS, SETTINGS)},
+    }
+    return handler, {what: text for what, text in texts.items() if text is not None}
+
+
+def _found(archive: ArchiverMar, name: str, question: Question, folder: Path) -> Adopted:
+    """Have the archive's files looked at in a process apart. Raises NotAdopted where that fails."""
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    request = json.dumps(dataclasses.asdict(question)).encode()
+    try:
+        told = adoption.read(sandbox.run(APART, folder, request, sandbox.to_parse(size), MODULES))
+    except (sandbox.Stopped, ValueError) as error:
+        raise NotAdopted(
+            printable(f"{archive.path} could not be looked at, within limits of time and memory: {error}")
+        ) from error
+    own, version = archive.model["modelName"], archive.model.get("modelVersion")
     found = Adopted(
-        chosen,
-        str(version) if is_name(version) else "1.0",
-        plain(f"{archive.path} ({own} {version})"),
-        preprocessing_of(handler, source),
+        **vars(told),
+        name=name,
+        version=str(version) if is_name(version) else "1.0",
+        origin=printable(f"{archive.path} ({own} {version})"),
     )
     if version is not None and not is_name(version):
-        found.untold.append(f"VERSION: {plain(repr(version))} is none here; 1.0 stands in its place")
-    found.remarks += found.preprocessing.remarks
-    _look_at_class(archive, found)
-    _look_at_labels(archive, found)
-    _look_at_settings(archive, found)
-    _look_at_the_rest(archive, found, handler)
+        found.untold.insert(0, f"VERSION: {plain(repr(version))} is none here; 1.0 stands in its place")
+    _look_at_the_rest(archive, found, question.handler)
     return found
-
-
-def _look_at_class(archive: ArchiverMar, found: Adopted) -> None:
-    if (name := archive.named("modelFile")) is not None:
-        found.model = class_of(archive.text(name) or b"", name, archive.names)
-        found.untold += found.model.faults
-
-
-def _look_at_weights(archive: ArchiverMar, found: Adopted, scratch: Path) -> Path | None:
-    """Unpack the weights and look at them; return the file, None where they cannot be taken over."""
-    name = archive.named("serializedFile")
-    if name is None:
-        found.untold.append("WEIGHTS: the archive names no weights")
-        return None
-    file = scratch / "weights"
-    archive.extract(name, file)
-    try:
-        found.weights = weights_of(file, plain(name))
-    except BadWeights as error:
-        found.untold.append(f"WEIGHTS: {error}")
-        return None
-    if found.weights.has_class and found.model is None:
-        found.untold.append(
-            f"MODEL: the archive has no class file, and {plain(name)} needs one: the handler makes the "
-            "model itself. Write the class, alone, into the file that MODEL names"
-        )
-    _check_channels(found, found.weights)
-    if LABEL_FILE not in archive.names and found.weights.labels is not None:
-        count, tensor = found.weights.labels
-        found.labels = [str(number) for number in range(count)]
-        found.remarks.append(
-            f"the archive has no {LABEL_FILE}: the labels are the numbers 0 to {count - 1}, as many as "
-            f"{plain(tensor)} has rows"
-        )
-    return file
-
-
-def _check_channels(found: Adopted, weights: Weights) -> None:
-    """Hold the colour against the first convolution, or take it from there."""
-    into = found.preprocessing.input
-    color = {1: "grayscale", 3: "rgb"}.get(weights.channels or 0)
-    if color is not None and into.setdefault("color", color) != color:
-        found.preprocessing.doubts.append(
-            f"the first convolution takes {weights.channels} channels, and the "
-            f"transforms make images in {into['color']}"
-        )
-    mean = into.get("mean")
-    if into.get("color") == "rgb" and mean is not None and len(mean) == 1:
-        into["mean"], into["std"] = mean * 3, into["std"] * 3
-
-
-def _look_at_labels(archive: ArchiverMar, found: Adopted) -> None:
-    text = archive.text(LABEL_FILE)
-    if text is None:
-        return
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
-        told = None
-    if isinstance(told, dict) and isinstance(told.get("object_type_names"), list):
-        told = dict(enumerate(told["object_type_names"]))
-    if not isinstance(told, dict):
-        found.untold.append(f"labels: {LABEL_FILE} is no JSON object of numbers and names")
-        return
-    # As TorchServe reads it: of a list, such as ImageNet's, the last.
-    names = {str(key): one[-1] if isinstance(one, list) and one else one for key, one in told.items()}
-    labels = [names.get(str(number)) for number in range(len(names))]
-    if not labels or not all(isinstance(label, str) for label in labels):
-        found.untold.append(f"labels: {LABEL_FILE} has not a text for each number from 0 to {len(names) - 1}")
-        return
-    found.labels = [str(label) for label in labels]
-
-
-def _look_at_settings(archive: ArchiverMar, found: Adopted) -> None:
-    """Take from the old model-config.yaml how TorchServe runs the model."""
-    name = archive.named("configFile")
-    try:
-        told = yaml.safe_load(archive.text(name) or b"") if name else {}
-    except (yaml.YAMLError, RecursionError, ValueError):
-        told = None
-    if not isinstance(told, dict):
-        found.untold.append(f"the settings of {plain(str(name))} are no YAML that can be read")
-        told = {}
-    for key, value in told.items():
-        if key in CARRIED and type(value) is int and 0 < value <= MOST_SETTING:
-            found.settings[key] = value
-        elif key == "maxBatchDelay" and value == 0:
-            found.remarks.append(
-                "maxBatchDelay 0 counts as unset for TorchServe, which then waits 100 ms; here it is 1"
-            )
-        else:
-            what = "a setting of TorchServe's" if key in SERVER_KEYS else "of no meaning here"
-            found.untold.append(
-                f"{plain(str(key), 40)} in the old {plain(str(name))} is {what}, and not carried over"
-            )
-    # With one of the two missing TorchServe starts a worker for each CPU.
-    if {"minWorkers", "maxWorkers"} & found.settings.keys():
-        most = found.settings.get("maxWorkers", found.settings.get("minWorkers", 1))
-        found.settings["maxWorkers"] = most
-        found.settings["minWorkers"] = min(found.settings.get("minWorkers", most), most)
-    found.settings = SERVER | found.settings
 
 
 def _look_at_the_rest(archive: ArchiverMar, found: Adopted, handler: str) -> None:
@@ -277,11 +190,11 @@ def _look_at_the_rest(archive: ArchiverMar, found: Adopted, handler: str) -> Non
         found.untold.append(f"not carried over: {plain(', '.join(rest[:5]))}{more}")
 
 
-def _files(archive: ArchiverMar, found: Adopted) -> Iterator[tuple[str, tuple[bytes, str]]]:
+def _files(texts: Mapping[str, bytes], found: Adopted) -> Iterator[tuple[str, tuple[bytes, str]]]:
     """Yield the name, the bytes and the description of each file but the weights."""
-    if found.model is not None and (name := archive.named("modelFile")) is not None:
+    if found.model is not None and CLASS in texts:
         kind = f", whose outputs are {found.model.kind}" if found.model.kind else ""
-        yield _class_file(found.name), (archive.text(name) or b"", f"the class {found.model.name}{kind}")
+        yield _class_file(found.name), (texts[CLASS], f"the class {found.model.name}{kind}")
     if found.labels is not None:
         text = json.dumps({str(number): label for number, label in enumerate(found.labels)}, indent=2)
         yield LABEL_FILE, (text.encode() + b"\n", f"{len(found.labels)} labels")
@@ -289,18 +202,16 @@ def _files(archive: ArchiverMar, found: Adopted) -> Iterator[tuple[str, tuple[by
 
 
 def _write(
-    folder: Path, found: Adopted, files: Mapping[str, tuple[bytes, str]], weights: Path | None
+    folder: Path, found: Adopted, files: Mapping[str, tuple[bytes, str]], weights: Path
 ) -> dict[str, str]:
     """Write files that are not there yet, or none at all. Raises NotAdopted and OSError."""
     targets = [folder / name for name in files]
     described = {name: what for name, (_, what) in files.items()}
     kept = None
-    if weights is not None and found.weights is not None:
-        kept = folder / f"{found.name}{found.weights.ending}"
+    if found.ending:
+        kept = folder / f"{found.name}{found.ending}"
         targets.append(kept)
-        described[kept.name] = (
-            f"the weights, {len(found.weights.shapes)} tensors" if found.weights.shapes else "the model"
-        )
+        described[kept.name] = f"the weights, {found.tensors} tensors" if found.tensors else "the model"
     for target in targets:
         if target.exists() or target.is_symlink():
             raise NotAdopted(
@@ -313,7 +224,7 @@ def _write(
             with (folder / name).open("xb") as file:
                 undo.callback((folder / name).unlink)
                 file.write(data)
-        if kept is not None and weights is not None:
+        if kept is not None:
             with kept.open("xb") as file, weights.open("rb") as source:
                 undo.callback(kept.unlink)
                 shutil.copyfileobj(source, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import shutil
@@ -11,17 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from mar import MANIFEST, NAME, BadArchive
+from bounded_zip import open_zip
+from mar import MANIFEST, BadArchive
 from members import unsafe
 
 ARCHIVER = "torch-model-archiver"
 GZIP = b"\x1f\x8b"
 # Bytes of a member that is read as a whole: sources, settings and labels have a few thousand.
 MOST_TEXT = 2**22
-# Weights are noise to a compressor; what unpacks to more than so many times its bytes is made to fill a disk.
-MOST_RATIO = 100
 MOST_MEMBERS = 10_000
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the archiver knows no other
 DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, RuntimeError, KeyError)
 
 
@@ -31,8 +30,9 @@ class ArchiverMar:
     def __init__(self, path: Path) -> None:
         """Read the list of members and the manifest. Raises BadArchive."""
         self.path = path
-        self._zip = _opened(path)
+        self._stack = contextlib.ExitStack()
         try:
+            self._zip = _opened(path, self._stack)
             self._infos = {info.filename: info for info in self._checked_members()}
             self.model = self._manifest()
         except BaseException:
@@ -72,17 +72,12 @@ class ArchiverMar:
     def extract(self, name: str, target: Path) -> None:
         """Write a member of any size into a new file. Raises BadArchive, and OSError of the file."""
         info = self._infos[name]
-        if info.file_size > MOST_RATIO * max(info.compress_size, MOST_TEXT):
-            raise BadArchive(
-                f"{self.path}: {name!r} unpacks from {info.compress_size:,} to {info.file_size:,} "
-                "bytes; weights do not, so it is not read"
-            )
         with self._naming(name), self._zip.open(info) as member, target.open("xb") as file:
             shutil.copyfileobj(member, file)
 
     def close(self) -> None:
         """Close the file."""
-        self._zip.close()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -98,17 +93,10 @@ class ArchiverMar:
         files = [info for info in infos if not info.is_dir()]
         if (fault := next(unsafe(files), None)) is not None:
             raise BadArchive(f"{self.path}: {fault}")
-        if sum(info.compress_size for info in files) > self.path.stat().st_size:
-            raise BadArchive(f"{self.path}: its members overlap: they are larger than the file")
         seen: set[str] = set()
         for info in files:
             if info.filename in seen:
                 raise BadArchive(f"{self.path}: the member {info.filename!r} is there more than once")
-            if info.compress_type not in COMPRESSIONS or info.flag_bits & 1:
-                raise BadArchive(
-                    f"{self.path}: the member {info.filename!r} is encrypted, or packed in a way "
-                    f"that {ARCHIVER} does not know; pack it with that"
-                )
             seen.add(info.filename)
             yield info
 
@@ -122,9 +110,17 @@ class ArchiverMar:
             raise BadArchive(f"{self.path}: {MANIFEST} is no JSON ({error})") from error
         match manifest:
             case {"model": {"modelName": str(), "handler": str()} as model}:
+                self._check_kinds(model)
                 return dict(model)
             case _:
                 raise BadArchive(f"{self.path}: {MANIFEST} names no model and no handler")
+
+    def _check_kinds(self, model: dict[str, Any]) -> None:
+        for key in ("modelFile", "serializedFile", "configFile", "modelVersion"):
+            if not isinstance(model.get(key), str | float | int | None):
+                raise BadArchive(
+                    f"{self.path}: the {key} of {MANIFEST} is no text; build it again with {ARCHIVER}"
+                )
 
     def _naming(self, name: str) -> _Naming:
         return _Naming(self.path, name)
@@ -144,18 +140,15 @@ class _Naming:
             raise BadArchive(f"{self._path} is damaged in {self._name!r} ({error})") from error
 
 
-def is_name(value: object) -> bool:
-    """Tell whether a model's name or version can be one here: it becomes part of addresses and files."""
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
+def _opened(path: Path, stack: contextlib.ExitStack) -> zipfile.ZipFile:
     """Open a .mar's zip. Raises BadArchive where it is something else."""
     if path.is_dir():
         raise BadArchive(
             f"{path} is a folder; name a .mar file. From an archive in the form of a folder, as of "
             f"{ARCHIVER} --archive-format no-archive: cd {path} && zip -r ../model.mar ."
         )
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise BadArchive(f"{path} is no file; name a .mar")
     try:
         with path.open("rb") as file:
             start = file.read(len(GZIP))
@@ -164,13 +157,14 @@ def _opened(path: Path) -> zipfile.ZipFile:
                 f"{path} is a .tar.gz; name a .mar file. To make one: unpack it into a folder of its "
                 "own, and there: zip -r ../model.mar ."
             )
-        return zipfile.ZipFile(path)
+        return stack.enter_context(open_zip(path))
     except FileNotFoundError as error:
         raise BadArchive(f"there is no archive {path}") from error
     except OSError as error:
         raise BadArchive(f"cannot read {path}: {error.strerror or error}") from error
     except DAMAGES as error:
-        raise BadArchive(f"{path} is no zip, so no .mar ({error})") from error
+        what = "is damaged" if zipfile.is_zipfile(path) else "is no zip, so no .mar"
+        raise BadArchive(f"{path} {what} ({error})") from error
 
 
 def _short(value: object) -> str:

@@ -149,8 +149,9 @@ def _contents(found: Examined, folder: Path) -> Iterator[str]:
         "programs": found.programs,
         "members": sorted(found.names),
     }
+    memory = sandbox.to_parse(found.copy.stat().st_size)
     try:
-        answer = sandbox.run(LOOK, folder, json.dumps(question).encode(), _memory(found))
+        answer = sandbox.run(LOOK, folder, json.dumps(question).encode(), memory)
         told = json.loads(answer)
     except (sandbox.Stopped, ValueError, RecursionError) as error:
         yield f"its members could not be looked at: {error}"
@@ -160,11 +161,6 @@ def _contents(found: Examined, folder: Path) -> Iterator[str]:
         if len(classes) != 1:
             yield f"{name} defines {len(classes)} classes ({', '.join(classes)}); TorchServe takes one"
     found.config = told["config"]
-
-
-def _memory(found: Examined) -> int:
-    """Return the bytes that parsing may take: torch's import takes 700 MB, and each file is read once."""
-    return 3 * sandbox.GIB // 2 + 2 * found.copy.stat().st_size
 
 
 def _programs(found: Examined) -> Iterator[tuple[str, str]]:

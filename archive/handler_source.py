@@ -350,7 +350,7 @@ class _Steps:
                 self._resize(call, size, values)
             case "CenterCrop", {"size": size}:
                 self._crop(call, size)
-            case "Normalize", {"mean": mean, "std": std}:
+            case "Normalize", {"mean": mean, "std": std} if _are_numbers(mean) and _are_numbers(std):
                 into["mean"], into["std"] = _listed(mean), _listed(std)
             case "ToTensor", _:
                 pass
@@ -433,6 +433,10 @@ def _without_image(step: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(one)
         return
     yield from ast.walk(step)
+
+
+def _are_numbers(value: Any) -> bool:
+    return all(type(one) in (int, float) for one in _listed(value))
 
 
 def _listed(value: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 
 # Where the sandboxed program finds what it may: its archive's files, its own file, and where it may write.
 ARCHIVE, PROGRAM, WORK = (f"/sandbox/{name}" for name in ("archive", "program.py", "work"))
+MODULES = "/sandbox/modules{}"  # and folders of Python files, by their number
 NOT_ISOLATED = 99  # the exit status where the kernel refuses
 
 # From Linux's headers; Python has names for them from 3.12 on, and for some of them never.
@@ -101,6 +102,8 @@ def _enter_root(plan: dict[str, Any]) -> None:
         _show(path, root / path.relative_to("/"))
     _show(Path(plan["folder"]), root / ARCHIVE[1:])
     _show(Path(plan["program"]), root / PROGRAM[1:])
+    for number, modules in enumerate(plan["modules"]):
+        _show(Path(modules), root / MODULES.format(number)[1:])
     work, proc = root / WORK[1:], root / "proc"
     work.mkdir()
     proc.mkdir()

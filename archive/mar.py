@@ -56,6 +56,11 @@ def _damaged(path: Path, error: Exception) -> BadArchive:
     return BadArchive(f"{path} is damaged ({error}); build it again: rm {path} && make archive")
 
 
+def is_name(value: object) -> bool:
+    """Tell whether a model's name or version can be one: it prints, and is part of addresses and files."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None and printable(value) == value
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Check that every member of the archive can be read, and return its manifest. Raises BadArchive."""
     with reading(path) as mar:
@@ -94,7 +99,7 @@ def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
     match manifest:
         case {"model": {"modelName": str(name), "modelVersion": str(version), "handler": str()}}:
             for value in (name, version):
-                if not NAME.fullmatch(value) or printable(value) != value:
+                if not is_name(value):
                     raise BadArchive(f"the manifest of {path} says {value!r}; use letters, digits, - _ .")
             return dict(manifest)
         case _:

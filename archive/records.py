@@ -82,7 +82,8 @@ def claims(records: Mapping[str, bytes], config: Mapping[str, Any]) -> Iterator[
     """Yield what an archive says of itself, as lines of a name and a text that is safe to print."""
     told = json.loads(records[canonical.PROVENANCE])
     yield "name", printable(f"{told['name']} {told['version']}")
-    yield "source", f"commit {told['source_commit']}, built with torch {told['torch']}"
+    yield "source", f"commit {told['source_commit']}"
+    yield "torch", told["torch"]
     yield "runtime", told["runtime"]
     yield "figures", _listed(told["figures"] or {}) or "none"
     yield "takes", _listed(config["input"])

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from isolation import ARCHIVE, PROGRAM, WORK
+from isolation import ARCHIVE, MODULES, PROGRAM, WORK
 
 STARTER = Path(__file__).with_name("isolation.py")
 SECONDS = 300.0  # of the clock: loading takes 5, and a slow machine ten times as long
@@ -50,6 +51,7 @@ class _Plan:
     scratch: Path
     memory: int
     isolate: bool
+    modules: tuple[Path, ...] = ()
 
     @cached_property
     def size(self) -> int:
@@ -70,6 +72,7 @@ class _Plan:
             "isolate": self.isolate,
             "command": command,
             "program": str(self.program),
+            "modules": list(map(str, self.modules)),
             "folder": str(self.folder),
             "work": str(work),
             "root": str(root),
@@ -104,17 +107,28 @@ def isolation_fault() -> str | None:
     return None
 
 
-def run(program: Path, folder: Path, request: bytes, memory: int) -> bytes:
+def to_parse(size: int) -> int:
+    """Return the bytes that parsing may take: torch's import takes 700 MB, and each file is read once."""
+    return 3 * GIB // 2 + 2 * size
+
+
+def run(
+    program: Path, folder: Path, request: bytes, memory: int, modules: Iterable[Path] = ()
+) -> bytes:
     """Run a Python program on the files in a folder; return what it prints.
 
     The program gets the folder as its argument and the request as its input, and no module but those
-    installed. Each of its processes may have `memory` bytes; what the folder's files take limits its time and
-    its own files. Raises Stopped.
+    installed and those in the folders `modules`, which are its further arguments. Each of its processes may
+    have `memory` bytes; what the folder's files take limits its time and its own files. Raises Stopped.
     """
     with tempfile.TemporaryDirectory(prefix="sandbox-") as scratch:
         isolate = isolation_fault() is None
-        command = [PROGRAM, ARCHIVE] if isolate else [str(program), str(folder)]
-        return _start(_Plan(program, folder, Path(scratch), memory, isolate=isolate), command, request)
+        # It runs in another folder than this process.
+        program, folder, *modules = (path.resolve() for path in (program, folder, *modules))
+        plan = _Plan(program, folder, Path(scratch), memory, isolate, tuple(modules))
+        seen = [MODULES.format(number) for number in range(len(modules))]
+        command = [PROGRAM, ARCHIVE, *seen] if isolate else [*map(str, (program, folder, *modules))]
+        return _start(plan, command, request)
 
 
 def _start(plan: _Plan, command: list[str], request: bytes) -> bytes:
@@ -169,7 +183,9 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]
                         raise Stopped(f"it answered more than {MOST_OUTPUT:,} bytes")
                 else:
                     words = (words + chunk)[-KEPT:]
-    return bytes(output), words.decode("utf-8", errors="replace").strip()
+    # Of a traceback the last line says what it was.
+    said = words.decode("utf-8", errors="replace").strip().splitlines()
+    return bytes(output), said[-1] if said else ""
 
 
 def _end(process: subprocess.Popen[bytes], *, isolate: bool) -> None:

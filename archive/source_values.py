@@ -7,14 +7,16 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-# Of a list that is written as [0.5] * 3; an image has four channels at most.
+# Numbers of a list, also where it is written as [0.5] * 3; an image has four channels at most.
 MOST_TIMES = 16
+MOST_WHOLE = 2**31  # far more than any size; a number may have any number of digits
 OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+MOST_BITS = 4096
 Scope = dict[str, ast.expr | None]
 
 
@@ -25,9 +27,15 @@ class Unknown(ValueError):
 def parsed(source: bytes) -> ast.Module | None:
     """Return a source's tree; None where it is no Python."""
     try:
-        return ast.parse(source)
+        tree = ast.parse(source)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
+    # Python reads hexadecimal numbers of any length, and writes none of thousands of digits.
+    long = any(
+        isinstance(node, ast.Constant) and type(node.value) is int and node.value.bit_length() > MOST_BITS
+        for node in ast.walk(tree)
+    )
+    return None if long else tree
 
 
 def scope_of(tree: ast.AST) -> Scope:
@@ -83,10 +91,12 @@ def value_of(node: ast.expr, scope: Scope, depth: int = 0) -> Any:
     if depth > 20:  # noqa: PLR2004 deeper than anybody writes, and no circle of names
         raise Unknown(shown(node))
     match node:
+        case ast.Constant(value=int() as value) if abs(value) > MOST_WHOLE:
+            raise Unknown("a whole number of many digits")
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            return [value_of(element, scope, depth + 1) for element in elements]
+            return _flat(node, elements, scope, depth)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_number(value_of(operand, scope, depth + 1), node)
         case ast.BinOp(left=left, op=operation, right=right) if type(operation) in OPERATORS:
@@ -98,18 +108,34 @@ def value_of(node: ast.expr, scope: Scope, depth: int = 0) -> Any:
     return value_of(known, scope, depth + 1)
 
 
+def _flat(node: ast.expr, elements: list[ast.expr], scope: Scope, depth: int) -> list[Any]:
+    """Return a short list of what are no lists: lists of lists of names double with each line of source."""
+    if len(elements) > MOST_TIMES:
+        raise Unknown("a list of more numbers than an image has channels")
+    values = []
+    for element in elements:
+        value = value_of(element, scope, depth + 1)
+        if isinstance(value, list):
+            raise Unknown(shown(node))
+        values.append(value)
+    return values
+
+
 def _computed(node: ast.BinOp, left: Any, right: Any) -> Any:
     if (
         isinstance(node.op, ast.Mult)
         and isinstance(left, list)
         and type(right) is int
-        and right <= MOST_TIMES
+        and len(left) * right <= MOST_TIMES
     ):
         return left * right
     try:
-        return OPERATORS[type(node.op)](_number(left, node), _number(right, node))
+        value = OPERATORS[type(node.op)](_number(left, node), _number(right, node))
     except ArithmeticError as error:
         raise Unknown(shown(node)) from error
+    if abs(value) > MOST_WHOLE:
+        raise Unknown(shown(node))
+    return value
 
 
 def _number(value: Any, node: ast.expr) -> float:

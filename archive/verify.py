@@ -16,7 +16,7 @@ from pathlib import Path
 import sandbox
 from examination import Examined, examined
 from mar import GOLDEN_ANSWERS, SUFFIX, BadArchive
-from printable import printable
+from printable import printable, wrapped
 from records import claims
 from signature import BadKey
 
@@ -75,11 +75,12 @@ def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
     with found.copy.open("rb") as file:
         yield f"  sha256    {hashlib.file_digest(file, 'sha256').hexdigest()}"
     yield f"  members   {len(found.names)}, each as recorded inside"
-    yield f"  programs  {', '.join(programs)}; they run where it is served"
+    yield from wrapped("  programs  ", f"{', '.join(programs)}; they run where it is served")
     yield f"  golden    {count} images, {_tried(found, key)}"
     yield f"  claims    {'what its signer says' if key else 'what it says of itself, and nothing proves'}:"
     for name, text in claims(found.records, found.config):
-        yield f"    {name:<10}{text}"
+        # Wrapped here, and not by the terminal: no claim begins where a line of this program's own does.
+        yield from wrapped(f"    {name:<10}", text)
 
 
 def _unsigned(found: Examined) -> str:

@@ -6,12 +6,14 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from bounded_zip import open_zip
 from source_values import plain
 
 SAFETENSORS, ONNX, TORCHSCRIPT, STATE_DICT = ".safetensors", ".onnx", ".pt", ".pth"
+ENDINGS, WITH_CLASS = (SAFETENSORS, ONNX, TORCHSCRIPT, STATE_DICT), (SAFETENSORS, STATE_DICT)
+ZIP = b"PK\x03\x04"
 # The header of a safetensors file is JSON; the format itself allows 100 MB.
 MOST_HEADER = 10**8
 Shapes = dict[str, tuple[int, ...]]
@@ -27,11 +29,6 @@ class Weights:
 
     ending: str
     shapes: Shapes
-
-    @property
-    def has_class(self) -> bool:
-        """Whether a class is filled with them."""
-        return self.ending in (STATE_DICT, SAFETENSORS)
 
     @property
     def labels(self) -> tuple[int, str] | None:
@@ -57,17 +54,46 @@ def weights_of(file: Path, name: str) -> Weights:
 
 
 def _state_dict(file: Path, name: str) -> Shapes:
+    # Here alone: nothing else needs it, and its import takes seconds.
+    import torch
+
+    _check_zip(file, name)
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
+        if _is_state_dict(loaded):
+            return {key: tuple(tensor.shape) for key, tensor in loaded.items()}
     except Exception as error:  # what a hostile pickle makes the loader raise is not foreseeable
         raise BadWeights(
             f"{name} is no state_dict: it is damaged, or holds Python objects whose code would run when it "
             "is loaded. Where you trust it, load it yourself and save model.state_dict()"
         ) from error
-    if isinstance(loaded, dict) and loaded and all(isinstance(one, torch.Tensor) for one in loaded.values()):
-        return {str(key): tuple(tensor.shape) for key, tensor in loaded.items()}
-    held = ", ".join(map(repr, [*loaded][:5])) if isinstance(loaded, dict) else type(loaded).__name__
+    keys = [repr(key[:100]) for key in loaded if isinstance(key, str)] if isinstance(loaded, dict) else []
+    held = ", ".join(keys[:5]) or type(loaded).__name__
     raise BadWeights(f"{name} holds no state_dict alone, but {plain(held)}; save what it has of that")
+
+
+def _is_state_dict(loaded: Any) -> bool:
+    from torch import Tensor
+
+    return (
+        isinstance(loaded, dict)
+        and len(loaded) > 0
+        and all(isinstance(key, str) and isinstance(one, Tensor) for key, one in loaded.items())
+    )
+
+
+def _check_zip(file: Path, name: str) -> None:
+    """Raise BadWeights where a zip unpacks to more than its file allows: its reader takes what it says."""
+    with file.open("rb") as opened:
+        if opened.read(len(ZIP)) != ZIP:
+            return  # torch's older form
+    try:
+        with open_zip(file):
+            pass
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+        raise BadWeights(
+            f"{name} is no state_dict: {plain(str(error))}; save model.state_dict() anew"
+        ) from error
 
 
 def _header(file: Path, name: str) -> Shapes:

@@ -1,5 +1,6 @@
 """From another's .mar to a model folder: what is told of it is right, and nothing of it is run."""
 
+import io
 import json
 import os
 import pickle
@@ -16,6 +17,8 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+import adoption
+import sandbox
 from adopt import NotAdopted, adopt
 from archiver_mar import MOST_TEXT
 from conftest import DIGITS, IMAGES, ROOT, make
@@ -742,7 +745,16 @@ def linked(name: str) -> zipfile.ZipInfo:
     return info
 
 
+def manifest(**told) -> bytes:
+    """Return a manifest that says so."""
+    model = {"modelName": "m", "modelVersion": "1.0", "handler": "handler.py", "serializedFile": "model.pth"}
+    return json.dumps({"model": model | told}).encode()
+
+
 CHANGES = {
+    "weights-list": {"MAR-INF/MANIFEST.json": manifest(serializedFile=["model.pth"])},
+    "config-object": {"MAR-INF/MANIFEST.json": manifest(configFile={"a": 1})},
+    "version-list": {"MAR-INF/MANIFEST.json": manifest(modelVersion=["1"])},
     "no-manifest": {"MAR-INF/MANIFEST.json": None},
     "manifest-list": {"MAR-INF/MANIFEST.json": b"[]"},
     "manifest-deep": {"MAR-INF/MANIFEST.json": b"[" * 100_000},
@@ -761,6 +773,8 @@ def hostile(folder: Path, name: str) -> Path:
     match name:
         case "folder":
             mar.mkdir()
+        case "pipe":
+            os.mkfifo(mar)
         case "gzip":
             mar.write_bytes(b"\x1f\x8b\x08 and so on")
         case "text":
@@ -786,6 +800,10 @@ def hostile(folder: Path, name: str) -> Path:
     [
         ("missing", "there is no archive"),
         ("folder", "is a folder; name a .mar file"),
+        ("pipe", "is no file; name a .mar"),
+        ("weights-list", "the serializedFile of MAR-INF/MANIFEST.json is no text"),
+        ("config-object", "the configFile of MAR-INF/MANIFEST.json is no text"),
+        ("version-list", "the modelVersion of MAR-INF/MANIFEST.json is no text"),
         ("gzip", "is a .tar.gz; name a .mar file"),
         ("text", "is no zip, so no .mar"),
         ("cut", "is no zip, so no .mar"),
@@ -795,7 +813,7 @@ def hostile(folder: Path, name: str) -> Path:
         ("member-missing", "the manifest names 'model.py' as its modelFile, but there is no such member"),
         ("outside", "'../evil.py' leads out of the folder"),
         ("huge-source", "'model.py' has 4,194,305 bytes, more than the"),
-        ("bomb", "'model.pth' unpacks from"),
+        ("bomb", "is damaged (it unpacks to 53"),
         ("twice", "the member 'model.py' is there more than once"),
         ("link", "'model.py' is a link"),
         ("spoilt", "is damaged in "),
@@ -817,6 +835,7 @@ def test_what_is_no_archive_gets_one_sentence(tmp_path, name, sentence):
         ("../x", "the model's name is '../x'; give it one of letters"),
         ("a\x1b[2Jb", "the model's name is 'a\\x1b[2Jb'; give it one"),
         ("contract", "a class file contract.py would stand before a module of that name"),
+        ("a\u3164", r"the model's name is 'a\u3164'; give it one"),
         ("torch", "a class file torch.py would stand before"),
         ("canonical", "a class file canonical.py would stand before"),
         ("json", "a class file json.py would stand before"),
@@ -832,6 +851,113 @@ def test_name_that_cannot_be_one_asks_for_another(tmp_path, name, sentence):
     other = packed(tmp_path / "other.mar")
     written, _ = adopt(other, tmp_path / "other", "my-model.v2")
     assert {"my_model_v2.py", "my-model.v2.pth"} <= set(written)
+
+
+def inflated() -> bytes:
+    """Return a .pth whose records are gigabytes of zeros."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
+        with bomb.open("a/data/0", "w") as record:
+            for _ in range(200):
+                record.write(bytes(2**20))
+        bomb.writestr("a/data.pkl", pickle.dumps({}, 2))
+    return file.getvalue()
+
+
+def growing(levels: int) -> str:
+    """Return YAML whose merged keys are nine times as many on each line."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+NORMALIZE = "image_processing = Compose([Grayscale(), Resize((28, 28)), ToTensor(), Normalize({}, [0.5])])"
+DOUBLED = "\n".join(["x0 = [0.5]", *(f"x{n} = [{', '.join([f'x{n - 1}'] * 16)}]" for n in range(1, 10))])
+UNREAD = {
+    "timestamp": ("!!timestamp foo", "the settings of c.yaml are no YAML that can be read"),
+    "bool": ("!!bool zz", "the settings of c.yaml are no YAML that can be read"),
+    "int": ("!!int ''", "the settings of c.yaml are no YAML that can be read"),
+    "digits": ("1\n? 0x" + "f" * 6000 + "\n: 2", "what is no text in the old c.yaml is of no meaning here"),
+}
+GROWING = {
+    "times": handler(NORMALIZE.format("[0.5]" + "*16" * 9)),
+    "names": handler(NORMALIZE.format("x9"), DOUBLED),
+    "squares": handler(
+        NORMALIZE.format("[y9]"), "y0=9\n" + "\n".join(f"y{n}=y{n - 1}*y{n - 1}" for n in range(1, 10))
+    ),
+    "digits": handler(NORMALIZE.format("[0x" + "f" * 6000 + "]")),
+    "nested": handler(NORMALIZE.format("[[0.5]]")),
+    "text": handler(NORMALIZE.format("'half'")),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_settings_that_the_loader_chokes_on_are_not_carried_over(tmp_path, name):
+    """Whatever it raises of them; all else is adopted."""
+    value, sentence = UNREAD[name]
+    config = {"MAR-INF/MANIFEST.json": manifest(configFile="c.yaml"), "c.yaml": f"a: {value}".encode()}
+    _, found = adopt(packed(tmp_path / "old.mar", **config), tmp_path / "mine")
+    assert any(line.startswith(sentence) for line in found.untold), found.untold
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_values_that_grow_are_doubted(name):
+    """A line of source that is gigabytes once it is worked out is not worked out."""
+    told = preprocessing_of("handler.py", GROWING[name].encode())
+    assert told.doubts
+    assert "mean" not in told.input
+
+
+def test_source_that_is_nested_deeply_is_doubted(tmp_path):
+    """One deep enough that it is parsed, and not walked; what else there is, is adopted."""
+    deep = f"x = a{'.b' * 900}\n".encode()
+    change = {"handler.py": deep + ARTICLE.encode(), "model.py": deep + MODEL.encode()}
+    written, found = adopt(packed(tmp_path / "old.mar", **change), tmp_path / "mine")
+    assert "m.pth" in written
+    assert any(line.startswith("input: the handler") for line in found.untold), found.untold
+
+
+def test_weights_that_are_a_bomb_are_not_read(tmp_path):
+    """They are gigabytes in memory; all else is adopted."""
+    _, found = adopt(packed(tmp_path / "old.mar", **{"model.pth": inflated()}), tmp_path / "mine")
+    assert any("model.pth is no state_dict: it unpacks to 209,7" in line for line in found.untold)
+
+
+def test_what_never_ends_is_ended(tmp_path, monkeypatch):
+    """A few lines of YAML that are gigabytes: one sentence, and no folder is left behind."""
+    monkeypatch.setattr(sandbox, "SECONDS", 10.0)
+    monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
+    config = {"MAR-INF/MANIFEST.json": manifest(configFile="c.yaml"), "c.yaml": growing(12).encode()}
+    mar = packed(tmp_path / "old.mar", **config)
+    with pytest.raises(NotAdopted) as error:
+        adopt(mar, tmp_path / "mine")
+    assert "old.mar could not be looked at, within limits of time and memory: it did not" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ending": ".py"},
+        {"settings": {"a: b\nc": 1}},
+        {"settings": {"batchSize": "1\nhandler: x"}},
+        {"preprocessing": {"input": {"color": "rgb\nx: y"}, "doubts": [], "has_sigmoid": False}},
+        {"preprocessing": {"input": {"mean": ["a"]}, "doubts": [], "has_sigmoid": False}},
+        {"preprocessing": {"input": {"os": 1}, "doubts": [], "has_sigmoid": False}},
+        {"untold": [1]},
+        {"labels": [{}]},
+        {"model": {"name": "M", "kind": "a\nb: c"}},
+        {"tensors": -1},
+    ],
+    ids=str,
+)
+def test_answer_in_another_form_is_none(change):
+    """Who looked at what strangers made may have been taken over: nothing else gets into a file."""
+    good = json.loads(adoption.written(adoption.Found(preprocessing_of("image_classifier", None))))
+    adoption.read(json.dumps(good).encode())
+    with pytest.raises(ValueError, match="another form"):
+        adoption.read(json.dumps(good | change).encode())
 
 
 def test_what_does_not_print_stays_on_its_line(tmp_path):
