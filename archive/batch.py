@@ -120,7 +120,7 @@ def _answer(images: list[str], archive: str) -> list[Row]:
             errors[image] = f"cannot be read: {error.strerror}"
     answers = dict(zip(bodies, _engine.predict(list(bodies.values())), strict=True)) if bodies else {}
     return [
-        Row(image, answers[image].body, "", archive)
+        Row(image, str(answers[image].body), "", archive)
         if image in answers and answers[image].ok
         else Row(image, "", errors.get(image) or answers[image].reason, archive)
         for image in images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ def find_images(pattern: str, out: Path) -> list[str]:
     below = folder.rglob("*") if folder.is_dir() else ()
     # Not Path.glob, which takes no absolute patterns.
     found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    written = out.resolve()  # the answers may lie among the pictures, with what belongs to them
+    # The answers may lie among the pictures, with what belongs to them.
+    written = os.path.realpath(out)  # of a loop of links, too
     files = sorted(
-        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(str(written))}
+        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(written)}
     )
     if not files:
         raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
