@@ -20,6 +20,7 @@ from pathlib import Path
 from engine import Engine
 from mar import BadArchive
 from picture_folder import DIGITS, find_images, write_answers
+from printable import printable
 from private_copy import private_copy
 from table import BadTable, Row, Table
 
@@ -42,7 +43,7 @@ def main() -> int:
     except (BadArchive, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {arguments.out} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"error: {printable(str(arguments.out))} cannot be written: {error.strerror}", file=sys.stderr)
     except BrokenProcessPool:
         print("error: a process died; the same command goes on from where it stopped", file=sys.stderr)
     except KeyboardInterrupt:

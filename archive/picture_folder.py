@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from printable import printable
 from table import BadTable, Row, Table
 
 SHOWN = 20  # broken files that are listed; all of them stand in the output
+MOST = 5000  # characters of a file's name
 DIGITS = 12  # of the archive's SHA-256 that stand in each row
 
 
@@ -45,9 +47,10 @@ def write_answers(
             broken += [row for row in rows if row.error]
     table.finish()
     print(f"{len(todo) - len(broken):,} answered, {len(broken):,} broken, {len(table.done):,} done before")
-    print(f"wrote {table.out}")
+    out = printable(str(table.out), MOST)
+    print(f"wrote {out}")
     for row in broken[:SHOWN]:
-        print(f"  {row.image}: {row.error}", file=sys.stderr)
+        print(f"  {printable(row.image, MOST)}: {printable(row.error)}", file=sys.stderr)
     if len(broken) > SHOWN:
-        print(f"  ... and {len(broken) - SHOWN:,} more, in {table.out}", file=sys.stderr)
+        print(f"  ... and {len(broken) - SHOWN:,} more, in {out}", file=sys.stderr)
     return int(bool(broken))

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from mar import SUFFIX, BadArchive
 
-__all__ = ["SUFFIX", "BadKey", "check_signature", "sign"]
+__all__ = ["SUFFIX", "BadKey", "check_signature", "is_signature", "sign"]
+
+LENGTH = 64  # bytes of an Ed25519 signature
 
 HOW_TO_MAKE_KEYS = (
     "openssl genpkey -algorithm ed25519 -out private.pem && "
@@ -55,6 +57,8 @@ def check_signature(archive: Path, public_key: Path) -> None:
     signature = archive.with_name(archive.name + SUFFIX)
     if not signature.exists():
         raise BadArchive(f"{archive} has no signature {signature}; sign it: make sign KEY=private.pem")
+    if _is_no_file(signature):
+        raise BadArchive(f"the signature {signature} is no file; remove it, and sign {archive}")
     try:
         public.verify(signature.read_bytes(), _bytes(archive))
     except OSError as error:
@@ -66,7 +70,19 @@ def check_signature(archive: Path, public_key: Path) -> None:
         ) from None
 
 
+def is_signature(path: Path) -> bool:
+    """Tell whether a file has the form of a signature: whatever else has its name is somebody's."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == LENGTH
+
+
+def _is_no_file(path: Path) -> bool:
+    """Tell whether something lies there that is no file: a pipe or a device may have no end."""
+    return path.exists() and not path.is_file()
+
+
 def _bytes(archive: Path) -> bytes:
+    if _is_no_file(archive):
+        raise BadArchive(f"{archive} is no file; name a .mar")
     try:
         return archive.read_bytes()
     except OSError as error:
@@ -74,6 +90,8 @@ def _bytes(archive: Path) -> bytes:
 
 
 def _private(path: Path) -> Ed25519PrivateKey:
+    if _is_no_file(path):
+        raise BadKey(f"the private key {path} is no file; make one: {HOW_TO_MAKE_KEYS}")
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
@@ -84,6 +102,8 @@ def _private(path: Path) -> Ed25519PrivateKey:
 
 
 def _public(path: Path) -> Ed25519PublicKey:
+    if _is_no_file(path):
+        raise BadKey(f"the public key {path} is no file; make one: {HOW_TO_MAKE_KEYS}")
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:

@@ -11,14 +11,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from printable import printable
+
 
 class BadTable(ValueError):
-    """An output file that cannot be written or gone on with; the text says why."""
+    """An output file that cannot be written or gone on with; the text says why, fit for a terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, most=2000))
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ COLLECTED = ".part.csv"  # how the name ends under which rows for Parquet are co
 # Names of files are bytes to Linux: what is no UTF-8 is kept as it is. A row ends with a line feed alone.
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
 STRING, TORN_STRING = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r'(?:"(?:[^"\\]|\\.)*\\?)?')
+# Halves of characters, which a server's JSON may hold and no file can.
+HALF = re.compile("[\ud800-\udfff]")
 # A label of another project's model may be long.
 csv.field_size_limit(sys.maxsize)
 
@@ -227,6 +234,7 @@ def _begins_as_json(record: str) -> bool:
 def _line(row: Row, suffix: str) -> str:
     if suffix == JSONL:
         return json.dumps(asdict(row)) + "\n"
+    row = replace(row, label=HALF.sub("\ufffd", row.label), error=HALF.sub("\ufffd", row.error))
     line = io.StringIO()
     # A bare carriage return is not quoted by itself.
     quoting = csv.QUOTE_ALL if any("\r" in text for text in astuple(row)) else csv.QUOTE_MINIMAL

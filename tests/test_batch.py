@@ -236,6 +236,35 @@ def test_text_of_strangers_is_no_end_of_a_row(tmp_path, suffix):
     assert [row["label"] for row in rows_of(out)] == [odd, odd * 50_000]
 
 
+def test_half_characters_are_written_all_the_same(tmp_path):
+    """JSON may hold them, and no file can: a server's label ends no run."""
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        with Table(tmp_path / f"t{suffix}", ARCHIVE) as table:
+            table.write([Row("a.png", "\ud83d", "", ARCHIVE), Row("b.png", "", "\udcff", ARCHIVE)])
+            table.finish()
+        assert [row["image"] for row in rows_of(tmp_path / f"t{suffix}")] == ["a.png", "b.png"]
+
+
+def test_names_are_printed_as_they_can_be(folder, tmp_path):
+    """Of broken pictures, of an output and of a single one: no terminal obeys a file's name."""
+    (folder / "\x1b[2J\u202e\udcff.png").write_bytes(b"hello")
+    out = tmp_path / "\x1b]0;a\x07.csv"
+    done = make("predict", IMAGES=str(folder / "*2J*"), OUT=str(out))
+    assert f"  {folder}/\\x1b[2J\\u202e\\udcff.png: cannot read" in done.stderr
+    assert f"wrote {tmp_path}/\\x1b]0;a\\x07.csv" in done.stdout
+    out.write_text(f"{OURS}a.png,3,,\x1b[2J\n")
+    images = [str(folder / name) for name in ("\x1b[2J\u202e\udcff.png", "\x1bnone.png", "2.png")]
+    said = [done, make("predict", IMAGES=str(folder), OUT=str(out)), make("predict", IMAGE=images[0])]
+    mar = ROOT / "model_store" / "convnet.mar"
+    command = [sys.executable, ROOT / "archive" / "predict.py", mar, *images]
+    said.append(subprocess.run(command, capture_output=True, text=True, check=False))
+    assert "was begun with the archive \\x1b[2J" in said[1].stderr
+    assert "\\x1bnone.png: No such file" in said[3].stderr
+    for one in said:
+        assert "Traceback" not in one.stderr
+        assert not {"\x1b", "\x07", "\u202e"} & set(one.stdout + one.stderr)
+
+
 def test_table_keeps_its_permissions(tmp_path):
     """The rows that are written anew are no more secret, and no less, than before."""
     out = tmp_path / "t.csv"
