@@ -20,6 +20,7 @@ from pathlib import Path
 from engine import Engine
 from mar import BadArchive
 from picture_folder import DIGITS, find_images, write_answers
+from printable import printable
 from private_copy import private_copy
 from signature import BadKey
 from table import BadTable, Row, Table
@@ -43,7 +44,7 @@ def main() -> int:
     except (BadArchive, BadKey, BadTable) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {arguments.out} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"error: {printable(str(arguments.out))} cannot be written: {error.strerror}", file=sys.stderr)
     except BrokenProcessPool:
         print("error: a process died; the same command goes on from where it stopped", file=sys.stderr)
     except KeyboardInterrupt:
@@ -121,7 +122,7 @@ def _answer(images: list[str], archive: str) -> list[Row]:
             errors[image] = f"cannot be read: {error.strerror}"
     answers = dict(zip(bodies, _engine.predict(list(bodies.values())), strict=True)) if bodies else {}
     return [
-        Row(image, answers[image].body, "", archive)
+        Row(image, str(answers[image].body), "", archive)
         if image in answers and answers[image].ok
         else Row(image, "", errors.get(image) or answers[image].reason, archive)
         for image in images

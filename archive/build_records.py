@@ -55,14 +55,13 @@ class Records:
     def is_ours(self, path: Path) -> bool:
         """Tell whether a file is, byte for byte, what was made here."""
         record = self.of(path)
-        return record is not None and _exists(path) and digest(path) in (record.sha256, record.before)
+        found = _digest_of_any(path)
+        return record is not None and found != "" and found in (record.sha256, record.before)
 
     def is_fresh(self, path: Path, inputs: str) -> bool:
         """Tell whether a file was made here of just these inputs, and is still as it was made."""
         record = self.of(path)
-        return record is not None and record.inputs == inputs and _exists(path) and (
-            digest(path) == record.sha256
-        )  # fmt: skip
+        return record is not None and record.inputs == inputs and _digest_of_any(path) == record.sha256
 
     def check_may_write(self, path: Path, remedy: str) -> None:
         """Raise NotOurs where something lies at a path that was not made here."""
@@ -71,7 +70,7 @@ class Records:
 
     def write(self, path: Path, sha256: str, inputs: str, options: dict[str, str] | None = None) -> None:
         """Note what is about to lie at a path."""
-        before = digest(path) if _exists(path) else ""
+        before = _digest_of_any(path)
         record = Record(str(_place(path)), sha256, inputs, options or {}, before)
         file = self._file(path)
         part = file.with_suffix(f".{os.getpid()}")
@@ -106,6 +105,12 @@ def digest_of(words: Iterable[str]) -> str:
     """Return the SHA-256 of a list of words."""
     # As JSON, so that no two lists give one text.
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
+
+
+def _digest_of_any(path: Path) -> str:
+    """Return the SHA-256 of what lies at a path; nothing where it is neither a file nor a folder."""
+    # A pipe or a device may have no end, a link lead nowhere.
+    return digest(path) if path.is_file() or path.is_dir() else ""
 
 
 def _of_file(path: Path) -> str:

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from build_records import Records
-from signature import SUFFIX
+from printable import printable
+from signature import SUFFIX, is_signature
 
 
 def main() -> int:
-    """Remove archives, their signatures and exports, and say what stays."""
+    """Remove archives, their signatures and exports, and say what stays; return 1 where something had to."""
     records = Records()
+    status = 0
     for record in records.all():
         path = Path(record.path)
-        if records.is_ours(path):
-            _remove(path)
-            path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
-        elif path.exists():
-            print(f"{path} is not as it was made here, and stays")
-        records.forget(path)
-    return 0
+        try:
+            _clean(path, records)
+        except OSError as error:
+            where = printable(str(error.filename or path))
+            print(f"error: {printable(str(path))} stays; {where}: {error.strerror}", file=sys.stderr)
+            status = 1
+        else:
+            records.forget(path)
+    return status
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def _clean(path: Path, records: Records) -> None:
+    if not records.is_ours(path):
+        if os.path.lexists(path):
+            print(f"{printable(str(path))} is not as it was made here, and stays")
+        return
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()
+    signature = path.with_name(path.name + SUFFIX)
+    if is_signature(signature):
+        signature.unlink()
+    elif os.path.lexists(signature):
+        print(f"{printable(str(signature))} is no signature, and stays")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,16 @@ from build_records import NotOurs, Records, digest, digest_of
 REMEDY = "move it away"
 
 
+class NotRead(ValueError):
+    """Something that cannot be read to its end."""
+
+
 def main() -> int:
     """Make the files where one is missing or out of date; return the command's exit status."""
     arguments = _arguments()
     try:
         return make(arguments.out, arguments.reads, arguments.command)
-    except NotOurs as error:
+    except (NotOurs, NotRead) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -31,7 +35,10 @@ def main() -> int:
 
 
 def make(out: list[Path], reads: list[Path], command: list[str]) -> int:
-    """Run the command where its output is missing or out of date. Raises NotOurs."""
+    """Run the command where its output is missing or out of date. Raises NotOurs, NotRead."""
+    for path in reads:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
+            raise NotRead(f"{path} is no file, and no folder; name one")
     records = Records()
     with contextlib.ExitStack() as turns:
         for file in out:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
+from printable import printable
 from table import BadTable, Row, Table
 
 SHOWN = 20  # broken files that are listed; all of them stand in the output
+MOST = 5000  # characters of a file's name
 DIGITS = 12  # of the archive's SHA-256 that stand in each row
 
 
@@ -21,9 +24,10 @@ def find_images(pattern: str, out: Path) -> list[str]:
     below = folder.rglob("*") if folder.is_dir() else ()
     # Not Path.glob, which takes no absolute patterns.
     found = [*below, *map(Path, glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    written = out.resolve()  # the answers may lie among the pictures, with what belongs to them
+    # The answers may lie among the pictures, with what belongs to them.
+    written = os.path.realpath(out)  # of a loop of links, too
     files = sorted(
-        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(str(written))}
+        {str(path) for path in found if path.is_file() and not str(path.resolve()).startswith(written)}
     )
     if not files:
         raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
@@ -43,9 +47,10 @@ def write_answers(
             broken += [row for row in rows if row.error]
     table.finish()
     print(f"{len(todo) - len(broken):,} answered, {len(broken):,} broken, {len(table.done):,} done before")
-    print(f"wrote {table.out}")
+    out = printable(str(table.out), MOST)
+    print(f"wrote {out}")
     for row in broken[:SHOWN]:
-        print(f"  {row.image}: {row.error}", file=sys.stderr)
+        print(f"  {printable(row.image, MOST)}: {printable(row.error)}", file=sys.stderr)
     if len(broken) > SHOWN:
-        print(f"  ... and {len(broken) - SHOWN:,} more, in {table.out}", file=sys.stderr)
+        print(f"  ... and {len(broken) - SHOWN:,} more, in {out}", file=sys.stderr)
     return int(bool(broken))

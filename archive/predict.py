@@ -28,17 +28,21 @@ def main() -> int:
 
 
 def _predict(engine: Engine, image: Path, *, alone: bool) -> int:
+    name = printable(str(image), most=sys.maxsize)
     try:
+        if image.exists() and not image.is_file():  # a pipe or a device may have no end
+            print(f"error: {name} is no file; name a picture", file=sys.stderr)
+            return 1
         body = image.read_bytes()
     except OSError as error:
-        print(f"error: cannot read {image}: {error.strerror}", file=sys.stderr)
+        print(f"error: cannot read {name}: {error.strerror}", file=sys.stderr)
         return 1
     [answer] = engine.predict([body])
     if not answer.ok:
-        print(f"error: {image}: {printable(answer.reason)}", file=sys.stderr)
+        print(f"error: {name}: {printable(answer.reason)}", file=sys.stderr)
         return 1
     label = printable(str(answer.body), most=sys.maxsize)
-    print(label if alone else f"{image}\t{label}")
+    print(label if alone else f"{name}\t{label}")
     return 0
 
 

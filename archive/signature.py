@@ -63,6 +63,8 @@ def check_signature(archive: Path, public_key: Path) -> None:
     signature = archive.with_name(archive.name + SUFFIX)
     if not signature.exists():
         raise BadArchive(f"{archive} has no signature {signature}; sign it: make sign KEY=private.pem")
+    if _is_no_file(signature):
+        raise BadArchive(f"the signature {signature} is no file; remove it, and sign {archive}")
     try:
         public.verify(signature.read_bytes(), _bytes(archive))
     except OSError as error:
@@ -74,7 +76,14 @@ def check_signature(archive: Path, public_key: Path) -> None:
         ) from None
 
 
+def _is_no_file(path: Path) -> bool:
+    """Tell whether something lies there that is no file: a pipe or a device may have no end."""
+    return path.exists() and not path.is_file()
+
+
 def _bytes(archive: Path) -> bytes:
+    if _is_no_file(archive):
+        raise BadArchive(f"{archive} is no file; name a .mar")
     try:
         return archive.read_bytes()
     except OSError as error:
@@ -82,6 +91,8 @@ def _bytes(archive: Path) -> bytes:
 
 
 def _private(path: Path) -> Ed25519PrivateKey:
+    if _is_no_file(path):
+        raise BadKey(f"the private key {path} is no file; make one: {HOW_TO_MAKE_KEYS}")
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
@@ -92,6 +103,8 @@ def _private(path: Path) -> Ed25519PrivateKey:
 
 
 def _public(path: Path) -> Ed25519PublicKey:
+    if _is_no_file(path):
+        raise BadKey(f"the public key {path} is no file; make one: {HOW_TO_MAKE_KEYS}")
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:

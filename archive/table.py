@@ -5,15 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
+
+from printable import printable
 
 
 class BadTable(ValueError):
-    """An output file that cannot be written or gone on with; the text says why."""
+    """An output file that cannot be written or gone on with; the text says why, fit for a terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, most=2000))
 
 
 @dataclass(frozen=True)
@@ -27,10 +37,23 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-ERROR = COLUMNS.index("error")
+HEADER = ",".join(COLUMNS) + "\n"
 CSV, JSONL, PARQUET = ".csv", ".jsonl", ".parquet"
-# Names of files are bytes to Linux: what is no UTF-8 is kept as it is.
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+COLLECTED = ".part.csv"  # how the name ends under which rows for Parquet are collected
+# Names of files are bytes to Linux: what is no UTF-8 is kept as it is. A row ends with a line feed alone.
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+STRING, TORN_STRING = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r'(?:"(?:[^"\\]|\\.)*\\?)?')
+# Halves of characters, which a server's JSON may hold and no file can.
+HALF = re.compile("[\ud800-\udfff]")
+# A label of another project's model may be long.
+csv.field_size_limit(sys.maxsize)
+
+
+class _NotOurs(BadTable):
+    """A file that holds something else than answers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is not a file of answers; name another OUT")
 
 
 class Table:
@@ -40,17 +63,22 @@ class Table:
         """Open `out`, or the rows of an earlier run with the same archive. Raises BadTable."""
         if out.suffix not in (CSV, JSONL, PARQUET):
             raise BadTable(f"OUT={out} ends with none of {CSV}, {JSONL}, {PARQUET}")
+        if out.is_symlink():
+            raise BadTable(f"OUT={out} is a link, which is not written through; name a file")
+        if os.path.lexists(out) and not out.is_file():
+            raise BadTable(f"OUT={out} is no file; name a file, or one that is not there yet")
         self.out = out
         self.done: set[str] = set()
-        # Parquet cannot be appended to: its rows are collected as CSV, and turned into it at the end.
-        self._rows = out.with_name(out.name + ".part.csv") if out.suffix == PARQUET else out
         try:
-            self._keep_whole_rows(archive)
+            self._rows = self._collection(archive) if out.suffix == PARQUET else out
+            if self._rows.exists():
+                self._keep_whole_rows(archive)
             self._file = self._rows.open("a", **TEXT)  # type: ignore[call-overload]
+            if self._rows.suffix == CSV and not self._file.tell():
+                self._file.write(HEADER)
+                self._file.flush()
         except OSError as error:
             raise BadTable(f"OUT={out} cannot be written: {error.strerror}") from error
-        if self._rows.suffix == CSV and not self._file.tell():
-            self._file.write(",".join(COLUMNS) + "\n")
 
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows, and see them to the operating system."""
@@ -61,7 +89,11 @@ class Table:
         """Turn the collected rows into Parquet, if that is what was asked for."""
         self._file.close()
         if self.out.suffix == PARQUET:
-            _to_parquet(self._rows, self.out)
+            with _scratch_beside(self.out) as folder:
+                part = Path(folder) / self.out.name
+                _to_parquet(self._rows, part)
+                self._check_absent()
+                part.replace(self.out)
             self._rows.unlink()
 
     def __enter__(self) -> Table:
@@ -72,75 +104,142 @@ class Table:
     ) -> None:
         self._file.close()
 
+    def _collection(self, archive: str) -> Path:
+        """Return where the rows for a Parquet file are collected, as CSV: it cannot be appended to.
+
+        A file of an earlier run is known by its content. One that holds anything else is somebody's.
+        """
+        self._check_absent()
+        for file in sorted(self.out.parent.iterdir()):
+            inner = file.name.removeprefix(f"{self.out.name}.")
+            if inner == file.name or not inner.endswith(COLLECTED) or file.is_symlink() or not file.is_file():
+                continue
+            try:
+                for _ in _rows_of(file, archive):
+                    pass
+            except _NotOurs:
+                continue
+            if file.stat().st_size:
+                return file
+        handle, name = tempfile.mkstemp(prefix=f"{self.out.name}.", suffix=COLLECTED, dir=self.out.parent)
+        with open(handle, "w", **TEXT) as new:  # type: ignore[call-overload] # noqa: PTH123 it is open
+            new.write(HEADER)
+        return Path(name)
+
+    def _check_absent(self) -> None:
+        if os.path.lexists(self.out):
+            raise BadTable(f"{self.out} is there and complete; remove it, or name another OUT")
+
     def _keep_whole_rows(self, archive: str) -> None:
         """Note which pictures are answered; drop the broken ones, to be tried again, and a torn last row."""
-        if self.out.suffix == PARQUET and self.out.exists():
-            raise BadTable(f"{self.out} is there and complete; remove it, or name another OUT")
-        if not self._rows.exists():
-            return
-        whole = self._rows.with_name(self._rows.name + ".whole")
-        try:
+        with _scratch_beside(self.out) as folder:
+            whole = Path(folder) / self._rows.name
             with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
                 if self._rows.suffix == CSV:
-                    kept.write(",".join(COLUMNS) + "\n")
-                for row in self._read(archive):
-                    self.done.add(row.image)
-                    kept.write(_line(row, self._rows.suffix))
+                    kept.write(HEADER)
+                for row in _rows_of(self._rows, archive):
+                    if not row.error:
+                        self.done.add(row.image)
+                        kept.write(_line(row, self._rows.suffix))
+            shutil.copymode(self._rows, whole)
             whole.replace(self._rows)
-        finally:
-            whole.unlink(missing_ok=True)
-
-    def _read(self, archive: str) -> Iterator[Row]:
-        """Yield the answers of an earlier run with this archive. Raises BadTable for any others.
-
-        Only the last row may be torn, when its run was killed: it is passed over.
-        """
-        torn = False
-        with self._rows.open(**TEXT) as file:  # type: ignore[call-overload]
-            for values in _records(file, self._rows.suffix):
-                if torn:
-                    raise BadTable(f"{self._rows} is not a file of answers; name another OUT")
-                if _is_row(values) and values[ERROR]:  # tried again, whichever archive it was
-                    continue
-                torn = not _is_row(values) or (values[-1] != archive and archive.startswith(values[-1]))
-                if torn:
-                    continue
-                if values[-1] != archive:
-                    raise BadTable(
-                        f"{self._rows} was begun with the archive {values[-1]}, this is {archive}; "
-                        "remove it, or name another OUT"
-                    )
-                yield Row(*values)
 
 
-def _records(file: TextIO, suffix: str) -> Iterator[list[Any]]:
-    """Yield the values of each record, of whatever kind they are."""
+def _scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    # The name begins like that of the output, so that nothing in it is taken for a picture.
+    return tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent)
+
+
+def _rows_of(path: Path, archive: str) -> Iterator[Row]:
+    """Yield the whole rows of an earlier run, broken ones as well.
+
+    A last row without its end is passed over: its run was killed. Raises BadTable where the file holds
+    anything else, or answers of another archive.
+    """
+    with path.open(**TEXT) as file:  # type: ignore[call-overload]
+        if path.suffix == CSV and (header := file.readline()) != HEADER:
+            if not HEADER.startswith(header):  # an unterminated line is the last one
+                raise _NotOurs(path)
+            return
+        for record in _records(file, path.suffix):
+            row = _row_of(record, path.suffix)
+            if row is None and _is_torn(record, path.suffix):
+                return
+            if row is None:
+                raise _NotOurs(path)
+            if not row.error and row.archive != archive:  # broken: tried again, whichever archive it was
+                raise BadTable(
+                    f"{path} was begun with the archive {row.archive}, this is {archive}; "
+                    "remove it, or name another OUT"
+                )
+            yield row
+
+
+def _records(file: TextIO, suffix: str) -> Iterator[str]:
+    """Yield the text of each record; of a CSV row, a name may hold line feeds."""
+    record = ""
+    for line in file:
+        record += line
+        if suffix == JSONL or record.count('"') % 2 == 0:
+            yield record
+            record = ""
+    if record:
+        yield record
+
+
+def _row_of(record: str, suffix: str) -> Row | None:
+    """Return what a record says; None where it has no end, or is none of ours."""
+    if not record.endswith("\n"):
+        return None
+    try:
+        if suffix == CSV:
+            [values] = csv.reader([record], strict=True)
+        else:
+            told = json.loads(record, object_pairs_hook=tuple)
+            # A tuple is an object here, with its keys in order; a list was a list.
+            if not isinstance(told, tuple) or tuple(key for key, _ in told) != COLUMNS:
+                return None
+            values = [value for _, value in told]
+    except (ValueError, RecursionError, csv.Error):
+        return None
+    whole = len(values) == len(COLUMNS) and all(isinstance(value, str) for value in values)
+    return Row(*values) if whole else None
+
+
+def _is_torn(record: str, suffix: str) -> bool:
+    """Tell whether a record without an end is the beginning of a row."""
     if suffix == JSONL:
-        for line in file:
-            try:
-                yield list(json.loads(line).values())
-            except (ValueError, AttributeError):
-                yield []
-        return
-    rows = csv.reader(file)
-    header = next(rows, None)
-    if header is not None and header != list(COLUMNS) and not ",".join(COLUMNS).startswith(",".join(header)):
-        raise BadTable(f"{file.name} is not a file of answers; name another OUT")
-    yield from rows
+        return _begins_as_json(record)
+    if record.endswith("\n") and record.count('"') % 2 == 0:
+        return False
+    # A quotation mark that nobody closed makes one record of all that follows: rows must not get lost in it.
+    if any(_row_of(f"{line}\n", suffix) for line in record.split("\n")[1:]):
+        return False
+    return record.count(",") < len(COLUMNS) or '"' in record
 
 
-def _is_row(values: list[Any]) -> bool:
-    return len(values) == len(COLUMNS) and all(isinstance(value, str) for value in values)
+def _begins_as_json(record: str) -> bool:
+    """Tell whether a text is how a row begins, as it is written here."""
+    for column in COLUMNS:
+        before = ("{" if column == COLUMNS[0] else ", ") + f'"{column}": '
+        if not record.startswith(before):
+            return before.startswith(record)
+        record = record.removeprefix(before)
+        if (value := STRING.match(record)) is None:
+            return TORN_STRING.fullmatch(record) is not None
+        record = record[value.end() :]
+    return record in ("", "}")
 
 
 def _line(row: Row, suffix: str) -> str:
     if suffix == JSONL:
         return json.dumps(asdict(row)) + "\n"
+    row = replace(row, label=HALF.sub("\ufffd", row.label), error=HALF.sub("\ufffd", row.error))
     line = io.StringIO()
-    # A bare carriage return in a file's name is not quoted by itself.
-    quoting = csv.QUOTE_ALL if "\r" in row.image else csv.QUOTE_MINIMAL
+    # A bare carriage return is not quoted by itself.
+    quoting = csv.QUOTE_ALL if any("\r" in text for text in astuple(row)) else csv.QUOTE_MINIMAL
     writer = csv.writer(line, lineterminator="\n", quoting=quoting)  # type: ignore[arg-type]
-    writer.writerow(asdict(row).values())
+    writer.writerow(astuple(row))
     return line.getvalue()
 
 
@@ -153,11 +252,9 @@ def _to_parquet(rows: Path, out: Path) -> None:
     types = {name: pa.string() for name in COLUMNS}
     options = arrow_csv.ConvertOptions(column_types=types)
     parsing = arrow_csv.ParseOptions(newlines_in_values=True)
-    part = out.with_name(out.name + ".part")
     with (
         arrow_csv.open_csv(rows, convert_options=options, parse_options=parsing) as batches,
-        parquet.ParquetWriter(part, batches.schema) as writer,
+        parquet.ParquetWriter(out, batches.schema) as writer,
     ):
         for batch in batches:
             writer.write_batch(batch)
-    part.replace(out)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from bounded_zip import read_record
+from build_records import NotOurs, Records
 from canonical import PROVENANCE
 from jar import Library, digest, libraries
 from mar import BadArchive, read_manifest, reading
@@ -46,9 +48,25 @@ def write(file: Path, archive: Path, environment: Path, lock: Path, cyclonedx: P
     bill["dependencies"] = _dependencies(bill, packages, libs)
     text = json.dumps(bill, indent=2) + "\n"
     _check(text)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    keep(file, text, Records())
     return f"{file}: the archive, {len(packages)} packages, {len(libs)} Java libraries"
+
+
+def keep(file: Path, text: str, records: Records) -> None:
+    """Write the bill where nothing lies but what was made here. Raises NoBill."""
+    try:
+        with records.making(file):
+            records.check_may_write(file, "move it away")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".bill-", dir=file.parent) as folder:
+                part = Path(folder) / file.name
+                part.write_text(text, encoding="utf-8")
+                records.write(file, digest(part), digest(part))
+                part.replace(file)
+    except NotOurs as error:
+        raise NoBill(str(error)) from error
+    except OSError as error:
+        raise NoBill(f"{error.filename or file}: {error.strerror}; {file} was not written") from error
 
 
 def _installed(environment: Path, cyclonedx: Path) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from client import Client
 from client_errors import BadPicture, ClientError, NotAllowed, Refused, Unreachable
 from picture_folder import DIGITS, find_images, write_answers
 from prediction import Prediction
+from printable import printable
 from table import BadTable, Row, Table
 
 VARIABLE = "TOKEN"  # holds the token: others can read a command line
 INTERRUPTED = 130
+MOST = 2000  # characters of an error
 UNLUCKY = 3  # pictures that get no answer, before it is the server that cannot give one
 
 
@@ -29,9 +31,13 @@ def main() -> int:
         with Client(arguments.url, model=arguments.model, token=os.environ.get(VARIABLE)) as client:
             if arguments.out is not None:
                 return _answer_all(client, arguments.pictures, arguments.out)
-            print(client.predict(arguments.pictures).label)
+            label = client.predict(arguments.pictures).label
+            print(printable(label, most=sys.maxsize))  # a server may be a stranger's
     except (BadTable, ClientError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error), MOST)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {printable(str(arguments.out))} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -114,7 +114,10 @@ def bytes_of(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     try:
-        return Path(picture).read_bytes()
+        file = Path(picture)
+        if file.exists() and not file.is_file():  # a pipe or a device may have no end
+            raise BadPicture(f"{os.fspath(picture)} is no file; name a picture")
+        return file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = getattr(error, "strerror", None) or error
         raise BadPicture(f"cannot read {os.fspath(picture)}: {why}; name a picture") from error

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from pyarrow import parquet
 
 from conftest import DIGITS, ROOT, make
 from mnist import load_test
-from table import Row, Table
+from picture_folder import find_images
+from table import BadTable, Row, Table
 
 MANY = 6000
 TIMEOUT = 120
@@ -124,6 +126,179 @@ def test_file_of_somebody_else_is_left_alone(folder, tmp_path, name, text):
     assert "is not a file of answers; name another OUT" in done.stderr
     assert out.read_text() == text
     assert [file for file in tmp_path.iterdir() if file != folder] == [out]
+
+
+OURS = "image,label,error,archive\n"
+ARCHIVE = "0123456789ab"
+TORN = '{"image": "b.png", "label": "4", "error": "", "archive": "0123456789ab"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.jsonl", '{"image": "a.png", "truth": "3", "who": "me", "when": "now"}\n'),
+        ("notes.jsonl", '{"image": "a.png", "truth": "3", "error": "me", "archive": "0123456789ab"}\n'),
+        ("notes.jsonl", '{"label": "3", "image": "a.png", "error": "", "archive": "0123456789ab"}\n'),
+        ("notes.jsonl", '[["image", "a"], ["label", "3"], ["error", ""], ["archive", "0123456789ab"]]\n'),
+        ("notes.jsonl", '{"image": "a.png", "label": 3, "error": "", "archive": "0123456789ab"}\n'),
+        ("notes.jsonl", '{"image": "a.png", "truth": "3"}'),
+        ("notes.jsonl", '{"image": "a.png", "truth": "3'),
+        ("notes.jsonl", f'{TORN}\n{{"id": 1}}'),
+        ("notes.jsonl", "{\n"),
+        ("notes.jsonl", "\n"),
+        ("notes.jsonl", "[" * 100_000 + "\n"),
+        ("truth.csv", "image,label\na.png,3\nb.png,4\n"),
+        ("truth.csv", "image\na.png\n"),
+        ("truth.csv", "image,label\n"),
+        ("truth.csv", "image,label,error,archive,mine\n"),
+        ("truth.csv", "image,label\na.png,3"),
+        ("truth.csv", "x"),
+        ("truth.csv", "\n"),
+        ("truth.csv", f"{OURS}a.png,3\n"),
+        ("truth.csv", f"{OURS}\n"),
+        ("truth.csv", f"{OURS}a.png,3,,{ARCHIVE},mine"),
+        ("truth.csv", f'{OURS}"a.png,3,,{ARCHIVE}\nb.png,4,,{ARCHIVE}\n'),
+        ("truth.csv", f"{OURS}a,3\nb.png,4,,{ARCHIVE}\n"),
+    ],
+)  # fmt: skip
+def test_only_a_table_of_ours_is_gone_on_with(tmp_path, name, text):
+    """Other keys, another header, rows of another kind: a user's file, of which no byte changes."""
+    out = tmp_path / name
+    out.write_text(text)
+    with pytest.raises(BadTable, match="is not a file of answers; name another OUT"):
+        Table(out, ARCHIVE)
+    assert out.read_text() == text
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_row_that_is_torn_anywhere_is_passed_over(tmp_path, suffix):
+    """Cut at any byte: the whole rows before it are kept, and the next run makes the same file."""
+    out = tmp_path / f"answers{suffix}"
+    rows = [Row("a.png", "3", "", ARCHIVE), Row('b,"\n\r\udcff\u00e9.png', "4", "", ARCHIVE)]
+    with Table(out, ARCHIVE) as table:
+        table.write(rows)
+    whole = out.read_bytes()
+    first = whole.index(b"a.png")
+    for cut in range(len(whole)):
+        out.write_bytes(whole[:cut])
+        with Table(out, ARCHIVE) as table:
+            assert table.done <= {"a.png"}, cut
+            assert (table.done == {"a.png"}) == (b"\n" in whole[first:cut]), cut
+            table.write(row for row in rows if row.image not in table.done)
+        assert out.read_bytes() == whole, cut
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_users_files_beside_the_table_stay(tmp_path):
+    """Whatever they are named, also where rows for Parquet are collected and stopped."""
+    ends = ["whole", "part", "part.csv", "abcdefgh.part.csv", "tmp", "12345678.part.csv"]
+    mine = [tmp_path / f"{name}.{end}" for name in ("t.csv", "t.jsonl", "t.parquet") for end in ends]
+    for file in mine:
+        file.write_text("" if file.name.startswith("t.parquet.1") else "mine")
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        out = tmp_path / f"t{suffix}"
+        with Table(out, ARCHIVE) as table:
+            table.write([Row("a.png", "3", "", ARCHIVE), Row("b.png", "", "broken", ARCHIVE)])
+        with Table(out, ARCHIVE) as table:
+            assert table.done == {"a.png"}
+            table.write([Row("b.png", "4", "", ARCHIVE)])
+            table.finish()
+        assert [row["label"] for row in rows_of(out)] == ["3", "4"]
+    assert all(file.read_text() in ("mine", "") for file in mine)
+    assert len(list(tmp_path.iterdir())) == len(mine) + 3
+
+
+def test_file_that_came_meanwhile_is_not_replaced(tmp_path):
+    """A run may take hours: what lies under the name of its Parquet file by then stays."""
+    out = tmp_path / "t.parquet"
+    with Table(out, ARCHIVE) as table:
+        table.write([Row("a.png", "3", "", ARCHIVE)])
+        out.write_text("mine")
+        with pytest.raises(BadTable, match="is there"):
+            table.finish()
+    assert out.read_text() == "mine"
+    out.unlink()
+    with Table(out, ARCHIVE) as table:
+        assert table.done == {"a.png"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_text_of_strangers_is_no_end_of_a_row(tmp_path, suffix):
+    """Line breaks of all kinds, commas and quotation marks in labels and errors: one row each."""
+    odd = 'a\r\n"b",\u2028\x0b\x85{}\t'
+    out = tmp_path / f"t{suffix}"
+    rows = [Row(f"{name}.png", odd * many, "", ARCHIVE) for name, many in (("a", 1), ("b", 50_000))]
+    with Table(out, ARCHIVE) as table:
+        table.write([*rows, Row("c.png", "", odd, ARCHIVE)])
+    with Table(out, ARCHIVE) as table:
+        assert table.done == {"a.png", "b.png"}
+    assert [row["label"] for row in rows_of(out)] == [odd, odd * 50_000]
+
+
+def test_half_characters_are_written_all_the_same(tmp_path):
+    """JSON may hold them, and no file can: a server's label ends no run."""
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        with Table(tmp_path / f"t{suffix}", ARCHIVE) as table:
+            table.write([Row("a.png", "\ud83d", "", ARCHIVE), Row("b.png", "", "\udcff", ARCHIVE)])
+            table.finish()
+        assert [row["image"] for row in rows_of(tmp_path / f"t{suffix}")] == ["a.png", "b.png"]
+
+
+def test_names_are_printed_as_they_can_be(folder, tmp_path):
+    """Of broken pictures, of an output and of a single one: no terminal obeys a file's name."""
+    (folder / "\x1b[2J\u202e\udcff.png").write_bytes(b"hello")
+    out = tmp_path / "\x1b]0;a\x07.csv"
+    done = make("predict", IMAGES=str(folder / "*2J*"), OUT=str(out))
+    assert f"  {folder}/\\x1b[2J\\u202e\\udcff.png: cannot read" in done.stderr
+    assert f"wrote {tmp_path}/\\x1b]0;a\\x07.csv" in done.stdout
+    out.write_text(f"{OURS}a.png,3,,\x1b[2J\n")
+    images = [str(folder / name) for name in ("\x1b[2J\u202e\udcff.png", "\x1bnone.png", "2.png")]
+    said = [done, make("predict", IMAGES=str(folder), OUT=str(out)), make("predict", IMAGE=images[0])]
+    mar = ROOT / "model_store" / "convnet.mar"
+    command = [sys.executable, ROOT / "archive" / "predict.py", mar, *images]
+    said.append(subprocess.run(command, capture_output=True, text=True, check=False))
+    assert "was begun with the archive \\x1b[2J" in said[1].stderr
+    assert "\\x1bnone.png: No such file" in said[3].stderr
+    for one in said:
+        assert "Traceback" not in one.stderr
+        assert not {"\x1b", "\x07", "\u202e"} & set(one.stdout + one.stderr)
+
+
+def test_table_keeps_its_permissions(tmp_path):
+    """The rows that are written anew are no more secret, and no less, than before."""
+    out = tmp_path / "t.csv"
+    with Table(out, ARCHIVE):
+        out.chmod(0o640)
+    with Table(out, ARCHIVE):
+        assert out.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "loop", "folder", "pipe", "device"])
+def test_out_that_is_no_file_is_refused(folder, tmp_path, suffix, kind):
+    """Nothing is written through a link, and nobody waits for who reads a pipe."""
+    out, other = tmp_path / f"out{suffix}", tmp_path / "other"
+    match kind:
+        case "link":
+            other.write_text("")
+            out.symlink_to(other)
+        case "dangling":
+            out.symlink_to(other)
+        case "loop":
+            out.symlink_to(out)
+        case "folder":
+            out.mkdir()
+        case "pipe":
+            os.mkfifo(out)
+        case "device":
+            os.mknod(out, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    words = "is a link" if out.is_symlink() else "is no file"
+    with pytest.raises(BadTable, match=f"OUT={out} {words}"):
+        Table(out, ARCHIVE)
+    assert find_images(str(folder), out)
+    assert os.path.lexists(out)
+    assert not other.exists() or other.read_text() == ""
 
 
 def test_odd_names_keep_their_rows(tmp_path):

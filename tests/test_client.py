@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import csv
 import itertools
+import json
+import os
 import socket
 import threading
 import time
@@ -395,6 +397,39 @@ def test_command_prints_the_label(url):
     """As make predict does without a server."""
     done = make("predict", URL=url, IMAGE="tests/images/2.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+@pytest.mark.parametrize("reply_of", ["label", "error", "text", "header"])
+def test_command_prints_no_strangers_commands(tmp_path, reply_of):
+    """Whatever a server answers, a terminal shows it and obeys nothing in it."""
+    evil = "\x1b]0;mine\x07\x1b[2J\u202e\u200b\ud83d"
+    said = json.dumps(evil)
+    answers = {
+        "label": OK.replace(b'"3"', said.encode(), 1).replace(b"Content-Length", b"X-Old"),
+        "error": reply("400 Bad", f'{{"error": {{"message": {said}, "hint": {said}}}}}'),
+        "text": reply("400 Bad", "\x1b[2Jno"),
+        "header": reply("302 Found \x1b[2J", ""),
+    }
+    (tmp_path / "a.png").write_bytes(GOOD)
+    with faulty(answers[reply_of]) as (url, _):
+        one = make("predict", URL=url, IMAGE=str(tmp_path / "a.png"))
+        many = make("predict", URL=url, IMAGES=str(tmp_path / "*.png"), OUT=str(tmp_path / "t.csv"))
+    for done in (one, many):
+        assert "Traceback" not in done.stderr
+        assert all(character.isprintable() or character in "\n\r" for character in done.stdout + done.stderr)
+    assert reply_of == "header" or "\\x1b[2J" in one.stdout + one.stderr
+    assert reply_of != "label" or one.returncode == many.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_picture_that_is_no_file_is_not_waited_for(tmp_path, kind):
+    """Nobody reads a pipe to an end that does not come, with a server or without one."""
+    picture = tmp_path / "a.png"
+    os.mkfifo(picture) if kind == "pipe" else picture.mkdir()
+    for where in ({}, {"URL": "http://127.0.0.1:1"}):
+        done = make("predict", IMAGE=str(picture), **where)
+        assert f"error: {picture} is no file; name a picture\n" in done.stderr
+        assert done.returncode != 0
 
 
 def test_command_says_what_is_wrong(flask_server, tmp_path):

@@ -1,13 +1,16 @@
 """make: what a user writes is never run, what it did not build is never written over."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+import bill
 import build_records
+import clean
 from conftest import DIGITS, MAKE_VARIABLES, ROOT, free_port, make
 from mar import read_manifest
 
@@ -249,6 +252,142 @@ def test_clean_removes_what_was_made_and_no_more(checkout):
     assert make("clean", cwd=checkout).returncode == 0
     left = [path for name in ("model_store", "exported") for path in (checkout / name).glob("[!.]*")]
     assert sorted(left) == sorted(mine)
+
+
+@pytest.fixture
+def cleaned(tmp_path, monkeypatch):
+    """A function that notes a thing as made here; and one that cleans, with records of their own."""
+    records = build_records.Records(tmp_path / "records")
+    monkeypatch.setattr(clean, "Records", lambda: records)
+
+    def note(path):
+        with records.making(path):
+            records.write(path, build_records.digest(path), "inputs")
+        return path
+
+    return note
+
+
+def test_clean_goes_past_links_pipes_and_what_cannot_go(tmp_path, cleaned, monkeypatch, capsys):
+    """A link in the place of a folder is removed, its target stays; whatever else is there stops nothing."""
+    names = ["a", "b", "c", "d", "e", "f"]
+    folders = [tmp_path / name for name in names]
+    for folder in folders:
+        folder.mkdir()
+        foreign(folder / "x")
+        cleaned(folder)
+    link, dangling, loop, pipe, stuck, plain = folders
+    link.rename(tmp_path / "moved")
+    for folder in (dangling, loop, pipe):
+        shutil.rmtree(folder)
+    link.symlink_to(tmp_path / "moved")
+    dangling.symlink_to(tmp_path / "none")
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    remove = shutil.rmtree
+
+    def stubborn(path):
+        if path == stuck:
+            raise PermissionError(1, "Operation not permitted", str(path / "x"))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", stubborn)  # root may remove everything
+    assert clean.main() == 1
+    assert not os.path.lexists(link)
+    assert not plain.exists()
+    assert (tmp_path / "moved" / "x").read_bytes() == b"somebody's archive"
+    said = capsys.readouterr()
+    for path in (dangling, loop, pipe):
+        assert os.path.lexists(path)
+        assert f"{path} is not as it was made here, and stays" in said.out
+    assert f"error: {stuck} stays; {stuck / 'x'}: Operation not permitted\n" == said.err
+    monkeypatch.undo()
+    monkeypatch.setattr(clean, "Records", lambda: build_records.Records(tmp_path / "records"))
+    assert clean.main() == 0
+    assert not stuck.exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "link", "folder", "signature"])
+def test_clean_removes_signatures_alone(tmp_path, cleaned, kind):
+    """What is no signature, and has the name of one, is somebody's."""
+    mar, beside = tmp_path / "x.mar", tmp_path / "x.mar.sig"
+    foreign(mar)
+    cleaned(mar)
+    match kind:
+        case "text":
+            beside.write_text("my notes")
+        case "link":
+            (tmp_path / "other").write_bytes(bytes(64))
+            beside.symlink_to(tmp_path / "other")
+        case "folder":
+            beside.mkdir()
+        case "signature":
+            beside.write_bytes(bytes(64))
+    assert clean.main() == 0
+    assert not mar.exists()
+    assert os.path.lexists(beside) == (kind != "signature")
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder", "pipe"])
+def test_bill_is_written_over_no_file_of_a_user(tmp_path, kind):
+    """Only over what was made here, as it was made; and never through a link."""
+    records = build_records.Records(tmp_path / "records")
+    path, other = tmp_path / "out" / "x.cdx.json", tmp_path / "other"
+    bill.keep(path, "{}\n", records)
+    bill.keep(path, "[]\n", records)
+    assert path.read_text() == "[]\n"
+    assert list(path.parent.iterdir()) == [path]
+    path.unlink()
+    match kind:
+        case "file":
+            foreign(path)
+        case "link":
+            path.symlink_to(foreign(other))
+        case "dangling":
+            path.symlink_to(other)
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    with pytest.raises(bill.NoBill, match="was not made by this checkout and is left as it is; move it away"):
+        bill.keep(path, "{}\n", records)
+    assert os.path.lexists(path)
+    assert kind != "file" or path.read_bytes() == b"somebody's archive"
+    assert other.exists() == (kind == "link")
+
+
+SIGN = "import signature, sys; from pathlib import Path; signature.{}(*map(Path, sys.argv[1:]))"
+READERS = {
+    "private.pem": ["archive/signature.py", "--key=private.pem", "x.mar"],
+    "x.mar": ["archive/signature.py", "--key=private.pem", "x.mar"],
+    "public.pem": ["-c", SIGN.format("check_signature"), "x.mar", "public.pem"],
+    "x.mar.sig": ["-c", SIGN.format("check_signature"), "x.mar", "public.pem"],
+    "read": ["archive/once.py", "--out=out", "--reads=read", "--", "true"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in READERS for kind in ("pipe", "folder")][:-1], ids=str
+)
+def test_nobody_waits_for_what_is_no_file(tmp_path, name, kind):
+    """Keys, archives, signatures and what is exported: a pipe or a folder gets one sentence."""
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
+    foreign(tmp_path / "x.mar")
+    (tmp_path / "x.mar.sig").write_bytes(bytes(64))
+    odd = tmp_path / name
+    odd.unlink(missing_ok=True)
+    os.mkfifo(odd) if kind == "pipe" else odd.mkdir()
+    program, *words = READERS[name]
+    command = [sys.executable, str(ROOT / program) if program.endswith(".py") else program, *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "archive")},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert f"{name} is no file" in done.stderr
+    assert done.returncode != 0
+    assert program == "-c" or done.stderr.count("\n") == 1
 
 
 def test_export_is_made_once(built):
