@@ -66,8 +66,8 @@ def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
     pictures = _golden_pictures(arguments.golden)
     with Engine(arguments.raw) as engine:
         answers = golden_answers(engine.handler, engine.eager, pictures)
-        _try_batches(engine.handler, pictures, answers)
-        contract, notes = _decided(engine.handler, answers)
+        made_up = _try_batches(engine.handler, pictures, answers)
+        contract, notes = _decided(engine.handler, answers, made_up)
         members[golden.ANSWERS] = _json({"pictures": answers})
         members |= runtime_member(arguments.runtime, lambda: eager_of(engine, arguments.raw), contract)
         provenance = _provenance(manifest["model"], source, arguments)
@@ -81,10 +81,10 @@ def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
     return canonical.with_sums(members), notes
 
 
-def _decided(handler: Any, answers: dict[str, Any]) -> tuple[Any, list[str]]:
+def _decided(handler: Any, answers: dict[str, Any], made_up: dict[str, np.ndarray]) -> tuple[Any, list[str]]:
     """Return the contract with the kind of the outputs, and what its builder should know. Raises Unfit."""
     told, notes = handler.contract.outputs, []
-    kind = kind_of_outputs(told, {name: one["outputs"] for name, one in answers.items()})
+    kind = kind_of_outputs(told, {name: one["outputs"] for name, one in answers.items()}, made_up)
     if told is None:
         notes.append(f"outputs: {kind}, as the golden images show; write it into model-config.yaml")
     if (size := getattr(handler.model, "size", None)) is not None:
@@ -150,12 +150,15 @@ def golden_answers(handler: Any, model: Any, pictures: dict[str, bytes]) -> dict
     }
 
 
-def _try_batches(handler: Any, pictures: dict[str, bytes], answers: dict[str, Any]) -> None:
-    """Hold what a handler answers in batches to the recorded answers. Raises Unfit."""
+def _try_batches(handler: Any, pictures: dict[str, bytes], answers: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Hold what a handler answers in batches to the recorded answers. Raises Unfit.
+
+    Returns the outputs for made-up images by their names.
+    """
     batch = handler.preprocess([_pixels(handler, name, body) for name, body in pictures.items()])
     expected = np.array([answers[name]["outputs"] for name in pictures])
     batch_size = handler.context.model_yaml_config.get("batchSize", 1)
-    try_batches(handler.inference, handler.contract, batch, expected, batch_size)
+    return try_batches(handler.inference, handler.contract, batch, expected, batch_size)
 
 
 def _pixels(handler: Any, name: str, body: bytes) -> Any:
