@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import served_copies
-from instance import Instance, Served
+from held_files import HeldFiles
+from instance import METRICS, Instance, Running, Served
 from served_copies import Terms
 from settings import Settings
 
@@ -21,13 +22,37 @@ class Place:
     instance: Instance
     settings: Settings
     served: list[Served] = field(default_factory=list)
+    _held: HeldFiles = field(default_factory=HeldFiles, init=False)
 
     def take(self, archives: Iterable[Path], terms: Terms) -> None:
         """Copy archives here and check the copies: they are started again, whatever came in their place.
 
         Raises what `served_copies.take` does.
         """
-        self.served = served_copies.take(archives, self.instance.folder / served_copies.FOLDER, terms)
+        self._held.let_go()
+        self.served = served_copies.take(archives, self._copies, terms)
+        for one in self.served:
+            self._held.hold(one.file)
+
+    def started(self, running: Running) -> None:
+        """Hold what a server that was started here needs besides: its workers read it whenever one starts."""
+        names = [self.instance.folder / name for name in ("config.properties", METRICS.name)]
+        for path in (*names, *([Path(running.keys)] if running.keys is not None else [])):
+            self._held.hold(path)
+
+    def hold_on(self) -> None:
+        """Put back what somebody has deleted: checked bytes, settings, tokens. Raises OSError."""
+        self._held.put_back()
+
+    def stop(self) -> None:
+        """End what runs here, and delete the copies."""
+        self.instance.stop()
+        self._held.let_go()
+        served_copies.drop(self._copies)
+
+    @property
+    def _copies(self) -> Path:
+        return self.instance.folder / served_copies.FOLDER
 
 
 class Places:
@@ -59,8 +84,8 @@ class Places:
 
     def stop(self) -> None:
         """End what runs in either place."""
-        self.answering.instance.stop()
-        self.free.instance.stop()
+        self.answering.stop()
+        self.free.stop()
 
 
 def twin_of(folder: Path) -> Instance:

@@ -104,9 +104,10 @@ class Supervision:
             self._held = None
 
     def hold_on(self) -> None:
-        """Lock the file anew where somebody has deleted it, but for the folder itself."""
-        if self.path.exists() or not self.folder.exists():
+        """Lock the file anew where somebody has deleted it, or the whole folder. Raises OSError."""
+        if self.path.exists():
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         before, self._held = self._held, None
         if self._try():
             self.name_me()

@@ -123,8 +123,11 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
 
     def start(place: Place) -> Running:
         with place.instance.lock():
+            place.hold_on()
             place.instance.stop()
-            return start_served(place.instance, place.settings, place.served, arguments)
+            running = start_served(place.instance, place.settings, place.served, arguments)
+            place.started(running)
+            return running
 
     with kept(instance, opening_in) as (opening, door, me), contextlib.ExitStack() as at_the_end:
         places = Places(
@@ -145,10 +148,12 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
         control.serve(opening.scratch / CONTROL, deployments.deploy)
         watch.start()
 
-        def hold_on() -> None:  # whatever somebody deletes in the folder
-            supervision.hold_on()
-            if kept_in(instance.folder) != me and instance.folder.exists():
-                write_down(instance, me)
+        def hold_on() -> None:  # whatever somebody deletes of the folder, or all of it
+            with contextlib.suppress(OSError):  # no room: the server needs neither of them
+                supervision.hold_on()
+                if kept_in(instance.folder) != me:
+                    write_down(instance, me)
+            places.answering.hold_on()
 
         keeper.keep(hold_on)
 

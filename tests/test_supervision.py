@@ -437,6 +437,51 @@ def test_deleted_files_of_a_server_that_runs_come_back(up):
 
 
 @needs_nginx
+@pytest.mark.parametrize("tokens", ["off", "on"])
+def test_deleted_folder_of_a_server_that_runs_comes_back(run, tokens):
+    """With the bytes that were checked, and the tokens: it is ready again, and so after Java's death."""
+    running = started(run, TOKENS=tokens)
+    [copy] = (run / "served").glob("*.mar")
+    served = copy.read_bytes()
+    header = {}
+    if tokens == "on":
+        header = {"Authorization": f"Bearer {make('token', RUN=str(run)).stdout.strip()}"}
+
+    def check() -> None:
+        until(lambda: copy.exists() and is_ready(running), patience=3 * SOON)
+        reply = requests.put(running.predictions, data=DIGITS["2"], headers=header, timeout=SOON)
+        assert reply.text == "2"
+        status = make("status", RUN=str(run))
+        assert (status.returncode, status.stderr) == (0, ""), status.stdout
+        assert f"the proxy answers on {running.url}: ready" in status.stdout
+
+    supervisor = supervisor_of(run)
+    shutil.rmtree(run)
+    time.sleep(3)  # looks that find that it is gone
+    check()
+    assert copy.read_bytes() == served
+    assert copy.parent.stat().st_mode & 0o777 == 0o700
+    assert Supervision(run).holder == supervisor
+    java, workers = java_of(run), running.workers
+    assert workers
+    for worker in workers:
+        worker.kill()
+    until(lambda: len(now := running.workers) == len(workers) and not set(now) & set(workers))
+    check()
+    shutil.rmtree(run)
+    kill(java)
+    until(lambda: not lives(java))
+    until(lambda: not is_ready(running))
+    until(lambda: is_ready(running), patience=3 * SOON)
+    if tokens == "on":  # another TorchServe has others
+        header = {"Authorization": f"Bearer {make('token', RUN=str(run)).stdout.strip()}"}
+    check()
+    assert make("stop", RUN=str(run)).stdout == "stopped\n"
+    check_that_nothing_is_left(run)
+    assert not copy.parent.exists()
+
+
+@needs_nginx
 def test_stop_finds_the_server_of_a_deleted_folder(run):
     """Nothing is written down anywhere any more: what was started for the folder is found all the same."""
     running = started(run)
