@@ -203,7 +203,7 @@ LIES = {
     "no-such-member": ({"runtime": "aoti"}, "runtime aoti, but there is no member runtime.pt2"),
     "unknown-runtime": (
         {"runtime": "onnx\n  signed    yes, by the key of the bank"},
-        r"says runtime 'onnx\n  signed    yes, by the key of the bank'; known are eager",
+        r"says runtime 'onnx\n signed yes, by the key of the bank'; known are eager",
     ),
     "commit-with-escapes": ({"source_commit": "\x1b[1A" + "0" * 40}, UNFORMED),
     "short-commit": ({"source_commit": "eedfac9"}, UNFORMED),
