@@ -6,13 +6,16 @@ Nothing of the archive is run. The answer, JSON, tells of each file what verify.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
+import pickle
 import sys
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING as OLD_NAMES  # as pickles of Python 2 call its modules
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -21,10 +24,9 @@ PICKLE_NAMES = (".pth", ".pt", ".ptl", ".bin", ".pkl", ".pickle", ".dill", ".ckp
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 ZIP, MACHINE_CODE, NUMPY = b"PK\x03\x04", b"\x7fELF", b"\x93NUMPY"
 MOST_WORDS, MOST_NUMBERS = 400, 8
-READING = (
-    yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError,
-    RecursionError,
-)  # fmt: skip
+MOST_WHOLE = 2**63  # of a number that JSON can say
+SAFETENSORS, BYTECODE = ".safetensors", (".pyc", ".pyo")
+PROGRAMS = (".so", ".pt2", ".pyd", ".dll", ".dylib")
 
 
 def main() -> int:
@@ -40,8 +42,9 @@ def main() -> int:
     config = None
     try:
         config = _config(folder, question["config"])
-    except READING as error:
-        faults.append(f"{question['config']} cannot be read: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 of a value that is not what its tag says yaml raises anything
+        reason = f"{type(error).__name__}: {str(error)[:MOST_WORDS]}"
+        faults.append(f"{question['config']} cannot be read: {reason}")
     for name in question["members"]:
         faults += [f"{name} {fault}" for fault in _runs(folder / name, question["programs"].get(name))]
     print(json.dumps({"faults": faults, "classes": classes, "config": config}))
@@ -65,7 +68,11 @@ def _plain(value: Any) -> Any:
     """Return a value where it is no more than a few numbers or a text, else None."""
     is_row = isinstance(value, list) and len(value) <= MOST_NUMBERS
     values = value if is_row else [value]
-    return value if all(isinstance(one, str | int | float) for one in values) else None
+    return value if all(map(_is_small, values)) else None
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < MOST_WHOLE)
 
 
 def _labels(folder: Path, labels: Any) -> list[Any]:
@@ -106,13 +113,86 @@ def _runs(path: Path, declared: str | None) -> Iterator[str]:
         return
     elif is_zip and _is_torchscript(path):
         yield "is TorchScript, which is a program, and the archive does not say that it answers by it"
-    elif start.startswith(MACHINE_CODE) or path.name.lower().endswith((".so", ".pt2")):
+    elif path.name.lower().endswith(BYTECODE):
+        yield "is compiled Python, which is a program that nobody can read"
+    elif start.startswith(MACHINE_CODE) or path.name.lower().endswith(PROGRAMS):
         yield "is machine code, which is a program, and the archive does not say that it answers by it"
+    elif path.name.lower().endswith(SAFETENSORS):
+        if not _has_header(path):
+            yield "has no header of safetensors, so it may be anything"
     elif is_zip or path.name.lower().endswith(PICKLE_NAMES) or start.startswith((*PICKLES, NUMPY)):
         try:
             _load(path, start)
         except Exception as error:  # noqa: BLE001 what a hostile pickle makes the loader raise is not foreseeable
             yield f"is not loadable as weights alone, so it could run code: {_reason(error)}"
+    elif _calls(path):
+        yield "is a pickle that calls what it names, so it could run code"
+
+
+def _has_header(path: Path) -> bool:
+    """Tell whether a file begins as safetensors do: a length, and an object of JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            return False
+        try:
+            return isinstance(json.loads(file.read(length)), dict)
+        except (ValueError, RecursionError, MemoryError):
+            return False
+
+
+class _CallsError(Exception):
+    """A pickle is about to use something that it names."""
+
+
+class _Watched(type):
+    """Of all that can be done with a thing, nothing is."""
+
+    def __getattr__(cls, _: str) -> Any:
+        raise _CallsError
+
+    def __setitem__(cls, *_: Any) -> None:
+        raise _CallsError
+
+
+class _Named(metaclass=_Watched):
+    """Stands for whatever a pickle names."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Named:
+        raise _CallsError
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles numbers and texts; of what a pickle names it imports nothing."""
+
+    def __init__(self, file: IO[bytes], folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+
+    def find_class(self, module: str, _: str) -> type[_Named]:
+        """Return the stand-in where an import would find the module: other texts can look like a pickle."""
+        top = module.partition(".")[0]
+        if top in (*OLD_NAMES, "__main__") or self._is_member(top) or importlib.util.find_spec(top):
+            return _Named
+        raise ImportError(top)
+
+    def _is_member(self, top: str) -> bool:
+        return bool(top) and any((self._folder / name).exists() for name in (top, f"{top}.py"))
+
+
+def _calls(path: Path) -> bool:
+    """Tell whether a file, whatever its name, is a pickle that would call what it names.
+
+    Pickles of the first protocols have no mark at their start. Several may follow each other.
+    """
+    with path.open("rb") as file:
+        try:
+            while True:
+                _Unpickler(file, Path(sys.argv[1])).load()
+        except _CallsError:
+            return True
+        except Exception:  # noqa: BLE001 whatever is no pickle makes the loader raise something
+            return False
 
 
 def _reason(error: Exception) -> str:

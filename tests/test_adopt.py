@@ -910,7 +910,7 @@ def test_values_that_grow_are_doubted(name):
 
 def test_source_that_is_nested_deeply_is_doubted(tmp_path):
     """One deep enough that it is parsed, and not walked; what else there is, is adopted."""
-    deep = f"x = a{'.b' * 900}\n".encode()
+    deep = f"x = a{'.b' * 1500}\n".encode()
     change = {"handler.py": deep + ARTICLE.encode(), "model.py": deep + MODEL.encode()}
     written, found = adopt(packed(tmp_path / "old.mar", **change), tmp_path / "mine")
     assert "m.pth" in written
