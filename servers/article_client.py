@@ -13,10 +13,12 @@ import requests
 import roots  # noqa: F401 first of this project's own
 from contract import BadContract, Contract
 from images import read_pixels
+from printable import printable
 from refusal import BadImage
 
 URL = "http://127.0.0.1:8890"
 TIMEOUT = 30  # seconds
+MOST = 2000  # characters of an error
 
 
 class NoAnswer(RuntimeError):
@@ -27,7 +29,10 @@ def main() -> int:
     """Print the digit; return 1 where there is none."""
     arguments = _arguments()
     try:
-        print("Predicted digit:", predict(arguments.url.rstrip("/"), arguments.picture.read_bytes()))
+        if arguments.picture.exists() and not arguments.picture.is_file():  # a pipe may have no end
+            return _failed(f"{arguments.picture} is no file; name a picture")
+        label = predict(arguments.url.rstrip("/"), arguments.picture.read_bytes())
+        print("Predicted digit:", printable(label, most=sys.maxsize))  # the server may be a stranger's
     except OSError as error:
         return _failed(f"cannot read {arguments.picture}: {error.strerror}")
     except BadImage as error:
@@ -67,7 +72,7 @@ def _ask(method: str, url: str, **content: Any) -> requests.Response:
 
 
 def _failed(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {printable(sentence, MOST)}", file=sys.stderr)
     return 1
 
 

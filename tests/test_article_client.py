@@ -1,5 +1,6 @@
 """The article's client as a program: the digit, or one sentence and exit status 1."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -49,6 +50,15 @@ def pretender():
 
         yield says
         server.shutdown()
+
+
+def test_nothing_odd_is_printed_or_waited_for(tmp_path):
+    """A name is shown by what prints of it; a pipe is no picture."""
+    os.mkfifo(tmp_path / "\x1b[2J.png")
+    for picture, words in (("none\x1b[2J.png", "cannot read"), ("\x1b[2J.png", "is no file; name a picture")):
+        line = failure(str(tmp_path / picture))
+        assert line.isprintable()
+        assert words in line
 
 
 @pytest.mark.parametrize("name", [*(f"{digit}.png" for digit in DIGITS), "5-large.png"])
