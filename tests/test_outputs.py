@@ -138,7 +138,7 @@ def made_up(*outputs):
     return {f"made-up {index}": np.array(row, np.float64) for index, row in enumerate(outputs)}
 
 
-FLAT = np.full(5000, 1 / 5000)
+FLAT = np.full(4800, 1 / 4800)
 NOT_FINITE = [float("nan"), 9.0]
 STILL = {
     "logits-by-chance": ("logits", [[0.3, 0.71]], [[12.0, -4.0], [0.0, 0.0]]),
