@@ -21,6 +21,7 @@ from mar import BadArchive
 from ports import LOOPBACK, PortTaken, why_not
 from private_copy import naming
 from readiness import NotReady, check_answer
+from say import say
 from scratch import BadScratch, check_room, remedy
 from served_copies import unproven
 from settings import ANY_ADDRESS, HIGHEST_PORT, BadSettings, body_limit
@@ -118,7 +119,7 @@ def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
         print(f"  {lacks}")
     print(f"  page  {url}/")
     print(f"  try   curl {predictions} -T {arguments.picture}")
-    print("  stop  Ctrl-C", flush=True)
+    say("  stop  Ctrl-C")
 
 
 def _arguments() -> argparse.Namespace:

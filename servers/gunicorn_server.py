@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from mar import BadArchive
 from readiness import NotReady
@@ -40,6 +42,32 @@ class NotServed(RuntimeError):
     """The server ended because a worker could not load or answered wrongly; the text says why."""
 
 
+class Main(Arbiter):
+    """gunicorn's main process. It ends where a worker ends before any has loaded: the next would, too.
+
+    After that a worker that ends is replaced, whatever its status.
+    """
+
+    app: Server
+
+    def reap_workers(self) -> None:
+        """Take note of the workers that have ended."""
+        for pid in () if self.app.has_loaded or self._is_stopping else list(self.WORKERS):
+            if (end := _end_of(pid)) is not None:
+                self.app.leave_word(f"a worker ended while it loaded ({end})")
+                raise StopIteration  # as at SIGTERM
+        while True:
+            try:
+                super().reap_workers()
+            except HaltServer:  # by its statuses 3 and 4 a worker would end all, and hide the others' ends
+                continue
+            return
+
+    @property
+    def _is_stopping(self) -> bool:
+        return not self.LISTENERS
+
+
 class Server(BaseApplication):
     """One gunicorn, and the folder in which its workers unpack and leave word of a fault."""
 
@@ -51,10 +79,15 @@ class Server(BaseApplication):
         self._main = os.getpid()
         super().__init__()
 
+    @property
+    def has_loaded(self) -> bool:
+        """Whether a worker has loaded."""
+        return self._mark.exists()
+
     def serve(self) -> None:
         """Return when SIGTERM or Ctrl-C has ended the server. Raises NotServed where a worker ended it."""
         try:
-            self.run()
+            Main(self).run()
         except SystemExit as end:  # the workers end by it, too
             if os.getpid() == self._main:
                 self._raise_fault()
@@ -83,7 +116,7 @@ class Server(BaseApplication):
     def _loaded(self, _: Any) -> None:
         """Let the first worker that has loaded prove that requests are answered, while it answers them."""
         with contextlib.suppress(FileExistsError):
-            (self._folder / "loaded").touch(exist_ok=False)
+            self._mark.touch(exist_ok=False)
             threading.Thread(target=self._try, daemon=True).start()
 
     def _try(self) -> None:
@@ -93,18 +126,37 @@ class Server(BaseApplication):
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Leave word of the first fault, and have the main process end all."""
-        with contextlib.suppress(FileExistsError), self._fault.open("x", encoding="utf-8") as file:
-            file.write(str(error))
+        """Leave word of a fault, and have the main process end all."""
+        self.leave_word(str(error))
         os.kill(self._main, signal.SIGTERM)
+
+    def leave_word(self, fault: str) -> None:
+        """Write down what ends the server; the first fault stays."""
+        with contextlib.suppress(FileExistsError), self._fault.open("x", encoding="utf-8") as file:
+            file.write(fault)
 
     def _raise_fault(self) -> None:
         if self._fault.exists():
             raise NotServed(self._fault.read_text(encoding="utf-8")) from None
 
     @property
+    def _mark(self) -> Path:
+        return self._folder / "loaded"
+
+    @property
     def _fault(self) -> Path:
         return self._folder / "fault"
+
+
+def _end_of(pid: int) -> str | None:
+    """Say how a child has ended, and leave its status to be asked for; None where it runs."""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    if ended.si_code == os.CLD_EXITED:
+        return f"status {ended.si_status}"
+    memory = "; out of memory?" if ended.si_status == signal.SIGKILL else ""
+    return f"signal {ended.si_status}{memory}"
 
 
 @contextlib.contextmanager

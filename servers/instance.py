@@ -60,6 +60,8 @@ NOT_INHERITED = frozenset({
 # What a server's own folder for temporary files is called, and what tells it so.
 SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
 STATE = "server.json"
+# What tells who runs here: of make serve, of make up.
+STATES = (STATE, "keeper.json")
 # In a folder of ours, the number that the file system knows the run folder by: no file that somebody brought
 # along can hold it.
 OWNER = ".run-folder"
@@ -145,7 +147,7 @@ class Instance:
         """Whether the folder holds somebody's files: a start would replace some, and might run others."""
         if not self.folder.is_dir() or is_of(self.folder, self.folder):
             return False
-        return any(entry.name != "lost+found" for entry in self.folder.iterdir())  # of a disk of its own
+        return any(not _is_nothing(entry) for entry in self.folder.iterdir())
 
     def claim(self) -> None:
         """Make the folder, and make it a server's. Raises NotStarted where it holds somebody's files."""
@@ -325,9 +327,20 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
     }
 
 
+def _is_nothing(entry: Path) -> bool:
+    """Tell whether an entry is nobody's: a disk's own, or the empty rest of a start on a full one."""
+    left = ("lock", "supervisor.lock", "keeper.log")
+    return entry.name == "lost+found" or (entry.name in left and entry.is_file() and not entry.stat().st_size)
+
+
 def own(folder: Path, run: Path) -> None:
     """Mark a folder as one that a server of a run folder made."""
-    (folder / OWNER).write_text(f"{run.stat().st_ino}\n", encoding="ascii")
+    mark = folder / OWNER
+    try:
+        mark.write_text(f"{run.stat().st_ino}\n", encoding="ascii")
+    except OSError:
+        mark.unlink(missing_ok=True)  # half of it would be nobody's
+        raise
 
 
 def is_of(folder: Path, run: Path) -> bool:

@@ -30,6 +30,7 @@ NOT_TAKEN = re.compile(r"Failed to load models?: .*\n(.+)\n")
 WORKER = "model_service_worker"
 LOADING, STARTING = "while it loaded the model", "while it started"
 TRACEBACK = "Traceback (most recent call last):"
+NO_WORD = "it left no word of why (was it killed, as for want of memory?)"
 WORDS_LATER = 1.0  # seconds by which a worker's output may reach its log after its death
 # What log4j writes before each line of a worker: time, level, the worker's name, the logger.
 LOG_PREFIX = re.compile(r"^\S+ \[\w+ *\] (\S+)-std(?:out|err) MODEL_LOG - ")
@@ -110,13 +111,15 @@ def _check_start(java: Process, workers: dict[tuple[int, int], Process], logs: P
     if (ended := WORKER_ENDED.search(log)) is None and all(map(lives, workers.values())):
         return
     time.sleep(WORDS_LATER)
-    words = last_words(logs / "model_log.log")
-    error = _error_in(words)
     # By now TorchServe has written down what it saw, if it could.
     ended = ended or WORKER_ENDED.search(_text(logs / "ts_log.log"))
     when = LOADING if ended is not None and "WORKER_STARTED ->" in ended[0] else STARTING
-    trace = "" if words == error else f"\n{words}"
-    raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")
+    if words := last_words(logs / "model_log.log"):
+        error = _error_in(words)
+        trace = "" if words == error else f"\n{words}"
+        raise NotReady(f"a worker died {when}: {error}{_advice(error)}{trace}")
+    said = tail(logs / "model_log.log")
+    raise NotReady(f"a worker died {when}: {NO_WORD}" + (f"; the end of its log:\n{said}" if said else ""))
 
 
 def _workers_below(java: Process) -> Iterator[Process]:
@@ -226,7 +229,7 @@ def _let_in(send: Callable[..., requests.Response], authorize: Authorize) -> req
 
 
 def last_words(log: Path) -> str:
-    """Return what the first worker that died wrote from its first traceback on, as it wrote it."""
+    """Return what the first worker that died wrote from its first traceback on; "" where none wrote one."""
     worker = None
     words: list[str] = []
     for line in _text(log).splitlines():
@@ -240,7 +243,7 @@ def last_words(log: Path) -> str:
             if words and (not text or DIED in text):  # what follows was caused by it, or is the next try
                 break
             words.append(text)
-    return "\n".join(words) or tail(log) or "it left no word"
+    return "\n".join(words)
 
 
 def _error_in(words: str) -> str:

@@ -16,8 +16,14 @@ SOCKET_PATH = 107
 LONGEST_SOCKET = "/torchserve-12345678/.ts.sock.1234567890"
 # For sockets, a process's number and what else is small.
 MARGIN = 2**19
+ANOTHER = "name another folder: RUN=folder"
 SHORTER = "set TMPDIR to a shorter path"
 ROOMIER = "free space there, or set TMPDIR, or RUN, to a folder with more"
+
+
+# What a disk is at fault for, what a folder's name is, and neither is a bug.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_FOLDER = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class BadScratch(RuntimeError):
@@ -41,6 +47,18 @@ def check_room(archives: Iterable[Path], folder: Path, times: int = 1) -> None:
     wanted = times * sum(unpacked(archive) for archive in archives) + MARGIN
     if wanted > room:
         raise BadScratch(f"{folder} has room for {room:,} bytes, and serving takes {wanted:,}; {ROOMIER}")
+
+
+def unwritable(run: Path, error: OSError) -> str | None:
+    """Say why a server's folder, or another, cannot be written into; None where an error is another one."""
+    # Of two files it wrote the second one; for one that was open already the kernel has no name.
+    name = error.filename2 or error.filename or run
+    named, folder = (Path(os.fsdecode(one)).resolve() for one in (name, run))
+    if error.errno in (*NO_ROOM, *NO_FOLDER) and named.is_relative_to(folder):
+        where = "" if named == folder or not folder.is_dir() else f" ({named})"
+        reason = "it is no folder" if folder.is_file() else f"{error.strerror}{where}"
+        return f"RUN={run} cannot be used: {reason}; {ANOTHER}"
+    return f"{named}: {error.strerror}; {ROOMIER}" if error.errno in NO_ROOM else None
 
 
 def scratch_folder() -> Path:

@@ -16,16 +16,17 @@ from control import Refused
 from foreground import Ended, Stopped, stop_on_signals, watch
 from front_door import BadDoor
 from health import fault_through
-from instance import Instance, NotStarted, Running
+from instance import STATES, Instance, NotStarted, Running
 from java import NoJava
 from keeper import PATIENCE, answering_in, end_what_is_left, kept_in, left_in, stop_all
 from make_command import make_command
 from mar import BadArchive
 from places import twin_of
 from ports import PortTaken
-from process_end import NotEnded, Process
+from process_end import STOPPED, NotEnded, Process
 from readiness import NotReady, tail, workers_of
-from scratch import BadScratch
+from say import told_to_the_end
+from scratch import BadScratch, unwritable
 from served_copies import FOLDER, drop, sha256
 from settings import BadSettings, Settings
 from signature import BadKey
@@ -63,6 +64,11 @@ def main() -> int:
         return 1
     except PermissionError as error:
         print(f"error: {error.filename}: {error.strerror}; do it as the user who owns it", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if (said := unwritable(arguments.run, error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 1
 
 
@@ -149,12 +155,23 @@ def stop(instance: Instance, arguments: argparse.Namespace) -> int:
     """Stop TorchServe and all that was started with it; it is no error that none runs."""
     # Nothing is made or deleted in a folder of somebody's, unless a server of ours runs there.
     is_foreign = instance.is_foreign
-    holder = Supervision(instance.folder).holder
-    stopped = not (is_foreign and holder is None and not left_in(instance)) and stop_all(instance)
+    stopped = (_runs(instance) or (not is_foreign and _was_killed(instance))) and stop_all(instance)
     for folder in () if is_foreign else (instance.folder, twin_of(instance.folder).folder):
         drop(folder / FOLDER)
     print("stopped" if stopped else f"nothing to stop: no server runs in {arguments.run}")
     return 0
+
+
+def _runs(instance: Instance) -> bool:
+    """Tell whether anything of a server runs here, or is just being started or stopped."""
+    supervision = Supervision(instance.folder)
+    return supervision.is_held or supervision.holder is not None or bool(left_in(instance))
+
+
+def _was_killed(instance: Instance) -> bool:
+    """Tell whether a server of this folder has ended without forgetting what was written down of it."""
+    folders = (instance.folder, twin_of(instance.folder).folder)
+    return any((folder / name).exists() for folder in folders for name in STATES)
 
 
 def status(instance: Instance, _: argparse.Namespace) -> int:
@@ -190,7 +207,12 @@ def status(instance: Instance, _: argparse.Namespace) -> int:
 
 
 def _supervised(instance: Instance, holder: Process) -> bool:
-    """Say what the proxy of a supervisor answers; return whether anything is wrong with it."""
+    """Say what the proxy of a supervisor answers; return whether anything is wrong with either."""
+    if holder.state == STOPPED:
+        print(f"the supervisor, {holder}, stands still, as by SIGSTOP, and starts nothing again")
+        print(f"  go on    kill -CONT {holder.pid}")
+        print(f"  stop     {make_command('stop', instance.folder)}")
+        return True
     state = kept_in(instance.folder)
     if state is None or state.pid != holder.pid:
         print(f"the supervisor, {holder}, has not said yet where its proxy is; look again in a second")
@@ -295,4 +317,4 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told_to_the_end(main))

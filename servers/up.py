@@ -18,7 +18,7 @@ import health
 import page_files
 from deployment import Deployments
 from front_door import BadDoor, Opening
-from instance import Instance, NotStarted, Running, Served
+from instance import Instance, NotStarted, Running, Served, own
 from keeper import (
     CONTROL,
     PATIENCE,
@@ -34,11 +34,11 @@ from keeper import (
 from make_command import make_command
 from places import Place, Places, twin_of
 from ports import check_free
-from process_end import Process
+from process_end import STOPPED, Process
 from proxy_watch import ProxyWatch
 from readiness import NotReady, tail
 from say import say
-from scratch import check_scratch
+from scratch import ANOTHER, check_scratch
 from served_copies import unproven
 from settings import body_limit
 from starting import READY_TIMEOUT, must_be_sealed, settings_of, start_served, terms_of
@@ -152,6 +152,7 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
             with contextlib.suppress(OSError):  # no room: the server needs neither of them
                 supervision.hold_on()
                 if kept_in(instance.folder) != me:
+                    own(instance.folder, instance.folder)
                     write_down(instance, me)
             places.answering.hold_on()
 
@@ -160,8 +161,11 @@ def keep_up(instance: Instance, arguments: argparse.Namespace) -> NoReturn:
 
 def deploy(instance: Instance, arguments: argparse.Namespace) -> int:
     """Put other archives in the place of those that `up` serves; no request is lost."""
-    state = kept_in(instance.folder)
-    if state is None or Supervision(instance.folder).holder is None:
+    state, holder = kept_in(instance.folder), Supervision(instance.folder).holder
+    if holder is not None and holder.state == STOPPED:
+        remedy = f"to let it go on: kill -CONT {holder.pid}"
+        raise control.Refused(f"the supervisor, {holder}, stands still, as by SIGSTOP; {remedy}")
+    if state is None or holder is None:
         print("error: nothing is up that it could take the place of; start it with: "
               f"{make_command('up', instance.folder)}", file=sys.stderr)  # fmt: skip
         return 1
@@ -176,7 +180,7 @@ def _take(supervision: Supervision, instance: Instance) -> None:
         instance.folder.mkdir(parents=True, exist_ok=True)
         if supervision.take() or (supervision.wait(PATIENCE) is None and supervision.take()):
             return  # at once, or after a stop that was under way
-    except OSError as error:
+    except PermissionError as error:
         raise NotStarted(
             f"cannot write into {instance.folder}: {error.strerror}; "
             "name a folder of your own: make up RUN=folder"
@@ -205,8 +209,13 @@ def _started(instance: Instance, supervision: Supervision) -> subprocess.Popen[b
             [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, pass_fds=[lock],
         )  # fmt: skip
-    if (process := Process.of(keeper.pid)) is not None:
-        supervision.name(process)
+    try:
+        if (process := Process.of(keeper.pid)) is not None:
+            supervision.name(process)
+    except BaseException:  # the disk is full, or Ctrl-C
+        keeper.terminate()
+        keeper.wait()
+        raise
     return keeper
 
 
@@ -236,7 +245,11 @@ def _opened(instance: Instance, keeper: subprocess.Popen[bytes]) -> str:
     while time.monotonic() < end:
         if keeper.poll() is not None:
             said = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
-            raise NotStarted(said.removeprefix("error: ") or f"it ended with status {keeper.poll()}")
+            raise NotStarted(
+                said.removeprefix("error: ")
+                or f"the supervisor ended with status {keeper.poll()}, and left no word; is there room in "
+                f"{instance.folder}? if not, {ANOTHER}"
+            )
         if (state := kept_in(instance.folder)) is not None and state.pid == keeper.pid:
             with contextlib.suppress(OSError):
                 if health.is_ready(state.health):

@@ -18,6 +18,8 @@ import requests
 import torch
 
 from conftest import DIGITS, ROOT, free_port, make
+from readiness import NO_WORD
+from tutorial_archive import tutorial_archive
 
 TIMEOUT = 30
 SOURCE_ROOTS = ":".join(str(ROOT / name) for name in ("model", "handler", "archive", "servers"))
@@ -236,6 +238,36 @@ def test_worker_that_dies_says_why(archive, run, tmp_path, change, error):
     assert lines[1] == "Traceback (most recent call last):"
     assert "No module named 'ts.torch_handler" not in lines[0]
     assert make("status", RUN=run).stdout.startswith("not running")
+
+
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"], ids=["exit", "kill"])
+def test_worker_that_dies_without_a_word_is_no_riddle(run, tmp_path, end):
+    """No line that it wrote before is taken for the reason; they follow."""
+    bad = tutorial_archive(tmp_path, handler=f"import os\n{end}\n")
+    done = serve("--run", run, "start", "--port", str(free_port()), "--sealed", "no", str(bad))
+    assert done.returncode == 1
+    lines = errors(done)
+    assert lines[0] == f"error: a worker died while it loaded the model: {NO_WORD}; the end of its log:"
+    assert any("Successfully loaded" in line for line in lines[1:])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["serve", "status", "logs"])
+def test_reader_that_goes_is_no_fault(run, target):
+    """As by `make serve | head -1`: it ends without a word, and the server that it started answers."""
+    port = free_port()
+    if target != "serve":
+        assert make("serve", RUN=run, PORT=str(port)).returncode == 0
+    words = [target, f"RUN={run}", f"PORT={port}", "MAR=model_store/convnet.mar"]
+    read, write = os.pipe()
+    os.close(read)  # nobody reads from the first line on
+    with os.fdopen(write, "wb") as gone:
+        pipes = {"stdout": gone, "stderr": subprocess.PIPE}
+        done = subprocess.run(["make", *words], cwd=ROOT, text=True, check=False, **pipes)
+    assert (done.returncode, done.stderr) == (0, "")
+    url = f"http://127.0.0.1:{port}/predictions/convnet"
+    assert requests.put(url, DIGITS["2"], timeout=TIMEOUT).text == "2"
+    assert make("status", RUN=run).returncode == 0
 
 
 def test_killed_server_is_not_running(run):

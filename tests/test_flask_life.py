@@ -1,5 +1,6 @@
 """How Flask's server starts, fails to start and stops: a line each, and nothing left behind."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -60,6 +61,74 @@ def test_killed_worker_is_replaced(archive):
         picture = (IMAGES / "7.png").read_bytes()
         assert requests.put(url, data=picture, timeout=TIMEOUT).text == "7"
         assert not {worker.pid for worker in main.children()} & {worker.pid for worker in old}
+
+
+PROGRAM = """
+import os, signal, sys
+from gunicorn_server import NotServed, Server, own_folder
+
+def load():
+    {loading}
+    return answer
+
+def answer(environ, start_response):
+    if environ["PATH_INFO"] == "/end":
+        os._exit(3)
+    start_response("200 OK", [])
+    return [str(os.getpid()).encode()]
+
+with own_folder() as folder:
+    try:
+        Server(sys.argv[1], folder, load, prove=lambda: print("proven", flush=True)).serve()
+    except NotServed as fault:
+        print(f"error: {{fault}}", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def gunicorn(loading: str = "pass"):
+    """Start the server with an application of a few lines; yield its address and its process."""
+    roots = ":".join(str(ROOT / name) for name in ("servers", "archive", "handler"))
+    address, pipes = f"127.0.0.1:{free_port()}", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", PROGRAM.format(loading=loading), address]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": roots}, text=True, **pipes) as process:
+        try:
+            yield f"http://{address}", process
+        finally:
+            process.terminate()
+
+
+ENDS = {
+    "os._exit(3)": "status 3",
+    "os._exit(4)": "status 4",
+    "os._exit(0)": "status 0",
+    "os.kill(os.getpid(), signal.SIGKILL)": "signal 9; out of memory?",
+    "os.abort()": "signal 6",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_worker_that_ends_while_it_loads_ends_the_server(end):
+    """Another one would end as well: a sentence says how, and nothing is tried for ever."""
+    with gunicorn(end) as (_, process):
+        printed, errors = process.communicate(timeout=TIMEOUT)
+    assert printed == f"error: a worker ended while it loaded ({ENDS[end]})\n"
+    assert "Traceback" not in errors
+
+
+def test_worker_that_ends_later_is_replaced():
+    """By whatever status, also by those with which gunicorn would end all."""
+    with gunicorn() as (url, process):
+        assert process.stdout.readline() == "proven\n"
+        old = {worker.pid for worker in psutil.Process(process.pid).children()}
+        while old & {worker.pid for worker in psutil.Process(process.pid).children()}:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"{url}/end", timeout=TIMEOUT)
+        assert int(requests.get(url, timeout=TIMEOUT).text) not in old
+        process.terminate()
+        printed, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, printed) == (0, "")
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("stop", [os.killpg, os.kill], ids=["ctrl-c-to-all", "signal-to-make-alone"])

@@ -1,6 +1,8 @@
 """A server that cannot start for want of room, of a short path, or of anything else says so at once."""
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,8 +12,8 @@ import pytest
 
 from conftest import ROOT, free_port, make
 from flask_process import refused
-from process_end import Process
-from readiness import WORKER, NotReady, _check_start
+from process_end import Process, processes
+from readiness import NO_WORD, WORKER, NotReady, _check_start
 from scratch import LONGEST_SOCKET, SOCKET_PATH
 from small_disk import fill, small_disk
 
@@ -117,13 +119,72 @@ def test_worker_that_dies_before_it_listens_ends_the_wait(tmp_path, target):
 @needs_root
 def test_full_disk_for_logs_and_settings_is_said(tmp_path):
     """RUN on a disk without room: a sentence and no traceback."""
-    with small_disk(tmp_path / "run") as run:
-        room(run, 0)
+    with small_disk(tmp_path / "disk") as disk:
+        run = disk / "run"
+        run.mkdir()
+        room(disk, 0)
         done = make("serve", RUN=str(run), PORT=str(free_port()))
     assert done.returncode != 0
     assert "No space left on device" in done.stderr
     assert "free space there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Mount a folder of a disk that nobody can write to."""
+    with small_disk(folder):
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        yield folder
+
+
+def check_refused(done, run, reason: str) -> None:
+    """One sentence names the folder, the reason and the remedy."""
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    named = f"error: RUN={re.escape(str(run))} cannot be used"
+    assert re.fullmatch(f"{named}: {reason}[^;]*; name another folder: RUN=folder", line)
+    assert done.returncode != 0
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["serve", "up"])
+def test_folder_that_cannot_be_written_is_named(tmp_path, target):
+    """A start says so in one sentence; nothing runs there, and who stops that needs no room."""
+    with read_only(tmp_path / "run") as run:
+        done = make(target, RUN=str(run), PORT=str(free_port()), DOOR=str(free_port()))
+        check_refused(done, run, "Read-only file system")
+        stopped, status = make("stop", RUN=str(run)), make("status", RUN=str(run))
+    assert (stopped.returncode, stopped.stdout) == (0, f"nothing to stop: no server runs in {run}\n")
+    assert status.stdout.startswith("not running")
+
+
+@needs_root
+def test_supervisor_is_ended_where_nobody_could_find_it(tmp_path):
+    """The disk is full: its number cannot be written down."""
+    with small_disk(tmp_path / "disk", "size=1m") as disk:
+        run = disk / "run"
+        run.mkdir()
+        fill(disk)
+        done = make("up", RUN=str(run), PORT=str(free_port()), DOOR=str(free_port()))
+        check_refused(done, run, "No space left on device")
+        assert not [one for one in processes() if str(run) in " ".join(one.command)]
+
+
+@pytest.mark.parametrize("target", ["serve", "up", "stop", "status"])
+def test_run_that_is_a_file_is_named(tmp_path, target):
+    """It stays as it is."""
+    run = tmp_path / "run"
+    run.write_text("mine")
+    done = make(target, RUN=str(run), PORT=str(free_port()), DOOR=str(free_port()))
+    check_refused(done, run, "it is no folder")
+    assert run.read_text() == "mine"
+
+
+def test_stop_where_nothing_runs_leaves_no_trace(tmp_path):
+    """It takes no lock: an empty folder stays empty."""
+    assert make("stop", RUN=str(tmp_path)).stdout == f"nothing to stop: no server runs in {tmp_path}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_worker_whose_end_no_log_tells_of_ends_the_wait(tmp_path):
@@ -135,5 +196,5 @@ def test_worker_whose_end_no_log_tells_of_ends_the_wait(tmp_path):
             _check_start(me, workers, tmp_path)
         worker.kill()
         worker.wait()
-        with pytest.raises(NotReady, match=r"^a worker died while it started: it left no word$"):
+        with pytest.raises(NotReady, match=f"^a worker died while it started: {re.escape(NO_WORD)}$"):
             _check_start(me, workers, tmp_path)

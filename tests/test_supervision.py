@@ -261,6 +261,25 @@ def test_torchserve_that_stands_still_is_started_again(up):
     check_that_it_answers(up)
 
 
+@needs_nginx
+def test_supervisor_that_stands_still_is_told_of(up, archive):
+    """What it keeps up answers, and nothing would be started again: status says how to let it go on."""
+    supervisor = supervisor_of(up.run)
+    kill(supervisor, number=signal.SIGSTOP)
+    try:
+        status, deploy = make("status", RUN=str(up.run)), make("deploy", RUN=str(up.run), MAR=str(archive))
+    finally:
+        kill(supervisor, number=signal.SIGCONT)
+    assert status.returncode != 0
+    sentence = f"the supervisor, process {supervisor.pid} (python), stands still, as by SIGSTOP"
+    told = status.stdout.splitlines()
+    assert told[0] == f"{sentence}, and starts nothing again"
+    assert told[1:3] == [f"  go on    kill -CONT {supervisor.pid}", f"  stop     make stop RUN={up.run}"]
+    assert f"error: {sentence}; to let it go on: kill -CONT {supervisor.pid}\n" in deploy.stderr
+    until(lambda: is_ready(up))
+    check_that_it_answers(up)
+
+
 def of_all(run: Path) -> list[Process]:
     return [supervisor_of(run), *nginx_of(run), java_of(run), *Up(0, 0, run).workers]
 
