@@ -138,7 +138,7 @@ class Instance:
         self.console = self.logs / "console.log"
         self._logs_before = self.folder / "logs-before"
         # Java starts here, and finds classes here first: nothing that others put beside it.
-        self._home = self.folder / "java"
+        self.home = self.folder / "java"
         self._state = self.folder / STATE
         self._started: Running | None = None  # by this process: somebody may delete the file that says so
 
@@ -204,14 +204,14 @@ class Instance:
             self.logs.rename(self._logs_before)
         self._forget()
         self.logs.mkdir(parents=True)
-        shutil.rmtree(self._home, ignore_errors=True)
-        self._home.mkdir()
-        greedy_batches.install(self._home)
-        keys = str(tokens.prepare(self._home)) if settings.tokens else None
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir()
+        greedy_batches.install(self.home)
+        keys = str(tokens.prepare(self.home)) if settings.tokens else None
         config = self.folder / "config.properties"
         # A copy, by a bare name: a properties file is read as Latin-1, and a checkout's path may be anything.
         # Of two lines TorchServe takes the later: a metrics_config in the settings stands.
-        shutil.copyfile(METRICS, self._home / METRICS.name)
+        shutil.copyfile(METRICS, self.home / METRICS.name)
         config.write_text(f"metrics_config={METRICS.name}\n{settings.text}", encoding="utf-8")
         # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
         # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
@@ -267,7 +267,7 @@ class Instance:
         """Run TorchServe's launcher, which starts Java and ends; return Java."""
         with console.open("wb") if console else contextlib.nullcontext() as output:
             subprocess.run(
-                command, cwd=self._home, env=environ, check=True, start_new_session=True,
+                command, cwd=self.home, env=environ, check=True, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output else None,
             )  # fmt: skip
         pid = int((scratch / ".model_server.pid").read_text(encoding="ascii"))
@@ -286,7 +286,7 @@ class Instance:
         if left is not None:
             remove(left.scratch, self.folder)
         self._started = None
-        (self._home / tokens.KEY_FILE).unlink(missing_ok=True)
+        (self.home / tokens.KEY_FILE).unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
 
     def _read(self) -> Running | None:

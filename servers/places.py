@@ -36,7 +36,7 @@ class Place:
 
     def started(self, running: Running) -> None:
         """Hold what a server that was started here needs besides: its workers read it whenever one starts."""
-        names = [self.instance.folder / name for name in ("config.properties", METRICS.name)]
+        names = [self.instance.folder / "config.properties", self.instance.home / METRICS.name]
         for path in (*names, *([Path(running.keys)] if running.keys is not None else [])):
             self._held.hold(path)
 
