@@ -8,7 +8,7 @@ import pwd
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -49,11 +49,12 @@ class Process:
     """
 
     pid: int
-    name: str
-    state: str
-    parent: int
-    session: int
-    threads: int
+    # Not what makes it the same process: it may be looked at twice.
+    name: str = field(compare=False)
+    state: str = field(compare=False)
+    parent: int = field(compare=False)
+    session: int = field(compare=False)
+    threads: int = field(compare=False)
     started: int
 
     @classmethod

@@ -459,7 +459,7 @@ def test_declared_torchscript_is_called_a_program(archive, tmp_path, program):
     members.update({"provenance.json": json.dumps(told).encode(), "runtime.pt": program})
     members.seal()
     done = verify(write(tmp_path / "convnet.mar", members))
-    assert "runtime.pt (TorchScript); they run where it is served" in done.stdout
+    assert "runtime.pt (TorchScript); they run where it is served" in " ".join(done.stdout.split())
     members["runtime.pt"] = dressed()
     members.seal()
     [fault] = faults(write(tmp_path / "convnet.mar", members))
