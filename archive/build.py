@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import canonical
 from build_records import NotOurs, Records, digest, digest_of
-from mar import NAME, SUFFIX, is_signature
+from mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, NAME, SUFFIX, is_signature
 from source import BadSource, source_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,8 +42,8 @@ DEFAULTS = {
 FILES = {"model": "MODEL", "weights": "WEIGHTS", "config": "CONFIG", "labels": "LABELS", "figures": "FIGURES"}
 # Members that the seal adds.
 RESERVED = (
-    "golden.json", canonical.PROVENANCE, "model-card.md", "runtime.pt", "runtime.onnx", "runtime.pt2",
-    canonical.SUMS, "golden", "MAR-INF",
+    GOLDEN_ANSWERS, GOLDEN_FOLDER, canonical.PROVENANCE, "model-card.md", "runtime.pt", "runtime.onnx",
+    "runtime.pt2", "MAR-INF",
 )  # fmt: skip
 REMEDY = "move it away, or build elsewhere: make archive MAR=model_store/other.mar"
 STOPPED = 143  # the exit status after SIGTERM, as a shell has it
