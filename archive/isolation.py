@@ -107,7 +107,8 @@ def _enter_root(plan: dict[str, Any]) -> None:
     work, proc = root / WORK[1:], root / "proc"
     work.mkdir()
     proc.mkdir()
-    (root / "tmp").symlink_to(WORK)
+    if not (root / "tmp").exists():  # else the environment itself lies below it, to be read and no more
+        (root / "tmp").symlink_to(WORK)
     _mount("proc", proc, "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     attributes = MountAttributes(set=MS_RDONLY | MS_NOSUID)
     _call(

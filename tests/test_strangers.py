@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -609,3 +610,18 @@ def test_what_is_no_file_is_no_archive(tmp_path, kind):
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     [fault] = faults(path)
     assert fault == f"{path} is no file; name a .mar"
+
+
+def test_environment_below_tmp_is_set_apart_too():
+    """The folder of what may be read is then there already, where a link to the writable one would go."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        program = "import sandbox; print(sandbox.isolation_fault())"
+        told = subprocess.run(
+            [f"{folder}/bin/python", "-c", program], cwd=ROOT / "archive",
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    here = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "archive", capture_output=True, text=True, check=True
+    )
+    assert told.stdout == here.stdout
