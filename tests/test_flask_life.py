@@ -136,10 +136,9 @@ def test_make_flask_serves_until_it_is_stopped(tmp_path, stop):
     """The command of the README, in the foreground: when make is ended, so is the server."""
     port = free_port()
     command = ["make", "flask", f"PORT={port}"]
-    environ = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
     with (tmp_path / "printed").open("w+") as printed:
         with subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=printed, text=True,
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=printed, text=True,
             start_new_session=True,
         ) as running:  # fmt: skip
             lines = iter(running.stdout.readline, "")

@@ -657,10 +657,8 @@ def test_printed_command_stops_this_server(run):
     """What make serve prints, pasted into a shell, stops what it started; a folder without one is named."""
     done = make("serve", RUN=str(run), PORT=str(free_port()))
     [line] = [line for line in done.stdout.splitlines() if line.startswith("  stop  ")]
-    of_make = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-    environ = {key: value for key, value in os.environ.items() if key not in of_make}
     pasted = ["sh", "-c", line.removeprefix("  stop  ")]
-    stopped = subprocess.run(pasted, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    stopped = subprocess.run(pasted, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
     nothing = make("stop", RUN=str(run))
     assert (nothing.returncode, nothing.stdout) == (0, f"nothing to stop: no server runs in {run}\n")
