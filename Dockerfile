@@ -4,9 +4,20 @@
 # The same base twice: the environment's python is a link to the base's.
 ARG BASE=python:3.11-slim-bookworm
 
-# --- The environment: pinned wheels, nothing compiled -----------------------------------------------
+# --- The tool: a wheel of this checkout --------------------------------------------------------------
+FROM ${BASE} AS tool
+ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY requirements/build.txt requirements/
+RUN python3 -m venv /backend && /backend/bin/pip install --require-hashes --no-deps -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE config.properties ./
+COPY handler handler
+COPY src src
+RUN /backend/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheel .
+
+# --- The environment: locked wheels, nothing compiled ------------------------------------------------
 FROM ${BASE} AS packages
-# Where torch's CPU build comes from; PyPI's is a CUDA build of several GB.
+# Where torch's CPU build comes from; PyPI's is a CUDA build of several GB, and the lock has its hashes.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Another build than the locked one, e.g. of a GPU.
 ARG TORCH=
@@ -20,25 +31,22 @@ RUN python3 -m venv --without-pip /venv \
  && torch=${TORCH:-$(grep -o '^torch==[^ ]*' requirements/serve.txt)} \
  && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels \
         --index-url "$TORCH_INDEX" "$torch" \
- && grep -v '^torch==' requirements/serve.txt >requirements/rest.txt \
- && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels -r requirements/rest.txt \
+ && sed '/^torch==/,/[^\\]$/d' requirements/serve.txt >requirements/rest.txt \
+ && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels \
+        -r requirements/rest.txt \
  && if [ -e requirements/own.txt ]; then \
         python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
 # What torch needs to be built against and to test itself, not to run.
 RUN cd /venv/lib/python3.11/site-packages/torch && rm -rf include share test bin/test_* bin/protoc*
 
-# --- What both servers share: the environment, the archive, the code that opens and asks it ---------
+# --- What both servers share: the environment, the tool, the archive --------------------------------
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin server
 COPY --from=packages /venv /venv
+RUN --mount=type=bind,from=tool,source=/wheel,target=/wheel \
+    python3 -m pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheel/*.whl
 WORKDIR /app
-COPY archive archive
-# Flask reads forms with the handler's modules; the models run those in the archive.
-COPY handler handler
-COPY servers servers
-# Which address, which largest body.
-COPY config.properties ./
-ENV PATH=/venv/bin:$PATH PYTHONPATH=handler:archive:servers
+ENV PATH=/venv/bin:$PATH
 ARG MAR=model_store/convnet.mar
 # By one name, whatever the model's is: that stands in its manifest.
 COPY ["${MAR}", "model_store/model.mar"]
@@ -48,24 +56,24 @@ FROM runtime AS flask
 COPY requirements/flask.txt requirements/
 # The environment has no pip: the base's, by the PATH without it.
 RUN PATH=${PATH#/venv/bin:} python3 -m pip --python /venv/bin/python install --no-cache-dir \
-        --only-binary :all: -r requirements/flask.txt
+        --only-binary :all: --require-hashes --no-deps -r requirements/flask.txt
 USER server
 EXPOSE 8890
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
-    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8890"]
-CMD ["python", "servers/flask_app.py", "model_store/model.mar", "--host", "0.0.0.0", "--port", "8890"]
+    CMD ["marctl", "healthcheck", "model_store/model.mar", "http://127.0.0.1:8890"]
+CMD ["marctl", "flask", "model_store/model.mar", "--host", "0.0.0.0", "--port", "8890"]
 
 # --- TorchServe ------------------------------------------------------------------------------------
 FROM runtime AS torchserve
-# The front door; this build of nginx has no module that is not needed.
+# The reverse proxy; this build of nginx has no module that is not needed.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
-COPY deploy/log4j2.xml deploy/nginx.conf deploy/
+COPY deploy/log4j2.xml deploy/
 USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
-    CMD ["python", "servers/healthcheck.py", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
+    CMD ["marctl", "healthcheck", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
 # Logs of the start, settings and sockets lie in /tmp, the one place that is written. All clients of a container
 # often have one address, a proxy's: the limits of one address are wider than elsewhere.
-CMD ["python", "servers/serve.py", "--run", "/tmp/run", "up", "--foreground", "--door", "8080", "--inside", "8085", \
+CMD ["marctl", "up", "--run", "/tmp/run", "--foreground", "--door", "8080", "--inside", "8085", \
      "--host", "0.0.0.0", "--rate", "50000", "--connections", "2000", "--log-config", "deploy/log4j2.xml", \
      "model_store/model.mar"]

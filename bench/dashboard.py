@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import json
 import random
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
@@ -19,44 +17,41 @@ import matplotlib.pyplot as plt
 import requests
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from load_pictures import load_pictures
-from prometheus_process import DEPLOY, Prometheus, filled_in, prometheus_of
+from bench.load.images import DIGITS, encoded, load_images, opened
+from bench.servers.checkout import ROOT, torchserve
+from bench.servers.processes import free_port
+from bench.servers.prometheus import DEPLOY, Prometheus, filled_in, prometheus_of
 
-ROOT = Path(__file__).parents[1]
 DRAWN = ROOT / "docs" / "dashboard.png"
-DIGITS = [(ROOT / "tests" / "images" / f"{digit}.png").read_bytes() for digit in range(10)]
-FIRST_PORT = 24_500
 OVER, STEP = "10s", 1  # what rates are taken over; seconds between two points
 COLUMNS = 4
 TABLE = "table"  # the kind of a panel that is no curve
-PART = 25.0      # seconds of each part of the load
+PART = 25.0  # seconds of each part of the load
 ANSWER = 30
 
 
 def main() -> None:
     """Serve, make load, ask Prometheus what each panel asks, and draw it into docs/dashboard.png."""
-    arguments = _arguments()
-    port = arguments.port
-    with tempfile.TemporaryDirectory() as scratch:
-        where = [f"RUN={scratch}/run", f"PORT={port}", f"MAR={arguments.archive}"]
-        subprocess.run(["make", "serve", *where], cwd=ROOT, check=True)
-        try:
-            with prometheus_of(port + 2, port + 9, Path(scratch)) as prometheus:
-                began = time.time()
-                _make_load(f"http://127.0.0.1:{port}/predictions/convnet")
-                _draw(prometheus, began, time.time())
-        finally:
-            subprocess.run(["make", "stop", *where], cwd=ROOT, check=True)
+    archive = _arguments().archive
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        torchserve(archive) as port,
+        prometheus_of(port + 2, free_port(1), Path(scratch)) as prometheus,
+    ):
+        began = time.time()
+        _make_load(f"http://127.0.0.1:{port}/predictions/convnet")
+        _draw(prometheus, began, time.time())
 
 
 def _make_load(url: str) -> None:
     """Two clients, sixteen, then some with photos and broken files, then some with ink on white paper."""
-    photo = load_pictures()["12-megapixel JPEG"]
-    mixed = [*DIGITS, *DIGITS, photo, b"no picture", DIGITS[0][:150], b""]
+    digits = list(DIGITS.values())
+    photo = load_images()["12-megapixel JPEG"]
+    mixed = [*digits, *digits, photo, b"no image", digits[0][:150], b""]
     shuffled = random.Random(0)  # noqa: S311 no secret
-    for clients, bodies in ((2, DIGITS), (16, DIGITS), (8, mixed), (4, [_inverted(body) for body in DIGITS])):
+    for clients, bodies in ((2, digits), (16, digits), (8, mixed), (4, list(map(_inverted, digits)))):
         end = time.monotonic() + PART
         with ThreadPoolExecutor(clients) as pool:
             for _ in range(clients):
@@ -72,9 +67,7 @@ def _ask_until(end: float, url: str, bodies: Iterable[bytes]) -> None:
 
 
 def _inverted(body: bytes) -> bytes:
-    file = io.BytesIO()
-    ImageOps.invert(Image.open(io.BytesIO(body)).convert("L")).save(file, "PNG")
-    return file.getvalue()
+    return encoded(ImageOps.invert(opened(body).convert("L")), "PNG")
 
 
 def _draw(prometheus: Prometheus, began: float, ended: float) -> None:
@@ -115,7 +108,6 @@ def _finish(axis: Axes, title: str, unit: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--port", type=int, default=FIRST_PORT, help="the first of ten ports")
     return parser.parse_args()
 
 

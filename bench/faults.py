@@ -1,9 +1,8 @@
-"""What faults cost the clients of the front door: each is done for real, while clients send and check."""
+"""What faults cost the clients of `make up`: each is done for real, while clients send and check."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -18,29 +17,27 @@ from pathlib import Path
 import requests
 from PIL import Image
 
-from clients import PATIENCE, Clients
-from instance import Instance
-from keeper import door_of
-from marked import replace_marked
-from memory_limit import memory_limit
-from process_end import lives
-from report import circumstances, table
-from small_disk import fill, small_disk
-from up import ANSWER
-from up_process import Up, pids, serve, started, until
+from bench.load.clients import PATIENCE, Clients
+from bench.load.images import DIGITS, encoded
+from bench.report.markdown import circumstances, replace_marked, table
+from bench.servers.checkout import ROOT, make
+from bench.servers.limits import fill, memory_limit, small_disk
+from bench.servers.processes import answers, until
+from bench.servers.stack import Stack, pids, started
+from marctl.serve.front.supervisor import door_of
+from marctl.serve.front.up import ANSWER
+from marctl.serve.processes import lives
+from marctl.serve.torchserve.instance import Instance
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
-PICTURES = {str(digit): (ROOT / "tests" / "images" / f"{digit}.png").read_bytes() for digit in range(10)}
-FIRST_PORT = 23_000
 RAMP = 1_000  # answers before a fault and after it
 MINUTE = 60.0  # seconds
 GIVEN_UP = 200.0  # seconds; model/model-config.yaml's responseTimeout is 120
 SMALL_CONTAINER = 2**29  # bytes
-LARGE_PICTURES = 5
+LARGE_IMAGES = 5
 LARGE = (8000, 8000)
 
-Harm = Callable[[Up], float]  # does a fault, and returns the seconds until all is as it was
+Harm = Callable[[Stack], float]  # does a fault, and returns the seconds until all is as it was
 
 
 @dataclass(frozen=True)
@@ -74,102 +71,103 @@ def main() -> int:
     return 0
 
 
-def one_worker_killed(up: Up) -> float:
+def one_worker_killed(stack: Stack) -> float:
     """Kill a worker, with the requests that are in it."""
-    victim = up.workers[0]
+    victim = stack.workers[0]
     victim.kill()
-    return until(lambda: not lives(victim)) + _workers_back(up)
+    return until(lambda: not lives(victim)) + _workers_back(stack)
 
 
-def a_worker_killed_for_a_minute(up: Up) -> float:
+def a_worker_killed_for_a_minute(stack: Stack) -> float:
     """Kill a worker as soon as both are there, over and over."""
     end = time.monotonic() + MINUTE
     longest = 0.0
     while time.monotonic() < end:
-        longest = max(longest, one_worker_killed(up))
+        longest = max(longest, one_worker_killed(stack))
         time.sleep(1)
     return longest
 
 
-def one_worker_stopped(up: Up) -> float:
+def one_worker_stopped(stack: Stack) -> float:
     """Let a worker stand still for longer than an answer may take."""
     began = time.monotonic()
-    worker = up.workers[0]
+    worker = stack.workers[0]
     worker.suspend()
     time.sleep(ANSWER + 3)
     worker.resume()
-    _workers_back(up)
+    _workers_back(stack)
     return time.monotonic() - began
 
 
-def java_killed(up: Up) -> float:
+def java_killed(stack: Stack) -> float:
     """Kill TorchServe's front end: nobody is there to answer until it is started again."""
-    up.java.kill()
-    return until(lambda: not up.is_ready) + until(lambda: up.is_ready)
+    stack.java.kill()
+    return until(lambda: not stack.is_ready) + until(lambda: stack.is_ready)
 
 
-def proxy_killed(up: Up) -> float:
+def proxy_killed(stack: Stack) -> float:
     """Kill nginx, all of it: nobody listens until it is started again."""
-    door = door_of(Instance(up.run))
+    door = door_of(Instance(stack.run))
     for process in door.family():
         process.ask(signal.SIGKILL)
-    return until(lambda: door.master is not None and _answers(up))
+    return until(lambda: door.master is not None and answers(f"{stack.url}/health/ready"))
 
 
-def proxys_master_killed(up: Up) -> float:
+def proxys_master_killed(stack: Stack) -> float:
     """Kill nginx's master alone: its workers answer what they have, and are replaced."""
-    door = door_of(Instance(up.run))
+    door = door_of(Instance(stack.run))
     before = door.family()
     before[0].ask(signal.SIGKILL)
-    return until(lambda: not any(map(lives, before)) and _answers(up))
+    return until(lambda: not any(map(lives, before)) and answers(f"{stack.url}/health/ready"))
 
 
-def worker_given_up(up: Up) -> float:
+def worker_given_up(stack: Stack) -> float:
     """Let a worker stand still until TorchServe gives it up, and another one has taken its place."""
     began = time.monotonic()
-    worker = up.workers[0]
+    worker = stack.workers[0]
     worker.suspend()
     until(lambda: not lives(worker), patience=GIVEN_UP)
-    _workers_back(up)
+    _workers_back(stack)
     return time.monotonic() - began
 
 
-def disk_full(up: Up) -> float:
+def disk_full(stack: Stack) -> float:
     """Fill the disk of the logs; kill a worker and then Java there, and make room again."""
-    full = fill(up.run)
-    one_worker_killed(up)
-    up.java.kill()
-    until(lambda: not up.is_ready)
+    full = fill(stack.run)
+    one_worker_killed(stack)
+    stack.java.kill()
+    until(lambda: not stack.is_ready)
     full.unlink()
-    return until(lambda: up.is_ready)
+    return until(lambda: stack.is_ready)
 
 
-def too_large(up: Up) -> float:
-    """Send pictures that there is not the memory to read."""
-    picture = _large_picture()
-    before = pids(up)
+def too_large(stack: Stack) -> float:
+    """Send images that are too large for the memory there is."""
+    image = encoded(Image.new("RGBA", LARGE, (0, 0, 0, 128)), "PNG")
+    before = pids(stack)
     began = time.monotonic()
-    for _ in range(LARGE_PICTURES):
-        reply = requests.put(up.predictions, data=picture, timeout=PATIENCE)
+    for _ in range(LARGE_IMAGES):
+        reply = requests.put(stack.predictions, data=image, timeout=PATIENCE)
         if reply.status_code != HTTPStatus.BAD_REQUEST:
-            raise RuntimeError(f"a picture larger than the memory was {reply.status_code}: {reply.text}")
+            raise RuntimeError(f"an image larger than the memory was {reply.status_code}: {reply.text}")
     took = time.monotonic() - began
-    if pids(up) != before:
+    if pids(stack) != before:
         raise RuntimeError("a process was short of memory")
     return took
 
 
-def deployed(up: Up) -> float:
+def deployed(stack: Stack) -> float:
     """Put another version in its place: `make deploy`."""
     began = time.monotonic()
-    serve(up, "deploy", *map(str, (up.run / "served").glob("*.mar")))
+    [served] = (stack.run / "served").glob("*.mar")
+    make("deploy", RUN=stack.run, MAR=served)
     return time.monotonic() - began
 
 
-def stopped(up: Up) -> float:
+def stopped(stack: Stack) -> float:
     """Stop it all: `make stop`."""
     began = time.monotonic()
-    serve(up, "stop")
+    make("stop", RUN=stack.run)
     return time.monotonic() - began
 
 
@@ -182,7 +180,7 @@ FAULTS: dict[str, Harm] = {
     "nginx's master killed": proxys_master_killed,
     "all of nginx killed": proxy_killed,
     "the logs' disk full, a worker and Java killed on it": disk_full,
-    f"{LARGE_PICTURES} pictures too large for a container of 512 MB": too_large,
+    f"{LARGE_IMAGES} images too large for a container of 512 MB": too_large,
     "`make deploy`": deployed,
     "`make stop`": stopped,
 }
@@ -194,32 +192,19 @@ def _row(name: str, harm: Harm, archive: Path) -> Row:
         tempfile.TemporaryDirectory() as folder,
         small_disk(Path(folder)) as run,
         memory_limit(SMALL_CONTAINER) if harm is too_large else nullcontext(()) as within,
-        started(archive, FIRST_PORT, run, within) as up,
-        Clients(up.door, PICTURES, leave_when_refused=leaving) as clients,
+        started(archive, run, within) as stack,
+        Clients(stack.door, DIGITS, leave_when_refused=leaving) as clients,
     ):
         until(lambda: clients.right > RAMP)
-        recovery = harm(up)
+        recovery = harm(stack)
         before = clients.right
         if harm is not stopped:
             until(lambda: clients.right > before + RAMP)
     return Row(name, clients, recovery)
 
 
-def _answers(up: Up) -> bool:
-    try:
-        return up.is_ready
-    except requests.ConnectionError:
-        return False
-
-
-def _workers_back(up: Up) -> float:
-    return until(lambda: len(up.workers) == 2 and up.is_ready)  # noqa: PLR2004 as model-config.yaml has it
-
-
-def _large_picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGBA", LARGE, (0, 0, 0, 128)).save(file, "PNG")
-    return file.getvalue()
+def _workers_back(stack: Stack) -> float:
+    return until(lambda: len(stack.workers) == 2 and stack.is_ready)  # noqa: PLR2004 as model-config.yaml has it
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Hostile input against the handler in a process, against TorchServe, and against its front door."""
+"""Hostile input against the handler in a process, against TorchServe, and against the proxy before it."""
 
 from __future__ import annotations
 
@@ -8,44 +8,42 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from clients import Clients
-from hostile_requests import hostile_requests
-from hostility import DIGITS, HEAD, Tally, hostile_over_http, in_a_process, spoilt_pictures_over_http
-from marked import replace_marked
-from memory import BOUND, settled
-from mutations import originals
-from report import circumstances, table
-from up_process import Up, pids, started
+from bench.hostile.mutations import originals
+from bench.hostile.requests import hostile_requests
+from bench.hostile.sending import HEAD, Tally, hostile_over_http, in_a_process, mutations_over_http
+from bench.load.clients import Clients
+from bench.load.images import DIGITS
+from bench.report.markdown import circumstances, replace_marked, table
+from bench.servers.checkout import ROOT
+from bench.servers.stack import BOUND, Stack, pids, settled, started
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "hostile-input.md"
 FINDINGS = Path("run") / "hostile"  # bytes that did what they must not, to be sent again
-FIRST_PORT = 30_100  # below those that the kernel hands out to clients
-OVER_HTTP = 10  # of so many pictures one is also sent over HTTP, each way
+OVER_HTTP = 10  # of so many images one is also sent over HTTP, each way
 
 
 def main() -> int:
     """Print the table, write it into docs/hostile-input.md; return 1 where something was found."""
     arguments = _arguments()
-    tallies = list(_pictures(arguments))
-    with tempfile.TemporaryDirectory() as run, started(arguments.archive, FIRST_PORT, Path(run)) as up:
-        before = settled(up)
-        tallies += _over_http(up, arguments)
-        after = settled(up, before)
+    tallies = list(_images(arguments))
+    with tempfile.TemporaryDirectory() as run, started(arguments.archive, Path(run)) as stack:
+        before = settled(stack)
+        tallies += _over_http(stack, arguments)
+        after = settled(stack, before)
     shown = table(HEAD, [tally.cells for tally in tallies])
     packages = circumstances("torchserve", "pillow", "kornia-rs", "onnxruntime")
     memory = f"Seed {arguments.seed}. {_memory(before, after)}"
     print(f"{shown}\n\n{memory}")
     replace_marked(PAGE, "fuzz", f"{shown}\n\n{memory}\n{packages}")
     found = [f"{tally.name}: {name}: {said}" for tally in tallies for name, said in tally.findings.items()]
-    # What TorchServe does without its door is for the page to say; behind the door nothing may be found.
+    # What TorchServe does without its proxy is for the page to say; behind the proxy nothing may be found.
     mine = [finding for finding in found if not finding.startswith("TorchServe")]
     print(*found, sep="\n", file=sys.stderr)
     return int(bool(mine) or any(tally.died for tally in tallies) or any(
         after[name] > before[name] + BOUND[name] for name in BOUND))  # fmt: skip
 
 
-def _pictures(arguments: argparse.Namespace) -> Iterator[Tally]:
+def _images(arguments: argparse.Namespace) -> Iterator[Tally]:
     kinds = list(originals())
     for kind in kinds:
         numbers = range(-(-arguments.mutations // len(kinds)))
@@ -53,21 +51,21 @@ def _pictures(arguments: argparse.Namespace) -> Iterator[Tally]:
         print(f"{kind}: done", file=sys.stderr)
 
 
-def _over_http(up: Up, arguments: argparse.Namespace) -> Iterator[Tally]:
+def _over_http(stack: Stack, arguments: argparse.Namespace) -> Iterator[Tally]:
     numbers = range(arguments.mutations // OVER_HTTP)
-    with Clients(up.door, DIGITS, count=1) as clients:
-        for way, port in (("TorchServe", up.port), ("front door", up.door)):
-            before = pids(up)
-            tally = spoilt_pictures_over_http(port, numbers, arguments.seed, f"{way}: pictures")
-            tally.died = len(before - pids(up))
+    with Clients(stack.door, DIGITS, count=1) as clients:
+        for way, port in (("TorchServe", stack.port), ("proxy", stack.door)):
+            before = pids(stack)
+            tally = mutations_over_http(port, numbers, arguments.seed, f"{way}: images")
+            tally.died = len(before - pids(stack))
             yield tally
             for kind, hostile in hostile_requests(DIGITS["2"]).items():
-                before = pids(up)
+                before = pids(stack)
                 tally = hostile_over_http(port, hostile, f"{way}: {kind}")
-                tally.died = len(before - pids(up))
+                tally.died = len(before - pids(stack))
                 yield tally
                 print(f"{way}, {kind}: done", file=sys.stderr)
-    good = Tally("front door: good pictures meanwhile", good=clients.right)
+    good = Tally("proxy: good images meanwhile", good=clients.right)
     good.other = len(clients.wrong) + clients.failed.total()
     good.findings = {"wrong": str(clients.wrong[:5]), "failed": str(clients.failed)} if good.other else {}
     yield good
@@ -81,7 +79,7 @@ def _memory(before: dict[str, float], after: dict[str, float]) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--mutations", type=int, default=20_000, help="of pictures, over all formats")
+    parser.add_argument("--mutations", type=int, default=20_000, help="of images, over all formats")
     parser.add_argument("--seed", type=int, default=0, help="of the chance that spoils them")
     return parser.parse_args()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,12 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from arms import Arm, own_arms
-from load import Answers, NoWrk, Request, check_wrk, load
-from load_pictures import LABEL, load_pictures
-from other_servers import other_arms
-from over_http import free_port
-from processes import Family
-from serving_report import write_report
+from bench.load.images import LABEL, load_images
+from bench.load.wrk import Answers, Request, check_wrk, load
+from bench.report.serving import write_report
+from bench.servers.candidates import Candidate, own_candidates
+from bench.servers.other_servers import other_candidates
+from bench.servers.processes import Family, free_port
 
 START = 120.0  # seconds in which a server must answer
 POLL = 0.02
@@ -28,7 +26,7 @@ POLL = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long and how often: rounds, seconds of a run and at most of a warm-up, connections by picture."""
+    """How long and how often: rounds, seconds of a run and at most of a warm-up, connections by image."""
 
     rounds: int
     seconds: int
@@ -44,52 +42,47 @@ WARM_UP = 32  # connections, at most
 # By how much a run has to be faster than all before it, and how many in a row that are not end a warm-up: a
 # single slow one may be the machine's.
 FASTER, NO_FASTER = 1.02, 3
-SHORT_ARMS = 3  # plain, ours, and a handler that computes nothing
+SHORT_SERVERS = 3  # plain, ours, and a handler that computes nothing
 
 
-def main() -> int:
+def main() -> None:
     """Measure as the command line says, and write what came out."""
     arguments = _arguments()
     logging.disable(logging.WARNING)
-    try:
-        check_wrk()
-    except NoWrk as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    arms = own_arms(arguments.archive)
-    arms = arms + other_arms(arguments.archive) if arguments.all else arms[:SHORT_ARMS]
-    for arm in tqdm(arms, "environments", unit="server", disable=not arguments.all):
-        arm.install()
-    rows = list(measure(arms, ALL if arguments.all else SHORT))
+    check_wrk()
+    servers = own_candidates(arguments.archive)
+    servers = servers + other_candidates(arguments.archive) if arguments.all else servers[:SHORT_SERVERS]
+    for server in tqdm(servers, "environments", unit="server", disable=not arguments.all):
+        server.install()
+    rows = list(measure(servers, ALL if arguments.all else SHORT))
     write_report(rows, complete=arguments.all)
-    return 0
 
 
-def measure(arms: Sequence[Arm], plan: Plan) -> Iterator[dict[str, object]]:
-    """Yield a row for each run. All arms take part in each round, so a slow minute hits all of them."""
-    pictures = load_pictures()
-    todo = [(number, arm) for number in range(plan.rounds) for arm in arms]
-    for number, arm in tqdm(todo, "rounds", unit="server"):
+def measure(servers: Sequence[Candidate], plan: Plan) -> Iterator[dict[str, object]]:
+    """Yield a row for each run. All servers take part in each round, so a slow minute hits all of them."""
+    images = load_images()
+    todo = [(number, server) for number in range(plan.rounds) for server in servers]
+    for number, server in tqdm(todo, "rounds", unit="server"):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            yield from _round(arm, plan, pictures, number, Path(folder))
+            yield from _round(server, plan, images, number, Path(folder))
 
 
 def _round(
-    arm: Arm, plan: Plan, pictures: dict[str, bytes], number: int, folder: Path
+    server: Candidate, plan: Plan, images: dict[str, bytes], number: int, folder: Path
 ) -> Iterator[dict[str, object]]:
     port = free_port()
     began = time.monotonic()
-    family = Family(arm.start(port, folder))
+    family = Family(server.start(port, folder))
     try:
-        first = _first_answer(arm, port, pictures[SMALL], family) - began
-        for picture, counts in plan.cases.items():
-            _warm_up(port, arm.request(pictures[picture]), max(counts), plan, folder)
+        first = _first_answer(server, port, images[SMALL], family) - began
+        for image, counts in plan.cases.items():
+            warm_up(port, server.request(images[image]), max(counts), plan, folder)
             for connections in counts:
                 before = family.cost()
-                answers = load(port, arm.request(pictures[picture]), connections, plan.seconds, folder)
+                answers = load(port, server.request(images[image]), connections, plan.seconds, folder)
                 after = family.cost()
                 yield {
-                    "arm": arm.name, "kind": arm.kind, "round": number, "picture": picture,
+                    "server": server.name, "kind": server.kind, "round": number, "image": image,
                     "connections": connections, "first_answer": first, **_told(answers),
                     "cpu_per_1000": 1000 * (after.seconds - before.seconds) / max(answers.requests, 1),
                     "memory": after.memory, "worker_memory": after.largest,
@@ -98,7 +91,7 @@ def _round(
         family.end()
 
 
-def _warm_up(port: int, request: Request, connections: int, plan: Plan, folder: Path) -> None:
+def warm_up(port: int, request: Request, connections: int, plan: Plan, folder: Path) -> None:
     """Load a server until that makes it no faster: Java compiles what it meets often, for half a minute."""
     best, waited = 0.0, 0
     for _ in range(plan.warm_up // plan.seconds):
@@ -114,9 +107,9 @@ def _told(answers: Answers) -> dict[str, object]:
     return {**told, "failed": answers.failed}
 
 
-def _first_answer(arm: Arm, port: int, picture: bytes, family: Family) -> float:
+def _first_answer(server: Candidate, port: int, image: bytes, family: Family) -> float:
     """Return when the server first answered rightly. Raises RuntimeError where it does not come to it."""
-    request = arm.request(picture)
+    request = server.request(image)
     url = f"http://127.0.0.1:{port}{request.path}"
     end = time.monotonic() + START
     last = "nothing"
@@ -125,13 +118,13 @@ def _first_answer(arm: Arm, port: int, picture: bytes, family: Family) -> float:
             reply = requests.request(
                 request.method, url, data=request.body, headers=request.headers, timeout=START
             )
-            if reply.ok and arm.answer(reply.content) == LABEL:
+            if reply.ok and server.answer(reply.content) == LABEL:
                 return time.monotonic()
             last = f"{reply.status_code}: {reply.text[:200]}"
         except requests.RequestException as error:
             last = str(error)
         time.sleep(POLL)
-    raise RuntimeError(f"{arm.name} did not answer {LABEL} to the first picture; it answered {last}")
+    raise RuntimeError(f"{server.name} did not answer {LABEL} to the first image; it answered {last}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -142,4 +135,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

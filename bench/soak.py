@@ -14,23 +14,21 @@ from pathlib import Path
 
 import requests
 
-from hostile_requests import hostile_requests
-from hostility import DIGITS, sent, sound
-from memory import resident
-from mutations import mutation, originals
-from pictures import VARIANTS, opened
-from soak_report import Sample, Seen, write_report
-from up_process import Up, pids, started
+from bench.hostile.mutations import mutation, originals
+from bench.hostile.requests import hostile_requests
+from bench.hostile.sending import sent, sound
+from bench.load.images import DIGITS, VARIANTS, opened
+from bench.report.soak import Sample, Seen, write_report
+from bench.servers.stack import Stack, pids, resident, started
 
-FIRST_PORT = 30_500  # below those that the kernel hands out to clients
-GOOD_CLIENTS, PAUSE = 8, 0.01     # one after the other each, and seconds between two pictures
+GOOD_CLIENTS, PAUSE = 8, 0.01  # one after the other each, and seconds between two images
 BAD_PAUSE, HOSTILE_PAUSE = 0.05, 0.5
-EVERY = 2.0                       # seconds between two samples
-PATIENCE = 60.0                   # seconds for one answer
+EVERY = 2.0  # seconds between two samples
+PATIENCE = 60.0  # seconds for one answer
 # Left out here: they take minutes each, and `make fuzz` sends them.
 NOT_HERE = ("bodies of a gigabyte", "slow senders")
 OK = 200
-# A spoilt file may have grown to more than a body may have.
+# A damaged file may have grown to more than a body may have.
 REFUSALS = (400, 413)
 
 
@@ -38,22 +36,22 @@ def main() -> int:
     """Draw docs/soak.png, write docs/soak.md; return 1 after a wrong or missing answer or a death."""
     arguments = _arguments()
     seen = Seen()
-    with tempfile.TemporaryDirectory() as run, started(arguments.archive, FIRST_PORT, Path(run)) as up:
-        before = pids(up)
-        with _sending(up, seen):
-            samples = list(_samples(up, seen, arguments.minutes * 60))
-        died = len(before - pids(up))
+    with tempfile.TemporaryDirectory() as run, started(arguments.archive, Path(run)) as stack:
+        before = pids(stack)
+        with _sending(stack, seen):
+            samples = list(_samples(stack, seen, arguments.minutes * 60))
+        died = len(before - pids(stack))
     print(write_report(samples, seen, died))
     print(*seen.wrong[:20], *seen.failed[:20], sep="\n", file=sys.stderr)
     return int(bool(seen.wrong or seen.failed or died))
 
 
 @contextlib.contextmanager
-def _sending(up: Up, seen: Seen) -> Iterator[None]:
+def _sending(stack: Stack, seen: Seen) -> Iterator[None]:
     """Have all clients send for as long as this lasts."""
     stop = threading.Event()
-    clients = [(_good(up, seen, number), PAUSE) for number in range(GOOD_CLIENTS)]
-    clients += [(_bad(up, seen), BAD_PAUSE), (_hostile(up, seen), HOSTILE_PAUSE)]
+    clients = [(_good(stack, seen, number), PAUSE) for number in range(GOOD_CLIENTS)]
+    clients += [(_bad(stack, seen), BAD_PAUSE), (_hostile(stack, seen), HOSTILE_PAUSE)]
 
     def send(once: Callable[[int], None], pause: float) -> None:
         for number in count():
@@ -75,17 +73,15 @@ def _sending(up: Up, seen: Seen) -> Iterator[None]:
             thread.join()
 
 
-def _good(up: Up, seen: Seen, first: int) -> Callable[[int], None]:
-    """Return what sends one of all kinds of good pictures and checks the answer."""
-    pictures = [
-        (digit, make(opened(DIGITS[digit]))) for make in VARIANTS.values() for digit in ("2", "5", "8")
-    ]
+def _good(stack: Stack, seen: Seen, first: int) -> Callable[[int], None]:
+    """Return what sends one of all kinds of good images and checks the answer."""
+    images = [(digit, make(opened(DIGITS[digit]))) for make in VARIANTS.values() for digit in ("2", "5", "8")]
     session = _session()
 
     def once(number: int) -> None:
-        digit, picture = pictures[(first * len(pictures) // GOOD_CLIENTS + number) % len(pictures)]
+        digit, image = images[(first * len(images) // GOOD_CLIENTS + number) % len(images)]
         began = time.monotonic()
-        reply = session.put(up.predictions, picture, timeout=PATIENCE)
+        reply = session.put(stack.predictions, image, timeout=PATIENCE)
         if (reply.status_code, reply.text) == (OK, digit):
             seen.right(time.monotonic() - began)
         elif reply.status_code == OK:
@@ -96,15 +92,15 @@ def _good(up: Up, seen: Seen, first: int) -> Callable[[int], None]:
     return once
 
 
-def _bad(up: Up, seen: Seen) -> Callable[[int], None]:
-    """Return what sends one spoilt picture: a label, or a sentence, is right."""
+def _bad(stack: Stack, seen: Seen) -> Callable[[int], None]:
+    """Return what sends one damaged image: a label, or a sentence, is right."""
     files = originals()
     session = _session()
     labels = set(DIGITS)
 
     def once(number: int) -> None:
         kind = list(files)[number % len(files)]
-        reply = session.put(up.predictions, mutation(files, kind, number, seed=1), timeout=PATIENCE)
+        reply = session.put(stack.predictions, mutation(files, kind, number, seed=1), timeout=PATIENCE)
         refused = reply.status_code in REFUSALS and "send" in reply.text
         if refused or (reply.status_code == OK and reply.text in labels):
             seen.refuse()
@@ -114,14 +110,14 @@ def _bad(up: Up, seen: Seen) -> Callable[[int], None]:
     return once
 
 
-def _hostile(up: Up, seen: Seen) -> Callable[[int], None]:
+def _hostile(stack: Stack, seen: Seen) -> Callable[[int], None]:
     """Return what sends one hostile request: anything but 5xx and silence is right."""
     kinds = hostile_requests(DIGITS["2"])
     hostile = [one for kind, all_of_it in kinds.items() if kind not in NOT_HERE for one in all_of_it]
 
     def once(number: int) -> None:
         one = hostile[number % len(hostile)]
-        reply = sent(up.door, one)
+        reply = sent(stack.door, one)
         if sound(one, reply):
             seen.refuse()
         else:
@@ -130,14 +126,14 @@ def _hostile(up: Up, seen: Seen) -> Callable[[int], None]:
     return once
 
 
-def _samples(up: Up, seen: Seen, seconds: float) -> Iterator[Sample]:
+def _samples(stack: Stack, seen: Seen, seconds: float) -> Iterator[Sample]:
     """Yield what was seen in each stretch of time, and the memory at its end."""
     began = last = time.monotonic()
     while last < began + seconds:
         time.sleep(EVERY)
         now = time.monotonic()
         latencies, refused = seen.taken()
-        yield Sample(now - began, now - last, latencies, refused, resident(up))
+        yield Sample(now - began, now - last, latencies, refused, resident(stack))
         last = now
 
 

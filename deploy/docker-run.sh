@@ -1,8 +1,8 @@
 #!/bin/sh
 # Run an image of this project and return when it answers a real picture:
 #   deploy/docker-run.sh IMAGE CONTAINER PORT [OPTION OF docker run...]
-# `docker stop` waits until what is under way is answered. Nobody but this machine reaches its ports; inside nothing but /tmp can be written, as no root, without
-# any capability.
+# `docker stop` waits until requests under way are answered. Only this machine reaches its ports. Inside, nothing
+# but /tmp can be written, nobody is root, and no capability is left.
 set -eu
 image=$1 container=$2 port=$3
 shift 3

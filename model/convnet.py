@@ -24,9 +24,9 @@ class ConvNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return log-probabilities (N, 10) for a batch (N, 1, 28, 28)."""
-        x = F.relu(self.cn1(x))             # (N, 16, 26, 26)
-        x = F.relu(self.cn2(x))             # (N, 32, 24, 24)
-        x = self.dp1(F.max_pool2d(x, 2))    # (N, 32, 12, 12)
-        x = torch.flatten(x, 1)             # (N, 4608)
-        x = self.dp2(F.relu(self.fc1(x)))   # (N, 64)
+        x = F.relu(self.cn1(x))  # (N, 16, 26, 26)
+        x = F.relu(self.cn2(x))  # (N, 32, 24, 24)
+        x = self.dp1(F.max_pool2d(x, 2))  # (N, 32, 12, 12)
+        x = torch.flatten(x, 1)  # (N, 4608)
+        x = self.dp2(F.relu(self.fc1(x)))  # (N, 64)
         return F.log_softmax(self.fc2(x), dim=1)

@@ -1,33 +1,50 @@
 #!/bin/sh
-# Resolve pyproject.toml's groups into requirements/*.txt:  setup/lock.sh UV
+# Resolve pyproject.toml's extras and groups into requirements/*.txt, with hashes:  setup/lock.sh UV
+# What is locked already keeps its version; UPGRADE=1 takes the newest that pyproject.toml allows.
 set -eu
-uv=$1
+uv=$(realpath "$1")
+cd requirements
+part=$(mktemp)
+trap 'rm -f "$part"' EXIT
 
-# torch pins its CUDA packages itself, and its CPU build needs none of them: they stay out of the locks.
-cuda="triton cuda-toolkit cuda-bindings cuda-pathfinder
-    nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft
-    nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13
-    nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx"
-left_out=$(for package in $cuda; do echo "--no-emit-package $package"; done)
-
-compile() {
-    group=$1
-    shift
-    # shellcheck disable=SC2086 # the options are words
-    "$uv" pip compile --quiet --group "$group" --python-version 3.11 --annotation-style line --no-header \
-        $left_out "$@" --output-file "requirements/$group.txt" >/dev/null
-    sed -i '/^#/d' "requirements/$group.txt"
+# For Linux on x86_64, whatever machine resolves; the hashes are those of all platforms' wheels.
+resolve() {
+    # shellcheck disable=SC2086 # an option or none
+    "$uv" pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+        --annotation-style line --no-header ${UPGRADE:+--upgrade} "$@" --output-file "$part" >/dev/null
+    sed -i -e '/^#/d' -e 's|\.\./pyproject|pyproject|' -e 's/, -c [^ ,]*//g; s/ -c [^ ,]*,//g; s/, --override [^ ,]*//g' "$part"
 }
 
-# dev holds everything; what serves has the same versions.
-compile dev
-compile serve --constraints requirements/dev.txt
-compile parquet --constraints requirements/dev.txt
-compile onnx --constraints requirements/dev.txt
-compile flask --constraints requirements/dev.txt
-compile client --constraints requirements/dev.txt
-compile explain --constraints requirements/dev.txt
-compile uv
-compile audit
-# What onnx2tf pins, the overrides file loosens: no resolver would accept the result, so pip is not asked to.
-compile tensorflow --constraints requirements/dev.txt --overrides requirements/tensorflow.overrides.txt
+# torch's CUDA packages get a lock of their own: its CPU build needs none of them.
+of_cuda() {
+    awk -v wanted="$1" '/^[^ ]/ { found = /^(triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/ } found == wanted' "$part"
+}
+
+# Print what a lock does not have.
+beyond() {
+    of_cuda 0 | awk 'NR == FNR { if (/^[^ ]/) known[$1]; next } /^[^ ]/ { found = $1 in known } !found' "$1" -
+}
+
+# dev has everything but the environments of their own; the other locks take its versions.
+cat dev.txt cuda.txt >"$part"
+resolve ../pyproject.toml --all-extras --group ../pyproject.toml:dev
+of_cuda 0 >dev.txt
+of_cuda 1 >cuda.txt
+resolve ../pyproject.toml --extra serve --constraints dev.txt --constraints cuda.txt
+of_cuda 0 >serve.txt
+# These are installed on top of serve.
+for extra in archive flask client explain parquet; do
+    resolve ../pyproject.toml --extra $extra --constraints dev.txt --constraints cuda.txt
+    beyond serve.txt >$extra.txt
+done
+resolve --group ../pyproject.toml:build --constraints dev.txt
+cat "$part" >build.txt
+for group in uv audit; do
+    cat $group.txt >"$part"
+    resolve --group ../pyproject.toml:$group
+    cat "$part" >$group.txt
+done
+# What onnx2tf pins, the overrides file loosens: no resolver would accept the result.
+cat tensorflow.txt >"$part"
+resolve --group ../pyproject.toml:tensorflow --constraints dev.txt --overrides tensorflow.overrides.txt
+cat "$part" >tensorflow.txt

@@ -1,12 +1,11 @@
 #!/bin/sh
-# Make the environment VENV and install a lock file into it:  setup/venv.sh VENV LOCK [PIP OPTION...]
+# Make the environment VENV, install a lock file and this checkout's tool into it:  setup/venv.sh VENV LOCK
 # TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index.
 set -eu
 venv=$1
 lock=$2
-shift 2
-options=$*
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")/.." && pwd)
+locks=$here/requirements
 
 fail() {
     echo "error: $*" >&2
@@ -52,15 +51,20 @@ make_venv() {
 }
 
 pip_install() {
-    # shellcheck disable=SC2086 # the options are words
-    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check $options -r "$1"
+    # shellcheck disable=SC2086 # an option or none
+    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check "$@"
 }
 
-# uv knows where PyTorch keeps its CPU builds. It takes torch and torchvision alone from there; the
-# lock's versions are then met, and pip brings the rest.
+# A lock names every package and the hashes of its files, so pip has nothing to resolve.
+install_locked() {
+    pip_install --require-hashes --no-deps "$@"
+}
+
+# uv knows where PyTorch keeps its CPU builds. It takes torch and torchvision alone from there, over TLS: the
+# lock's hashes are those of PyPI's builds. The lock's versions are then met, and pip brings the rest.
 install_cpu_torch() {
-    pip_install "$here/../requirements/uv.txt"
-    # shellcheck disable=SC2046 # two words
+    install_locked -r "$locks/uv.txt"
+    # shellcheck disable=SC2046,SC2086 # two words; an option or none
     "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --no-deps --torch-backend cpu \
         $(grep -oE '^torch(vision)?==[^ ]+' "$lock") ||
         fail "PyTorch's index of CPU builds could not be reached; without TORCH=cpu all comes from PyPI"
@@ -75,9 +79,14 @@ names_torch() {
 }
 
 install_lock() {
+    # What a model of your own needs is named as you like, and comes with what that needs.
+    case $lock in
+    */own.txt) install=pip_install ;;
+    *) install=install_locked ;;
+    esac
     if ! names_torch; then
         echo "installing $lock into $venv"
-        pip_install "$lock"
+        $install -r "$lock"
         return
     fi
     # What was chosen when the environment was made holds for all that is added to it.
@@ -85,18 +94,32 @@ install_lock() {
     [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || true)
     case $TORCH in
     "")
-        echo "installing $lock into $venv (torch with CUDA on x86_64, several GB; TORCH=cpu: without)"
-        pip_install "$lock"
+        echo "installing $lock into $venv (torch with CUDA on Linux, several GB; TORCH=cpu: without)"
+        $install -r "$lock"
+        # PyTorch builds torch with CUDA for Linux alone.
+        [ "$(uname -s)" != Linux ] || install_locked -r "$locks/cuda.txt"
         ;;
     cpu)
         echo "installing $lock into $venv, with torch's CPU build"
         install_cpu_torch
         echo cpu >"$build"
-        pip_install "$lock"
+        $install -r "$lock"
         ;;
     *) fail "TORCH=$TORCH is not known; leave it out, or say TORCH=cpu" ;;
     esac
 }
 
+# The tool itself, as it lies here: a change runs at once. It is installed again where pyproject.toml, so
+# perhaps its commands, has changed, or the environment has the tool of another folder.
+install_tool() {
+    installed=$venv/tool-installed
+    tool="$here $(cksum <"$here/pyproject.toml")"
+    [ "$tool" = "$(cat "$installed" 2>/dev/null)" ] && return
+    install_locked --quiet -r "$locks/build.txt"
+    pip_install --quiet --no-deps --no-build-isolation --editable "$here"
+    echo "$tool" >"$installed"
+}
+
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
 install_lock
+install_tool

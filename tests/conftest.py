@@ -1,4 +1,4 @@
-"""What the tests share: the real archive, opened in this process and behind a real TorchServe."""
+"""What all tests share: this checkout, its commands, copies of it, and what marks a test."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
+import sys
+import sysconfig
+import venv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import health
-from contract import Contract
-from cpp_program import Program
-from engine import Engine
-from front_door import PLACES, PROGRAM, FrontDoor, Opening
-from health import Health
-from keeper import THROUGH
-from ports import why_not
-from served_copies import describe
-from settings import PORT_KEYS, body_limit
+from classifier.contract import Contract
+from marctl.serve.ports import why_not
+from marctl.serve.torchserve.settings import PORT_KEYS
+from tests.support.programs import STARTED_BY, missing
+from tests.support.waiting import COMMAND
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
-MAKE_VARIABLES = set(re.findall(r"^([A-Z_]+) *=", (ROOT / "Makefile").read_text(), re.MULTILINE))
-NO_COMPILER = shutil.which("g++") is None
-needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="AOTInductor needs: apt-get install g++")
+# The tool, as a person has it in this environment.
+MARCTL = [sys.executable, "-P", "-m", "marctl"]
+# The variables that the Makefile takes.
+MAKE_VARIABLES = set(
+    re.search(r"^override VARIABLES := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    .replace("\\", "")
+    .split()
+)
 # A test run in the background is started without Ctrl-C, and would hand that on to all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # `make test` hands its flags and its depth on; a test runs make as a person does, at depth 0.
@@ -39,7 +41,27 @@ for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(name, None)
 # Of the engine in this process; servers are told by their own.
 os.environ["EXPLAIN"] = "1"
+# Words before a command: root may read everything, unless it gives that up.
+RIGHTS = "-dac_override,-dac_read_search"
+WITHOUT_RIGHTS = ("setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}") if os.geteuid() == 0 else ()
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a fixture starts."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            for marker in STARTED_BY.get(fixture, ()):
+                item.add_marker(marker)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that this machine has no program for, and say which; .ci/run lets none be skipped."""
+    for marker in item.iter_markers():
+        if (reason := missing(marker.name)) is not None:
+            pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -70,8 +92,51 @@ def make(
     inherited = {key: value for key, value in os.environ.items() if key != "EXPLAIN"}
     command = [*within, "make", *arguments, *own]
     return subprocess.run(
-        command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=300, check=False
+        command,
+        cwd=cwd,
+        env=inherited | environ,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND,
+        check=False,
     )
+
+
+def marctl(*words: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run marctl as a person would, with variables of the environment."""
+    inherited = {key: value for key, value in os.environ.items() if key != "EXPLAIN"}
+    command = [*MARCTL, *words]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND,
+        check=False,
+    )
+
+
+def environment_in(checkout: Path) -> None:
+    """Give a checkout an environment: this one's packages, and its own code before them."""
+    venv.create(checkout / ".venv", symlinks=True)
+    packages = Path(sysconfig.get_path("purelib"))
+    own = checkout / ".venv" / packages.relative_to(sys.prefix)
+    code = [
+        str(checkout / "handler"),
+        str(checkout / "src"),
+        f"import site; site.addsitedir({str(packages)!r})",
+    ]
+    (own / "checkout.pth").write_text("\n".join(code) + "\n")
+    for script in Path(sys.prefix, "bin").iterdir():
+        target = checkout / ".venv" / "bin" / script.name
+        if script.is_file() and not target.exists():
+            text = script.read_bytes()
+            text = text.replace(sys.prefix.encode(), str(checkout / ".venv").encode(), 1)
+            target.write_bytes(text)
+            target.chmod(0o755)
+    for stamp in Path(sys.prefix).glob("*.installed"):
+        (checkout / ".venv" / stamp.name).touch()
 
 
 def export(*targets: str) -> subprocess.CompletedProcess[str]:
@@ -90,75 +155,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def archive() -> Path:
-    """The archive that `make archive` built."""
-    built = ROOT / "model_store" / "convnet.mar"
-    assert built.exists(), "build it first: make archive"
-    return built
-
-
-@pytest.fixture(scope="session")
-def engine(archive):
-    """The archive, opened in this process."""
-    with Engine(archive) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
 def contract() -> Contract:
     """The contract that the archive carries."""
     return Contract.from_file(ROOT / "model" / "model-config.yaml")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A real TorchServe with the archive, one for all tests that do not harm it."""
-    run = tmp_path_factory.mktemp("run")
-    port = free_port()
-    done = make("serve", RUN=str(run), PORT=str(port), EXPLAIN="1")
-    assert done.returncode == 0, done.stderr
-    yield Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}", port, run, done.stdout)
-    make("stop", RUN=str(run))
-
-
-@pytest.fixture(scope="session")
-def flask_server(archive):
-    """A real Flask server with the archive, one for all tests that do not harm it."""
-    from flask_process import flask_of  # it needs this module
-
-    with flask_of(archive, EXPLAIN="1") as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def door(server, archive, tmp_path_factory):
-    """The address of a front door before the shared TorchServe; None without nginx."""
-    if shutil.which(PROGRAM, path=PLACES) is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="door-test-") as folder:
-        scratch = Path(folder)
-        scratch.chmod(THROUGH)
-        served = describe(archive)
-        seen = Health(lambda: [served])
-        seen.saw(None)
-        seen._seen = float("inf")  # for ever: nobody looks at it again
-        opening = Opening(
-            free_port(), server.inference, server.inference, scratch, body_limit(ROOT / "config.properties"),
-            answer=60, rate=100_000, connections=1000,
-        )  # fmt: skip
-        health.serve(seen, opening.health)
-        opened = FrontDoor(tmp_path_factory.mktemp("door"))
-        opened.open(opening)
-        yield opening.address
-        opened.close()
-
-
-@pytest.fixture(scope="session")
-def everywhere(server, door, flask_server) -> dict[str, str]:
-    """The addresses of all servers of the one archive; who asks all of them expects one answer."""
-    addresses = {"TorchServe": server.inference, "front door": door, "Flask": flask_server.url}
-    return {name: address for name, address in addresses.items() if address is not None}
 
 
 @pytest.fixture(scope="session")
@@ -169,30 +168,10 @@ def checkout_in():
     def copy_to(target: Path) -> Path:
         known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for file in known.splitlines():
-            if (ROOT / file).is_file():  # git lists what was deleted and not yet committed, too
+            if os.path.lexists(ROOT / file):  # git lists what was deleted and not yet committed, too
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / file, target / file)
-        (target / ".venv").symlink_to((ROOT / ".venv").resolve())
+                shutil.copy2(ROOT / file, target / file, follow_symlinks=False)
+        environment_in(target)
         return target
 
     return copy_to
-
-
-@pytest.fixture(scope="session")
-def _compiled():
-    done = export("cpp")
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def program(_compiled, tmp_path):
-    """What `make cpp` compiled."""
-    return Program(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def scripted() -> Path:
-    """The exported ConvNet."""
-    done = export("torchscript")
-    assert done.returncode == 0, done.stderr
-    return ROOT / "exported" / "convnet.scripted.pt"

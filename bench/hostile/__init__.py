@@ -1,0 +1,1 @@
+"""Hostile input: damaged images and malformed requests, and what has to come back."""

@@ -1,0 +1,1 @@
+"""Markdown tables, and the pages and charts made of what was measured."""

@@ -1,0 +1,1 @@
+"""The servers that are measured, their processes, and the programs around them."""

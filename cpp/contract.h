@@ -1,0 +1,36 @@
+// What the model eats and gives: the JSON that travels in the exported file.
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "picture.h"
+
+// The text says what is wrong with the exported file.
+struct BadModel : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class Contract {
+  public:
+    // Throws BadModel, naming the key.
+    static Contract from_json(const std::string& json);
+
+    int height, width, channels;
+    std::vector<std::string> labels;
+
+    std::size_t values() const { return std::size_t(height) * width * channels; }
+
+    // Bring a picture to the contract's size and colour. Throws BadPicture.
+    Picture fit(const Picture& picture) const;
+
+    // Scale uint8 (H, W, C) into float32 (C, H, W), in the same steps as handler/classifier/contract.py.
+    void normalize(const Picture& picture, float* to) const;
+
+  private:
+    std::optional<int> resize_;
+    std::optional<int> ink_;  // pixels of the longer side of what is drawn
+    std::vector<std::vector<float>> levels_;  // (C, 256): the value of each grey level
+};

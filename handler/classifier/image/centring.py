@@ -1,0 +1,203 @@
+"""Bring what is drawn to the size and place in which the model knows digits, as MNIST's authors did.
+
+A picture is first looked at as it is resized. Where its ink is not where the contract wants it, that part of
+the picture is looked at again, closer or from further away. So a digit in a corner, a small one, and one on a
+sheet that is no square are read like one in the middle.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+LOOKS = 3
+# Ink is what differs from the paper by at least that share of the largest difference: so much of it is left
+# in a shadow, and the lines of most paper are fainter;
+INK = 0.35
+# where that difference is at least so many grey levels: else nothing is drawn.
+VISIBLE = 24
+# More of the edge than this under ink, or ink on as many of the four edges as this, is no paper: a shadow, a
+# table, noise, squares. Such a picture stays as it is.
+MOST_OF_EDGE = 0.4
+EDGES = 3
+# By how many of the model's pixels a digit's size, and the place of its ink, may be off and are left so.
+SIZE_TOLERANCE, PLACE_TOLERANCE = 1.5, 1.5
+# Of width to height: beyond it a picture has been squeezed.
+SQUEEZE_TOLERANCE = 1.05
+# The closer looks are taken from at most so many pixels a side, so that they cost little whatever came.
+MOST_PIXELS = 448
+
+
+class Ink(NamedTuple):
+    """What is drawn, in pixels of the grid: size of its box, and the mean place of what is inked."""
+
+    width: int
+    height: int
+    x: float
+    y: float
+    paper: float  # the grey level of what it lies on
+
+
+class Window(NamedTuple):
+    """A part of the picture, in its pixels; it may reach beyond the edges."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class Grid(NamedTuple):
+    """The places of a grid's pixels, by number and in half pixels from its middle; which are its edge."""
+
+    columns: np.ndarray  # int (W,)
+    rows: np.ndarray  # int (H,)
+    across: np.ndarray  # float64 (W,)
+    down: np.ndarray  # float64 (H, 1)
+    edge: np.ndarray  # indices of the flattened grid, int (N,)
+    edge_across: np.ndarray  # float64 (N,), as are the next
+    edge_down: np.ndarray
+    squares_across: float  # the sum of the squares of the edge's places
+    squares_down: float
+
+
+def centred(picture: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
+    """Return a grey picture as uint8 (H, W), with the longer side of what is drawn `ink_side` pixels long.
+
+    The mean place of its ink is in the middle. `size` is the width and height. Where nothing is drawn, or too
+    much of the edge is, it is the whole picture, resized.
+    """
+    seen = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+    window = Window(0, 0, *picture.size)
+    for look in range(LOOKS - 1):
+        ink = find(seen)
+        if ink is None or _fits(ink, window, size, ink_side):
+            break
+        if look == 0:
+            picture = _reduced(picture)
+            window = Window(0, 0, *picture.size)
+        window = _around(ink, window, size, ink_side, picture.size)
+        seen = _look(picture, window, size, ink.paper)
+    return seen
+
+
+def find(seen: np.ndarray) -> Ink | None:
+    """Find what is drawn on a sheet, uint8 (H, W), lit evenly or from one side; None where nothing is.
+
+    Only sums of whole numbers and the same steps for each pixel: any language comes to the same result.
+    """
+    height, width = seen.shape
+    grid = _grid(height, width)
+    flat, edge = _in_even_light(seen, grid)
+    middle = len(edge) // 2
+    paper = float(edge[middle])
+    apart = np.abs(flat - paper).ravel()
+    farthest = int(apart.argmax())
+    most = float(apart[farthest])
+    if most < VISIBLE:
+        return None
+    inked = (apart >= INK * most).reshape(height, width)
+    columns, rows = inked.sum(axis=0), inked.sum(axis=1)
+    edges = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+    if sum(map(bool, edges)) >= EDGES or sum(edges) > MOST_OF_EDGE * len(edge):
+        return None
+    count = int(rows.sum())
+    columns_used, rows_used = columns.nonzero()[0], rows.nonzero()[0]
+    # Ink that reaches the edge darkens it, or lights it up: the paper is on the other side of its levels.
+    dark = float(flat.ravel()[farthest]) < paper
+    return Ink(
+        int(columns_used[-1] - columns_used[0]) + 1,
+        int(rows_used[-1] - rows_used[0]) + 1,
+        int(columns @ grid.columns) / count + 0.5,
+        int(rows @ grid.rows) / count + 0.5,
+        float(edge[middle + middle // 2 if dark else middle // 2]),
+    )
+
+
+def _in_even_light(seen: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels (H, W) without what light from one side does to them, and the edge's, sorted."""
+    edge = seen.ravel()[grid.edge]
+    if edge.tobytes() == edge[:1].tobytes() * len(edge):  # as it is in most drawings
+        return seen, edge
+    levels, edge = seen.astype(np.float64), edge.astype(np.float64)
+    across = float(edge @ grid.edge_across) / grid.squares_across
+    down = float(edge @ grid.edge_down) / grid.squares_down
+    flat = levels - across * grid.across - down * grid.down
+    return flat, np.sort(flat.ravel()[grid.edge])
+
+
+@cache
+def _grid(height: int, width: int) -> Grid:
+    columns, rows = np.arange(width), np.arange(height)
+    across, down = columns * 2.0 + 1 - width, rows[:, None] * 2.0 + 1 - height
+    edge = np.flatnonzero((abs(across) == width - 1) | (abs(down) == height - 1))
+    edge_across, edge_down = (places.ravel()[edge] for places in np.broadcast_arrays(across, down))
+    squares = (float(places @ places) for places in (edge_across, edge_down))
+    return Grid(columns, rows, across, down, edge, edge_across, edge_down, *squares)
+
+
+def _fits(ink: Ink, window: Window, size: tuple[int, int], ink_side: int) -> bool:
+    width, height = size
+    squeezed = (window.width * height) / (window.height * width)
+    return (
+        abs(max(ink.width, ink.height) - ink_side) <= SIZE_TOLERANCE
+        and abs(ink.x - width / 2) <= PLACE_TOLERANCE
+        and abs(ink.y - height / 2) <= PLACE_TOLERANCE
+        and max(squeezed, 1 / squeezed) <= SQUEEZE_TOLERANCE
+    )
+
+
+def _around(
+    ink: Ink, window: Window, size: tuple[int, int], ink_side: int, picture: tuple[int, int]
+) -> Window:
+    """Return the window in which the ink is in the middle, and as large as it should be.
+
+    Its middle is within the picture, whatever was taken for ink: paper beyond an edge may be.
+    """
+    width, height = size
+    pixel_width, pixel_height = window.width / width, window.height / height
+    scale = max(ink.width * pixel_width, ink.height * pixel_height) / ink_side
+    x = min(max(window.left + ink.x * pixel_width, 0.0), float(picture[0]))
+    y = min(max(window.top + ink.y * pixel_height, 0.0), float(picture[1]))
+    return Window(
+        _rounded(x - scale * width / 2),
+        _rounded(y - scale * height / 2),
+        max(_rounded(scale * width), 2),
+        max(_rounded(scale * height), 2),
+    )
+
+
+def _look(picture: Image.Image, window: Window, size: tuple[int, int], paper: float) -> np.ndarray:
+    """Resize a part of the picture to `size`; what is beyond its edges is paper."""
+    columns, of_width = _within(window.left, window.width, picture.width, size[0])
+    rows, of_height = _within(window.top, window.height, picture.height, size[1])
+    part_size = (columns.stop - columns.start, rows.stop - rows.start)
+    part = picture.crop((of_width.start, of_height.start, of_width.stop, of_height.stop))
+    seen = np.full(size[::-1], _rounded(min(max(paper, 0.0), 255.0)), np.uint8)
+    seen[rows, columns] = np.asarray(part.resize(part_size, Image.Resampling.BILINEAR))
+    return seen
+
+
+def _within(start: int, length: int, limit: int, cells: int) -> tuple[slice, slice]:
+    """Return which of the grid's cells are within the picture, and which of the picture's pixels they are."""
+    first, last = max(start, 0), min(start + length, limit)
+    from_cell = min(_rounded((first - start) * cells / length), cells - 1)
+    to_cell = max(_rounded((last - start) * cells / length), from_cell + 1)
+    return slice(from_cell, to_cell), slice(first, last)
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    longer = max(picture.size)
+    if longer <= MOST_PIXELS:
+        return picture
+    size = [max(1, _rounded(length * MOST_PIXELS / longer)) for length in picture.size]
+    return picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)
+
+
+def _rounded(number: float) -> int:
+    """Round halves up, which Python's own function does not."""
+    return math.floor(number + 0.5)

@@ -1,0 +1,69 @@
+"""From the body of a request to the files in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import BadImage, BadRequest, Reason
+from ..messages import Request
+
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+# A small picture keeps a worker busy for 0.1 ms with all that there is to it, so many for as long as two of
+# its batches of 16: whoever sends one meanwhile hardly notices. Together they may have as many pixels as one.
+MOST_PICTURES = 64
+# Of a form's fields that are too many, so many are named, each by so many characters: TorchServe ends a
+# worker whose answer is above max_response_size.
+NAMED, NAME = 5, 40
+# With what a JSON body may begin, and no picture does.
+JSON_STARTS = frozenset(b"{[ \t\r\n")
+
+
+def files_of(request: Request, options: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return a request's files by the names of their fields, in order, and its options by theirs.
+
+    `options` are names of form fields that say how to answer. A lone field is the image, whatever its name.
+    Raises BadImage, and BadRequest where there are more than MOST_PICTURES files.
+    """
+    if request.fields is None:
+        return {"": request.body}, {}
+    if request.headers.get("content-type", "").lower().startswith(FORM):
+        raise web_form()
+    if len(request.fields) == 1:
+        return {"": next(iter(request.fields.values()))}, {}
+    told = {name: request.fields[name] for name in options if name in request.fields}
+    files = {name: value for name, value in request.fields.items() if name not in options}
+    if len(files) > MOST_PICTURES:
+        raise too_many(f"the form has the fields {_named(sorted(files))}", len(files))
+    return files or {"": b""}, {name: value.decode("utf-8", "replace") for name, value in told.items()}
+
+
+def web_form() -> BadImage:
+    """Return the refusal of an image sent as a web form, which ends at its first line break."""
+    return BadImage(
+        f"the picture came as {FORM}, which cannot hold one",
+        "send it with curl -T FILE, or with the header Content-Type: application/octet-stream; JSON with "
+        "curl --json",
+        Reason.WEB_FORM,
+    )
+
+
+def too_many(what: str, count: int) -> BadRequest:
+    """Return the refusal of a request with too many pictures."""
+    return BadRequest(
+        f"{what}: {count:,} pictures", f"send at most {MOST_PICTURES} a request", Reason.TOO_MANY
+    )
+
+
+def shown(name: str) -> str:
+    """Return a field's name, cut off where it is long."""
+    return name if len(name) <= NAME else f"{name[:NAME]}…"
+
+
+def is_json(body: bytes | bytearray) -> bool:
+    """Return whether a body is JSON and no picture, by its first byte."""
+    return body[:1] != b"" and body[0] in JSON_STARTS
+
+
+def _named(fields: Sequence[str]) -> str:
+    named = ", ".join(map(shown, fields[:NAMED]))
+    return named + (f" and {len(fields) - NAMED:,} more" if len(fields) > NAMED else "")

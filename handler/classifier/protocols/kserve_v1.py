@@ -1,0 +1,59 @@
+"""Pictures in the JSON of KServe's V1 protocol, Vertex AI and SageMaker: base64 in a list of instances."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from .body import MOST_PICTURES, too_many
+from .json_body import bad_json, shown
+
+INSTANCES, PARAMETERS = "instances", "parameters"
+# What an instance's picture is called: by TorchServe's examples, by TensorFlow Serving's and Vertex AI's.
+KEYS = ("data", "b64", "image_bytes")
+EXAMPLE = 'send {"instances": [{"data": "<a picture file in base64>"}]}'
+DATA_URL = "data:"
+
+
+def pictures_of(told: Mapping[str, Any]) -> list[bytes]:
+    """Return the picture files of a JSON object's instances. Raises BadRequest."""
+    instances = told.get(INSTANCES)
+    if INSTANCES not in told:
+        raise bad_json(f"the JSON is {shown(told)}, without instances or inputs", EXAMPLE)
+    if not isinstance(instances, list) or not instances:
+        raise bad_json(f"instances is {shown(instances)}, no list of pictures", EXAMPLE)
+    if len(instances) > MOST_PICTURES:
+        raise too_many("instances has", len(instances))
+    return [_picture(instance, f"instance {number}") for number, instance in enumerate(instances)]
+
+
+def parameters_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said beside the instances of how to answer. Raises BadRequest."""
+    parameters = told.get(PARAMETERS)
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise bad_json(f"parameters is {shown(parameters)}, no object", 'send {"parameters": {"top_k": 3}}')
+    return parameters
+
+
+def decoded(text: str, which: str) -> bytes:
+    """Return the bytes of base64 text, in lines or a data: address, too. Raises BadRequest."""
+    if text.startswith(DATA_URL):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:  # ValueError: it is not even ASCII
+        raise bad_json(f"{which} is no base64 ({error})", "send a picture file's bytes in base64") from error
+
+
+def _picture(instance: Any, which: str) -> bytes:
+    value = instance
+    for _ in range(2):  # {"image_bytes": {"b64": "..."}} is the deepest that is in use
+        if isinstance(value, dict) and len(named := [key for key in KEYS if key in value]) == 1:
+            value = value[named[0]]
+    if not isinstance(value, str):
+        raise bad_json(f"{which} is {shown(instance)}, no picture", EXAMPLE)
+    return decoded(value, which)

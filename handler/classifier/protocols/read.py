@@ -1,0 +1,90 @@
+"""From one request, in whichever of the forms it came, to what it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from ..answers import Model, all_as_json, labels_as_text, one_as_json
+from ..contract import Contract
+from ..errors import BadImage, Reason
+from ..messages import AnswerForm, Question, Request, Response, Seen
+from . import kserve_v2 as open_inference
+from .body import MOST_PICTURES, files_of, is_json, shown
+from .json_body import bad_json, read_json
+from .kserve_v1 import EXAMPLE, parameters_of, pictures_of
+from .options import FIELDS, answer_form
+
+# Values of a request's JSON that are no tensor's: names, parameters.
+MARGIN = 10_000
+
+
+def question_of(request: Request, contract: Contract, model: Model) -> Question:
+    """Return what a request asks, answered in the form of the protocol that it speaks. Raises BadRequest."""
+    files, told = files_of(request, FIELDS)
+    headers = request.headers
+    [body, *more] = files.values()
+    if not more and is_json(body):
+        return _of_json(body, told, headers, contract, model)
+    form = answer_form(headers, told, contract.labels)
+    return Question(partial(_tell, form, contract.labels, model), list(files.values()), _names(files))
+
+
+def picture_to_explain(request: Request, contract: Contract) -> tuple[bytes, AnswerForm]:
+    """Return the one picture of a request, and what is wanted of its explanation. Raises BadRequest."""
+    files, told = files_of(request, FIELDS)
+    headers = request.headers
+    pictures = list(files.values())
+    if len(pictures) == 1 and is_json(pictures[0]):
+        sent = read_json(pictures[0], MARGIN)
+        if open_inference.INPUTS in sent:
+            raise bad_json("tensors are not explained", EXAMPLE)
+        pictures, told = pictures_of(sent), {**told, **parameters_of(sent)}
+    if len(pictures) > 1:
+        there = f"there are {len(pictures)} pictures"
+        raise BadImage(there, "send one to be explained", Reason.SEVERAL_FIELDS)
+    return pictures[0], answer_form(headers, told, contract.labels)
+
+
+def _of_json(
+    body: bytes, told: Mapping[str, str], headers: Mapping[str, str], contract: Contract, model: Model
+) -> Question:
+    channels, height, width = contract.shape
+    text, behind = open_inference.json_part(body, headers)
+    sent = read_json(text, MOST_PICTURES * channels * height * width + MARGIN)
+    if open_inference.INPUTS in sent:
+        inference = open_inference.read(sent, behind, contract.shape)
+        names = [f"element {number}" for number in range(len(inference.images))]
+        tell = partial(_tell_tensors, inference, contract.labels, model)
+        return Question(tell, inference.images, names, inference.tensors)
+    pictures = pictures_of(sent)
+    form = answer_form(headers, {**told, **parameters_of(sent)}, contract.labels)
+    names = [f"instance {number}" for number in range(len(pictures))]
+    return Question(partial(_tell_instances, form, contract.labels), pictures, names)
+
+
+def _names(files: Mapping[str, bytes]) -> list[str]:
+    """Return how each of several files is called; one needs no name."""
+    return [f"the field {shown(name)}" for name in files] if len(files) > 1 else []
+
+
+def _tell(form: AnswerForm, labels: tuple[str, ...], model: Model, seen: Seen) -> Response:
+    """Tell labels as text unless JSON was asked for: one picture's on its own, several in order."""
+    if not form.json:
+        return labels_as_text(seen, labels)
+    if len(seen.rows) == 1:
+        return one_as_json(seen, labels, form, model)
+    return all_as_json(seen, labels, form, model)
+
+
+def _tell_instances(form: AnswerForm, labels: tuple[str, ...], seen: Seen) -> Response:
+    """Answer JSON in JSON unless text was asked for."""
+    if form.json is False:
+        return labels_as_text(seen, labels)
+    return all_as_json(seen, labels, form, None)
+
+
+def _tell_tensors(
+    inference: open_inference.Inference, labels: tuple[str, ...], model: Model, seen: Seen
+) -> Response:
+    return open_inference.answer(inference, seen, labels, model)

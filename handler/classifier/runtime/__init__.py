@@ -1,0 +1,1 @@
+"""The runtimes that compute a model's outputs."""

@@ -1,0 +1,142 @@
+"""The reference: the model's class with its weights, or the file that stands in its place."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..contract import BadContract
+from .onnx import SUFFIX
+
+CLASS, ARGUMENTS, COMPILE = "class", "arguments", "pt2"
+
+
+def load_eager(
+    folder: Path, manifest: Mapping[str, Any], config: Mapping[str, Any], device: str, prefix: str
+) -> Any:
+    """Return the model that an archive's manifest names, in evaluation mode on a device.
+
+    A class with its weights, or TorchScript, as a torch.nn.Module; None for an ONNX file, which is its own
+    reference. The modules of a class are known to Python by their names behind `prefix`. Raises BadContract.
+    """
+    weights = folder / str(manifest.get("serializedFile", ""))
+    source = manifest.get("modelFile")
+    if not source:
+        return _without_class(weights, device)
+    import torch
+
+    from .torch import load_weights
+
+    with torch.inference_mode(mode=False):  # explanations take gradients, whoever asks first
+        model = _made(_class_of(load_source(folder, Path(source).stem, prefix), config), config)
+        if not isinstance(model, torch.nn.Module):
+            raise BadContract(f"{type(model).__name__} in {source} is no torch.nn.Module; derive it from one")
+        model = load_weights(model, weights).to(device).eval()
+    options = dict((config.get(COMPILE) or {}).get("compile") or {})
+    if options.pop("enable", False):
+        return torch.compile(model, **options)
+    return model
+
+
+def load_source(folder: Path, stem: str, prefix: str) -> ModuleType:
+    """Return a module of the archive, by its own name behind a prefix.
+
+    Its imports of its neighbours in the folder, absolute ones too, are found there and nowhere else: two
+    archives may have neighbours of the same names in one process.
+    """
+    name = f"{prefix}{stem}"
+    if name in sys.modules and _is_at(sys.modules[name], folder / f"{stem}.py"):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, folder / f"{stem}.py")
+    if spec is None or spec.loader is None:
+        raise BadContract(f"{stem}.py cannot be imported; it has to be a Python file")
+    module = importlib.util.module_from_spec(spec)
+    own = dict(vars(builtins))
+    own["__import__"] = partial(_import, folder, prefix)
+    module.__dict__["__builtins__"] = own
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import(  # noqa: PLR0913, PLR0917 the signature of __import__, behind two arguments of its own
+    folder: Path,
+    prefix: str,
+    name: str,
+    of: Mapping[str, object] | None = None,
+    local: Mapping[str, object] | None = None,
+    names: tuple[str, ...] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """Import as Python does, but a neighbour from its own folder."""
+    if level <= 1 and "." not in name:
+        if name and (folder / f"{name}.py").is_file():
+            return load_source(folder, name, prefix)
+        if level == 1 and not name:  # from . import neighbour
+            package = ModuleType(prefix)
+            for neighbour in names or ():
+                setattr(package, neighbour, load_source(folder, neighbour, prefix))
+            return package
+    return builtins.__import__(name, of, local, names or (), level)
+
+
+def _is_at(module: ModuleType, path: Path) -> bool:
+    return getattr(module, "__file__", None) == str(path)
+
+
+def _class_of(module: ModuleType, config: Mapping[str, Any]) -> type:
+    """Return the model's class: the one that the contract names, or the only one of the file."""
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
+    file = Path(str(module.__file__)).name
+    named = config.get(CLASS)
+    if named is not None:
+        if named not in own:
+            raise BadContract(f"class is {named!r}, and {file} defines {', '.join(own) or 'none'}; name one")
+        return own[named]
+    if len(own) != 1:
+        raise BadContract(
+            f"{file} defines {', '.join(own) or 'no class'}; it needs one class, or class: NAME in "
+            "model-config.yaml to say which of them is the model"
+        )
+    return next(iter(own.values()))
+
+
+def _made(model: type, config: Mapping[str, Any]) -> Any:
+    arguments = config.get(ARGUMENTS) or {}
+    if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
+        raise BadContract(f"arguments is {arguments!r}; write names and values, such as depth: 18")
+    try:
+        return model(**arguments)
+    except TypeError as error:
+        raise BadContract(
+            f"{model.__name__} cannot be made with the arguments {', '.join(arguments) or 'none'} ({error}); "
+            "write them into model-config.yaml, arguments: {name: value}"
+        ) from error
+
+
+def _without_class(weights: Path, device: str) -> Any:
+    if weights.suffix == SUFFIX:
+        return None
+    if weights.suffix == ".pt":
+        from .torch import torchscript_module
+
+        return torchscript_module(weights).to(device)
+    raise BadContract(
+        f"the weights {weights.name} need a class; name it: make archive MODEL=file.py, or give a file of "
+        "TorchScript (.pt) or ONNX (.onnx)"
+    )

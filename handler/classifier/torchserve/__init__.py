@@ -1,0 +1,1 @@
+"""What is TorchServe's alone: its context, its socket, its metrics."""

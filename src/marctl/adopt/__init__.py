@@ -1,0 +1,1 @@
+"""Taking over an archive that was not built here."""

@@ -1,0 +1,1 @@
+"""Reading an archive, and deciding whether to trust it."""

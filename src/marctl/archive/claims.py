@@ -1,0 +1,113 @@
+"""What an archive says of itself: its form is checked before anything relies on it, then it is a claim.
+
+Who wrote the archive wrote this, too. What can be held against the rest of the archive is; that it agrees
+does not make it true.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from classifier import canonical
+from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER
+from marctl.build.commit import LATEST, UNKNOWN
+from marctl.printable import printable
+
+# The members that an archive may answer by, and what its history calls each. Another runtime has none.
+RUNTIMES = {"torchscript": "runtime.pt", "onnx": "runtime.onnx", "aoti": "runtime.pt2"}
+EAGER = "eager"
+COMMIT = re.compile(rf"[0-9a-f]{{40}}(-dirty)?|{UNKNOWN}")
+TORCH = re.compile(r"\d{1,4}(\.\d{1,9}){1,3}((a|b|rc)\d{1,9})?(\.(post|dev)\d{1,9}){0,2}", re.ASCII)
+REMEDY = "build the archive with: make archive"
+# Of figures and inputs: what is longer is cut, and what is nested is left out.
+MOST_FIGURES, MOST_CHARACTERS, MOST_NUMBERS = 24, 60, 8
+
+
+def malformed(records: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a sentence for each record that does not have the form that others rely on."""
+    forms: dict[str, Callable[[Any], bool]] = {
+        canonical.PROVENANCE: lambda told: (
+            type(told["created"]) is int
+            and 0 <= told["created"] <= LATEST
+            and isinstance(told["figures"], dict | None)
+            and all(isinstance(told[key], str) for key in ("name", "version", "runtime"))
+            and COMMIT.fullmatch(told["source_commit"]) is not None
+            and TORCH.fullmatch(told["torch"]) is not None
+        ),
+        GOLDEN_ANSWERS: lambda told: (
+            len(told["pictures"]) > 0
+            and all(isinstance(one["label"], str) for one in told["pictures"].values())
+            and all(_is_row(one["outputs"]) for one in told["pictures"].values())
+        ),
+    }
+    for name, is_formed in forms.items():
+        if name not in records:
+            continue
+        try:
+            formed = is_formed(json.loads(records[name]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+            formed = False
+        if not formed:
+            yield f"{name} does not say what it has to; {REMEDY}"
+
+
+def contradictions(
+    records: Mapping[str, bytes], model: Mapping[str, Any], members: set[str]
+) -> Iterator[str]:
+    """Yield a sentence for each record that the manifest or the members contradict."""
+    told = json.loads(records[canonical.PROVENANCE])
+    for key, named in (("name", "modelName"), ("version", "modelVersion")):
+        if told[key] != model[named]:
+            yield f"{canonical.PROVENANCE} says {key} {told[key]!r}, and the manifest {model[named]!r}"
+    if told["runtime"] not in (EAGER, *RUNTIMES):
+        known = ", ".join((EAGER, *RUNTIMES))
+        yield f"{canonical.PROVENANCE} says runtime {told['runtime']!r}; known are {known}"
+    else:
+        wanted = {RUNTIMES[told["runtime"]]} if told["runtime"] in RUNTIMES else set()
+        there = members & set(RUNTIMES.values())
+        for name in sorted(there - wanted):
+            yield f"the member {name} would answer, but {canonical.PROVENANCE} says runtime {told['runtime']}"
+        for name in sorted(wanted - there):
+            yield f"{canonical.PROVENANCE} says runtime {told['runtime']}, but there is no member {name}"
+    for name in json.loads(records[GOLDEN_ANSWERS])["pictures"]:
+        if f"{GOLDEN_FOLDER}/{name}" not in members:
+            yield f"{GOLDEN_ANSWERS} names {name!r}, but there is no such picture"
+
+
+def claims(records: Mapping[str, bytes], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an archive says of itself, as lines of a name and a text that is safe to print."""
+    told = json.loads(records[canonical.PROVENANCE])
+    yield "name", printable(f"{told['name']} {told['version']}")
+    yield "source", f"commit {told['source_commit']}"
+    yield "torch", told["torch"]
+    yield "runtime", told["runtime"]
+    yield "figures", _listed(told["figures"] or {}) or "none"
+    yield "takes", _listed(config["input"])
+
+
+def _is_row(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) > 0
+        and all(isinstance(one, int | float) and math.isfinite(one) for one in values)
+    )
+
+
+def _listed(values: Mapping[Any, Any]) -> str:
+    shown = [
+        f"{printable(str(key), MOST_CHARACTERS)} {printable(str(value), MOST_CHARACTERS)}"
+        for key, value in values.items()
+        if _is_plain(value)
+    ]
+    more = f", and {len(shown) - MOST_FIGURES} more" if len(shown) > MOST_FIGURES else ""
+    return ", ".join(shown[:MOST_FIGURES]) + more
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= MOST_NUMBERS and all(isinstance(one, int | float) for one in value)
+    return isinstance(value, str | int | float)

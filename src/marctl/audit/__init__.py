@@ -1,0 +1,1 @@
+"""Known vulnerabilities, our own code, and a bill of materials of what is served."""

@@ -1,0 +1,25 @@
+"""Measure this checkout's servers: bench/serving.py, which is no part of what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from marctl.errors import UserError
+
+PROGRAM = Path("bench") / "serving.py"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take all words as they are."""
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="of bench.serving: its options, the archive")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; return its exit status. Raises UserError where this is no checkout."""
+    if not PROGRAM.is_file():
+        raise UserError(f"there is no {PROGRAM} here; run this in a checkout of the project")
+    command = [sys.executable, "-m", "bench.serving", *arguments.words]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,50 @@
+"""Remove what this checkout made, as long as it is still as it was made; whatever else lies there stays."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from marctl.archive.signing import SUFFIX, is_signature
+from marctl.build.records import Records
+from marctl.printable import printable
+
+
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Remove archives, their signatures and exports, and say what stays; return 1 where something had to."""
+    records = Records()
+    status = 0
+    for record in records.all():
+        path = Path(record.path)
+        try:
+            _clean(path, records)
+        except OSError as error:
+            where = printable(str(error.filename or path))
+            print(f"error: {printable(str(path))} stays; {where}: {error.strerror}", file=sys.stderr)
+            status = 1
+        else:
+            records.forget(path)
+    return status
+
+
+def _clean(path: Path, records: Records) -> None:
+    if not records.is_ours(path):
+        if os.path.lexists(path):
+            print(f"{printable(str(path))} is not as it was made here, and stays")
+        return
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    signature = path.with_name(path.name + SUFFIX)
+    if is_signature(signature):
+        signature.unlink()
+    elif os.path.lexists(signature):
+        print(f"{printable(str(signature))} is no signature, and stays")

@@ -1,0 +1,55 @@
+"""The model card: what a person wants to know of an archive before using it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from classifier.contract import Contract
+
+LABELS_SHOWN = 12
+
+
+def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[str]) -> str:
+    """Return the card as Markdown, made from the same facts that the archive carries as JSON."""
+    created = time.strftime("%Y-%m-%d", time.gmtime(provenance["created"]))
+    labels = ", ".join(contract.labels[:LABELS_SHOWN])
+    more = f", ... ({len(contract.labels)} in all)" if len(contract.labels) > LABELS_SHOWN else ""
+    crop = f", after a resize of the shorter side to {contract.resize}" if contract.resize else ""
+    found = f", what is drawn in the middle and {contract.ink} pixels long" if contract.ink else ""
+    lines = [
+        f"# {provenance['name']} {provenance['version']}",
+        "",
+        f"An image classifier. Source: commit {provenance['source_commit']} of {created}; built with torch "
+        f"{provenance['torch']}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| takes | pictures in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
+        f"| mean, deviation | {_numbers(contract.mean)}; {_numbers(contract.std)} |",
+        f"| answers | one of {labels}{more} |",
+        f"| outputs | {contract.outputs} |",
+        f"| answers by | {provenance['runtime']} |",
+        f"| proven by | its answers to {', '.join(golden)} |",
+        "",
+        *_figures(provenance["figures"]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _figures(figures: dict[str, Any] | None) -> list[str]:
+    if not figures:
+        return ["No figures of its training came with it."]
+    rows = [f"| {key.replace('_', ' ')} | {_short(value)} |" for key, value in figures.items()]
+    return ["## Figures", "", "| | |", "| --- | --- |", *rows]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return f"{value[0]} to {value[-1]}"
+    return str(value)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,52 @@
+"""Run a command that makes files, unless they lie there already, made of the same inputs.
+
+    marctl once --out=FILE... --reads=FILE-OR-FOLDER... -- COMMAND...
+
+Files that were not made here are never written over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+from pathlib import Path
+
+from marctl.build.records import Records, digest, digest_of
+from marctl.errors import UserError
+
+REMEDY = "move it away"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the files, and the command."""
+    parser.add_argument("--out", type=Path, action="append", required=True, help="what the command makes")
+    parser.add_argument("--reads", type=Path, action="append", default=[], help="what it makes it of")
+    parser.add_argument("command", nargs="+", help="the command")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the files where one is missing or out of date; return the command's exit status."""
+    return make(arguments.out, arguments.reads, arguments.command)
+
+
+def make(out: list[Path], reads: list[Path], command: list[str]) -> int:
+    """Run the command where its output is missing or out of date. Raises UserError."""
+    for path in reads:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
+            raise UserError(f"{path} is no file, and no folder; name one")
+    records = Records()
+    with contextlib.ExitStack() as turns:
+        for file in out:
+            turns.enter_context(records.making(file))
+        inputs = digest_of([*command, *(word for path in reads for word in (str(path), digest(path)))])
+        if all(records.is_fresh(file, inputs) for file in out):
+            return 0
+        for file in out:
+            records.check_may_write(file, REMEDY)
+            file.parent.mkdir(parents=True, exist_ok=True)
+        status = subprocess.run(command, check=False).returncode
+        if status == 0:
+            for file in out:
+                records.write(file, digest(file), inputs)
+        return status

@@ -1,0 +1,45 @@
+"""A client for Python code. It needs httpx and tenacity, and nothing of this project but the files beside it.
+
+    from marctl.client import Client
+
+    with Client("http://127.0.0.1:8080") as client:
+        print(client.predict("tests/images/2.png").label)
+
+Imports here are relative, so that a copy of this folder works under any name.
+"""
+
+from .client import AsyncClient, Client
+from .errors import (
+    Answered,
+    BadPicture,
+    BadSetting,
+    ClientError,
+    NoPrediction,
+    NotAllowed,
+    Refused,
+    TooSlow,
+    Unavailable,
+    Unreachable,
+)
+from .prediction import Candidate, Explanation, Model, Prediction
+from .retries import Retries
+
+__all__ = [
+    "Answered",
+    "AsyncClient",
+    "BadPicture",
+    "BadSetting",
+    "Candidate",
+    "Client",
+    "ClientError",
+    "Explanation",
+    "Model",
+    "NoPrediction",
+    "NotAllowed",
+    "Prediction",
+    "Refused",
+    "Retries",
+    "TooSlow",
+    "Unavailable",
+    "Unreachable",
+]

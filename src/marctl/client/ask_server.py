@@ -1,0 +1,80 @@
+"""Ask a server for a picture's label, or for those of a folder's pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from marctl.client.client import Client
+from marctl.client.errors import BadPicture, ClientError, NotAllowed, Refused, Unreachable
+from marctl.client.prediction import Prediction
+from marctl.errors import UserError
+from marctl.predict.image_folder import DIGITS, find_images, write_answers
+from marctl.predict.table import Row, Table
+from marctl.printable import printable
+
+VARIABLE = "TOKEN"  # holds the token: others can read a command line
+MOST = 2000  # characters of an error
+UNLUCKY = 3  # pictures that get no answer, before it is the server that cannot give one
+
+
+def run(arguments: argparse.Namespace, pictures: list[str]) -> int:
+    """Print each label, or write the table; return 1 where an image has none."""
+    try:
+        with Client(arguments.url, model=arguments.model, token=os.environ.get(VARIABLE)) as client:
+            if arguments.out is not None:
+                return _answer_all(client, pictures[0], arguments.out)
+            for picture in pictures:
+                label = printable(client.predict(picture).label, most=sys.maxsize)  # a stranger's, perhaps
+                print(label if len(pictures) == 1 else f"{printable(picture, most=sys.maxsize)}	{label}")
+    except (UserError, ClientError) as error:
+        raise UserError(printable(str(error), MOST)) from error
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise
+    return 0
+
+
+def _answer_all(client: Client, pattern: str, out: Path) -> int:
+    images = find_images(pattern, out)
+    archive = _archive_behind(client, images.files)
+    with Table(out, archive) as table:
+        return write_answers(images, table, lambda todo: _rows(client, todo, archive))
+
+
+def _archive_behind(client: Client, images: list[str]) -> str:
+    """Return the archive's first digits, which the server tells with the first picture that it can read."""
+    unlucky = 0
+    for image in images:
+        try:
+            return (client.predict(image).model.sha256 or "")[:DIGITS]
+        except (NotAllowed, Unreachable):
+            raise
+        except (BadPicture, Refused):
+            continue
+        except ClientError:
+            unlucky += 1
+            if unlucky == UNLUCKY:
+                raise
+    return ""
+
+
+def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]]:
+    """Yield a row for each picture. Raises what no other picture would escape."""
+    for image, outcome in zip(images, client.predict_many(images), strict=True):
+        if isinstance(outcome, Prediction):
+            yield [Row(image, outcome.label, "", (outcome.model.sha256 or "")[:DIGITS])]
+        elif isinstance(outcome, Unreachable | NotAllowed):
+            raise outcome
+        else:
+            yield [Row(image, "", _error_of(outcome), archive)]
+
+
+def _error_of(outcome: ClientError) -> str:
+    """Return what the archive says of a picture, as in a table that was made without a server."""
+    if isinstance(outcome, Refused):
+        return f"{outcome.message}; {outcome.hint}"
+    return str(outcome)

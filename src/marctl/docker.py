@@ -1,0 +1,94 @@
+"""Build, run and stop the Docker images of both servers."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from marctl.errors import UserError
+
+# The archive under a name that every Dockerfile can copy, whatever its own is. No other file lies here.
+STAGED = Path("model_store") / ".image" / "model.mar"
+TARGETS = ("flask", "torchserve")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is done, to which image or container."""
+    parser.add_argument("action", choices=sorted(ACTIONS), help="what is done")
+    parser.add_argument(
+        "archive", type=Path, nargs="?", help="the .mar file that the images are built around"
+    )
+    parser.add_argument("--name", default="convnet", help="the image's name (default: %(default)s)")
+    parser.add_argument("--options", default="", help="of docker build or docker run, as in a shell")
+    parser.add_argument("--target", default="torchserve", choices=TARGETS, help="which server")
+    parser.add_argument("--container", default="", help="the container's name")
+    parser.add_argument("--port", default="", help="the first of its ports on this machine")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; return docker's exit status."""
+    _check_engine()
+    return ACTIONS[arguments.action](arguments)
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Build the image of each server around one archive."""
+    if arguments.archive is None:
+        raise UserError("name the archive: marctl docker build model_store/convnet.mar")
+    if not arguments.archive.is_file():
+        raise UserError(f"there is no archive {arguments.archive}; build it with: make archive")
+    STAGED.parent.mkdir(exist_ok=True)
+    try:
+        shutil.copyfile(arguments.archive, STAGED)
+        for target in TARGETS:
+            command = ["docker", "build", *_words(arguments.options), "--build-arg", f"MAR={STAGED}",
+                       "--target", target, "--tag", f"{arguments.name}:{target}", "."]  # fmt: skip
+            print(shlex.join(command), flush=True)
+            if status := subprocess.run(command, check=False).returncode:
+                return status
+    finally:
+        shutil.rmtree(STAGED.parent)
+    return 0
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Run an image, locked down."""
+    command = ["deploy/docker-run.sh", f"{arguments.name}:{arguments.target}", _container(arguments),
+               arguments.port, *_words(arguments.options)]  # fmt: skip
+    return subprocess.run(command, check=False).returncode
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """Stop and remove a container."""
+    container = _container(arguments)
+    if status := subprocess.run(["docker", "stop", "--", container], check=False).returncode:
+        return status
+    remove = ["docker", "rm", "--", container]
+    return subprocess.run(remove, check=False, stdout=subprocess.DEVNULL).returncode
+
+
+ACTIONS = {"build": build, "run": start, "stop": stop}
+
+
+def _container(arguments: argparse.Namespace) -> str:
+    return arguments.container or f"{arguments.name}-{arguments.target}"
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"the options {text!r} cannot be read ({error}); write them as in a shell") from error
+
+
+def _check_engine() -> None:
+    if shutil.which("docker") is None or subprocess.run(
+        ["docker", "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    ).returncode:  # fmt: skip
+        raise UserError(
+            "no Docker engine answers to 'docker info'; install Docker, or start it, or say where it is by "
+            "DOCKER_HOST"
+        )

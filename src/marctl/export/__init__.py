@@ -1,0 +1,1 @@
+"""The model of an archive as TorchScript, ONNX, TensorFlow and AOTInductor."""

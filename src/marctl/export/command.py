@@ -1,0 +1,81 @@
+"""Export an archive's model to TorchScript, AOTInductor, ONNX or TensorFlow.
+
+A file is written again only where the archive, or what exports it, has changed. TensorFlow gets two files, a
+SavedModel and a frozen graph; they are made from the ONNX file, which is exported first, in an environment
+with TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from marctl.build.once import make
+from marctl.errors import UserError
+
+SCRIPTED, TRACED, AOTI, ONNX, TENSORFLOW = "scripted", "traced", "aoti", "onnx", "tensorflow"
+ENDINGS = {
+    SCRIPTED: [".scripted.pt"], TRACED: [".traced.pt"], AOTI: [".pt2"], ONNX: [".onnx"],
+    TENSORFLOW: [".savedmodel", ".pb"],
+}  # fmt: skip
+FOLDER = Path("exported")
+CODE = Path(__file__).parent
+GOLDEN = Path("tests/images")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the format, the archive, and what is written."""
+    parser.add_argument("kind", choices=list(ENDINGS), help="the format")
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument(
+        "out", type=Path, nargs="*",
+        help=f"the file to write, for {TENSORFLOW} two (default: {FOLDER}/NAME, for an archive NAME.mar)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--golden", type=Path, default=GOLDEN, help=f"images to check {TENSORFLOW}'s files with"
+    )
+    parser.add_argument(
+        "--tensorflow", type=Path, default=Path(".venv-tensorflow"), help="the environment with TensorFlow"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export; return the exit status. Raises UserError."""
+    archive, kind = arguments.archive, arguments.kind
+    out = arguments.out or _usual(archive, kind)
+    if len(out) != len(ENDINGS[kind]):
+        raise UserError(f"{kind} writes {len(ENDINGS[kind])} files, and {len(out)} were named: "
+                        f"{', '.join(f'NAME{ending}' for ending in ENDINGS[kind])}")  # fmt: skip
+    if kind != TENSORFLOW:
+        return _convert(archive, kind, out)
+    onnx = _usual(archive, ONNX)
+    python = arguments.tensorflow / "bin" / "python"
+    if not python.exists():
+        raise UserError(f"there is no environment {arguments.tensorflow}; make it: make tensorflow")
+    if status := _convert(archive, ONNX, onnx):
+        return status
+    command = [
+        python,
+        "-P",
+        "-m",
+        "marctl",
+        "to-tensorflow",
+        f"--golden={arguments.golden}",
+        "--",
+        *onnx,
+        *out,
+    ]
+    return make(out, [*onnx, CODE], list(map(str, command)))
+
+
+def _usual(archive: Path, kind: str) -> list[Path]:
+    return [FOLDER / f"{archive.stem}{ending}" for ending in ENDINGS[kind]]
+
+
+def _convert(archive: Path, kind: str, out: list[Path]) -> int:
+    command = [sys.executable, "-P", "-m", "marctl", "convert", kind, "--", archive, *out]
+    # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
+    os.environ["PYTHONHASHSEED"] = "0"
+    return make(out, [archive, CODE], list(map(str, command)))

@@ -1,0 +1,97 @@
+"""What all exports share: an archive's model goes into a file, which is held to the golden answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from classifier import golden
+from marctl.archive.opened import Opened
+from marctl.build.model_check import try_batches
+from marctl.errors import UserError
+
+# Under this name the contract lies in each exported file: whoever runs it needs nothing else.
+CONTRACT = "contract"
+BATCH = 2  # of the example; an exporter takes a batch of 1 for a constant
+
+Module = torch.nn.Module
+Exporter = Callable[[Module, Any], bytes]
+Model = Callable[[np.ndarray], np.ndarray]  # a float32 batch to its outputs
+
+
+def eager_of(opened: Opened) -> Module:
+    """Return the archive's model as the class it was written in. Raises UserError."""
+    if not opened.classifier.manifest.get("modelFile"):
+        raise UserError(f"{opened.path} has no class to export; build it from one: MODEL=file.py")
+    exported: Module = opened.classifier.eager
+    return exported
+
+
+def contract_json(contract: Any) -> str:
+    """Return an archive's contract as JSON: color, size, resize, mean, std, labels."""
+    return json.dumps(contract.to_dict())
+
+
+def example_of(contract: Any) -> torch.Tensor:
+    """Return a batch for the exporters to follow through the model, float32 (2, C, H, W)."""
+    return torch.zeros(BATCH, *contract.shape)
+
+
+def example_for_any_batch(model: Module, contract: Any) -> torch.Tensor:
+    """Return such an example where the model answers each of its images. Raises UserError.
+
+    What the exporters say of a model whose batch is fixed is pages long.
+    """
+    example = example_of(contract)
+    try:
+        with torch.inference_mode():
+            rows = len(model(example))
+    except Exception as error:  # the model's own code
+        raise _fixed(f"fails on a batch of {BATCH} ({type(error).__name__}: {first_line(error)})") from error
+    if rows != BATCH:
+        raise _fixed(f"answers a batch of {BATCH} with {rows} rows")
+    return example
+
+
+def _fixed(what: str) -> UserError:
+    return UserError(
+        f"the model {what}, and is exported for batches of any size; write it so, or let the class itself "
+        "answer: make archive RUNTIME=eager"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the pages that torch adds."""
+    return str(error).strip().partition("\n")[0]
+
+
+def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Model]) -> None:
+    """Write the model of an archive to a file, and load it again to hold it to the golden answers.
+
+    Raises UserError, and GoldenMismatch where the file does not answer as the archive.
+    """
+    with Opened(archive, own_names=True) as opened:
+        classifier = opened.classifier
+        eager = eager_of(opened)
+        example_for_any_batch(eager, classifier.contract)
+        data = write(eager, classifier.contract)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        half = out.with_name(f".{out.name}")
+        half.write_bytes(data)
+        try:
+            model = load(half)
+            pictures = golden.read(opened.folder)
+            pixels = [classifier.read_pixels(one.path.read_bytes()) for one in pictures]
+            images, outputs = classifier.preprocess(pixels), np.array([one.outputs for one in pictures])
+            alone = np.concatenate([model(one[None]) for one in images])
+            golden.check(pictures, lambda _: alone, classifier.contract.labels)
+            try_batches(model, classifier.contract, images, outputs, BATCH)
+            half.replace(out)
+        finally:
+            half.unlink(missing_ok=True)
+    print(f"wrote {out}, {len(data):,} bytes: {len(pictures)} golden pictures answered as by {archive}")

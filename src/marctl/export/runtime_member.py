@@ -1,0 +1,34 @@
+"""The member that an archive answers by, where it is built with another RUNTIME than eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from marctl.errors import UserError
+from marctl.export.export import Module
+
+EAGER = "eager"
+RUNTIMES = (EAGER, "torchscript", "onnx", "aoti")
+
+
+def runtime_member(runtime: str, model: Callable[[], Module], contract: Any) -> dict[str, bytes]:
+    """Return name and content of the member for a runtime, nothing for eager. Raises UserError."""
+    # Each exporter is imported only where it is asked for: ONNX's is no part of the serving environment.
+    match runtime:
+        case "eager":
+            return {}
+        case "torchscript":
+            from marctl.export.to_torchscript import scripted
+
+            return {"runtime.pt": scripted(model(), contract)}
+        case "onnx":
+            from marctl.export.to_onnx import to_onnx
+
+            return {"runtime.onnx": to_onnx(model(), contract)}
+        case "aoti":
+            from marctl.export.to_aoti import to_aoti
+
+            return {"runtime.pt2": to_aoti(model(), contract)}
+        case _:
+            raise UserError(f"RUNTIME={runtime} is not known; use one of {', '.join(RUNTIMES)}")

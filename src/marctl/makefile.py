@@ -1,0 +1,128 @@
+"""The Makefile's variables as words of marctl's command line.
+
+Make exports them, and names those that were given in MARCTL_VARIABLES: a PORT or a NAME that the environment
+has for other ends is none of them. No shell and no make reads their values, which may hold spaces, quotes
+and `$`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+from marctl.build.model_folder import archive_of, name_of
+from marctl.errors import UserError
+
+FOLDER = {"RUN": "--run"}
+SIGNED = {"PUBLIC_KEY": "--public-key"}
+WHERE = {"PROPERTIES": "--config", "PORT": "--port"}
+SERVING = FOLDER | SIGNED | WHERE | {"GOLDEN": "--picture", "TOKENS": "--tokens", "MARS": "--archives"}
+PROXY = {
+    "DOOR": "--door",
+    "RATE": "--rate",
+    "CONNECTIONS": "--connections",
+    "TLS_CERT": "--tls-certificate",
+    "TLS_KEY": "--tls-key",
+}
+BUILD = {
+    "NAME": "--name",
+    "VERSION": "--version",
+    "WEIGHTS": "--weights",
+    "CONFIG": "--config",
+    "LABELS": "--labels",
+    "GOLDEN": "--golden",
+    "FIGURES": "--figures",
+    "RUNTIME": "--runtime",
+    "MAR": "--mar",
+}
+# Which variables are options of a command. "RUN=1" is RUN where it is 1: an option without a value.
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "archive": BUILD,
+    "adopt": {"NAME": "--name"},
+    "serve": SERVING,
+    "up": SERVING | PROXY,
+    "deploy": FOLDER | SIGNED | {"MARS": "--archives"},
+    "stop": FOLDER,
+    "status": FOLDER,
+    "token": FOLDER | {"KIND": "--kind"},
+    "logs": FOLDER,
+    "flask": SIGNED | WHERE | {"GOLDEN": "--picture"},
+    "predict": SIGNED | {"URL": "--url", "OUT": "--out"},
+    "verify": SIGNED | {"RUN=1": "--run"},
+    "sign": {"KEY": "--key"},
+    "export": {"GOLDEN": "--golden"},
+    "doctor": FOLDER | WHERE,
+    "docker": {"NAME": "--name", "TARGET": "--target", "CONTAINER": "--container", "PORT": "--port"},
+    "audit": SIGNED | {"SERVICE": "--service"},
+}
+# To say nothing here is something else than not to say it: "none".
+EMPTY_IS_NONE = frozenset({"archive"})
+# The variables that a command needs: one of these groups, or the sentence is said.
+WANTED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "adopt": (("MAR FOLDER",), "say of which archive, and where to: make adopt MAR=old.mar FOLDER=mine"),
+    "sign": (("KEY",), "say which key: make sign KEY=private.pem"),
+    "predict": (
+        ("IMAGE", "IMAGES OUT"),
+        "say which image: make predict IMAGE=tests/images/2.png, or which folder and where to: "
+        "make predict IMAGES=folder OUT=answers.csv",
+    ),
+}
+NO_TOKENS = "Flask has no tokens; leave TOKENS out: it listens on this machine alone"
+# Those whose last word is the archive that the variables mean.
+OF_AN_ARCHIVE = frozenset({"serve", "up", "deploy", "flask", "verify", "sign", "export", "audit", "path"})
+
+
+def completed(words: list[str], command: str, names: Iterable[str]) -> list[str]:
+    """Return a command line with what the variables of these names say; its own words come after, and count.
+
+    Raises UserError where a variable is missing, or a model folder does not tell what its archive is called.
+    """
+    given = {name: os.environ.get(name, "") for name in names}
+    _check(command, given)
+    files = list(_files(command, given))
+    end = ["--", *files] if files and "--" not in words else files
+    return [command, *_options(command, given), *words[words.index(command) + 1 :], *end]
+
+
+def described(command: str) -> str | None:
+    """Return the help's line on a command's variables; None where it has none."""
+    options = [f"{variable} is {option}" for variable, option in OPTIONS.get(command, {}).items()]
+    if not options:
+        return None
+    archive = "; MAR, NAME or MODEL give the archive" if command in OF_AN_ARCHIVE else ""
+    return f"Variables of make {command}: {', '.join(options)}{archive}."
+
+
+def _check(command: str, given: Mapping[str, str]) -> None:
+    ways, sentence = WANTED.get(command, ((), ""))
+    if ways and not any(all(given.get(name) for name in way.split()) for way in ways):
+        raise UserError(sentence)
+    if command == "flask" and given.get("TOKENS"):
+        raise UserError(NO_TOKENS)
+
+
+def _options(command: str, given: Mapping[str, str]) -> Iterator[str]:
+    for variable, option in OPTIONS.get(command, {}).items():
+        name, _, value = variable.partition("=")
+        if value:
+            if given.get(name) == value:
+                yield option
+        elif given.get(name) or (name in given and command in EMPTY_IS_NONE):
+            yield f"{option}={given[name]}"
+    if command == "predict" and given.get("URL"):
+        yield f"--model={name_of(given)}"
+    if command == "docker" and "NAME" not in given:
+        yield f"--name={name_of(given)}"
+
+
+def _files(command: str, given: Mapping[str, str]) -> Iterator[str]:
+    match command:
+        case "archive":
+            yield from [given["MODEL"]] if "MODEL" in given else []
+        case "adopt":
+            yield from (given.get(name, "") for name in ("MAR", "FOLDER"))
+        case "predict":
+            yield from [] if given.get("URL") else [archive_of(given)]
+            yield given.get("IMAGE") or given.get("IMAGES", "")
+        case _ if command in OF_AN_ARCHIVE and not given.get("MARS"):
+            yield archive_of(given)

@@ -1,0 +1,54 @@
+"""What answers images in this process: an archive of this project, or another one by its own handler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from marctl.archive.mar import reading
+from marctl.archive.opened import PACKAGE, Opened
+from marctl.archive.private_copy import private_copy
+
+
+class Answer(Protocol):
+    """The answer to one image."""
+
+    @property
+    def body(self) -> Any:
+        """The label, or an error in JSON."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image was answered."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was not: what came, and what to send."""
+
+
+class Answering(Protocol):
+    """An opened archive; close it, or use it in a `with`."""
+
+    def predict(self, bodies: Sequence[bytes]) -> Sequence[Answer]:
+        """Answer image files, each as if it had come alone."""
+
+    def close(self) -> None:
+        """Delete what was unpacked."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_archive(path: Path, public_key: Path | None = None) -> Answering:
+    """Open an archive. With a public key, it must be signed with it. Raises UserError."""
+    with private_copy(path, public_key) as own:
+        with reading(own) as mar:
+            is_ours = f"{PACKAGE}/__init__.py" in mar.namelist()
+        if is_ours:
+            return Opened(own)
+        # TorchServe is imported only for another project's archive.
+        from marctl.predict.foreign import Foreign
+
+        return Foreign(own)

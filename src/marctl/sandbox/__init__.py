@@ -1,0 +1,1 @@
+"""Running what strangers wrote apart from all else."""

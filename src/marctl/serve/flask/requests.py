@@ -1,0 +1,73 @@
+"""From one of Flask's requests to one of the core's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Request
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
+
+from classifier.headers import PROTOCOL, QUERY, V2
+from classifier.protocols.body import FORM, MULTIPART
+from marctl.serve.status_pages import is_v2
+
+# A form holds one image, or a tensor and its metadata; each part costs time before that is seen.
+MAX_PARTS = 1000
+# The protocol of addresses that are not V2's.
+OTHER = "other"
+
+
+def fields_of(request: Request, *, explain: bool = False) -> dict[str, Any]:
+    """Return the fields of the core's `Request`: body or form, headers, and what is asked.
+
+    A form of type application/x-www-form-urlencoded holds no image: it has no fields here.
+    Raises RequestEntityTooLarge.
+    """
+    headers = {
+        name.lower(): value for name, value in request.headers if name.lower() not in (QUERY, PROTOCOL)
+    }
+    headers[PROTOCOL] = V2 if is_v2(request.path) else OTHER
+    if query := request.query_string.decode("latin-1"):
+        headers[QUERY] = query
+    body = request.get_data(cache=False)
+    # Of a body in chunks, whose length nobody says, Werkzeug takes what the limit allows, without a word.
+    if request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    boundary = request.mimetype_params.get("boundary", "")
+    form: dict[str, bytes] | None = None
+    if request.mimetype == FORM:
+        form = {}
+    elif request.mimetype == MULTIPART and boundary:
+        form = dict(_parts(body, boundary.encode("utf-8")))
+    return {"body": b"" if form is not None else body, "headers": headers, "fields": form, "explain": explain}
+
+
+def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each part that came whole.
+
+    Not by Flask's `request.form`, which makes text of the parts without a file's name: an image may be one.
+    """
+    decoder = _Decoder(boundary, max_parts=MAX_PARTS)
+    decoder.receive_data(body)
+    decoder.receive_data(None)
+    name, chunks = "", [b""]
+    try:
+        while not isinstance(event := decoder.next_event(), Epilogue):
+            if isinstance(event, Field | File):
+                name, chunks = event.name or "", []
+            elif isinstance(event, Data):
+                chunks.append(event.data)
+                if name and not event.more_data:
+                    yield name, b"".join(chunks)
+    except ValueError:  # the form ends in the middle of a part
+        return
+
+
+class _Decoder(MultipartDecoder):
+    """Werkzeug's decoder, for which a file's name that is not in UTF-8 is no reason to give up."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        return super()._parse_headers(data.decode("utf-8", "replace").encode("utf-8"))

@@ -1,0 +1,199 @@
+"""The archive behind Flask: the proxy's addresses, the article's POST /test, and the page to draw on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from classifier.errors import JSON, BadRequest
+from classifier.messages import TEXT
+from marctl.serve.flask.requests import fields_of
+from marctl.serve.flask.tensor_form import tensor_of
+from marctl.serve.page import files as page_files
+from marctl.serve.status_pages import (
+    FLASK,
+    OPENAPI,
+    PING,
+    Page,
+    State,
+    error,
+    in_form_of,
+    no_model,
+    nothing,
+    page,
+)
+from marctl.serve.torchserve.instance import Served
+
+if TYPE_CHECKING:  # not before the fork
+    from marctl.archive.opened import Opened
+
+logger = logging.getLogger(__name__)
+
+SENDING, ASKING = ["POST", "PUT"], ["GET"]
+# What is left of a body is read and forgotten, up to so many times the limit: a client that still sends
+# would find the connection closed, and not see the answer.
+DRAINED = 8
+CHUNK = 2**16
+STATUS_PAGES = (
+    PING, OPENAPI, "/health/<_>", "/v1/models/<_>", "/v2", "/v2/", "/v2/health/<_>", "/v2/models/<_>",
+    "/v2/models/<_>/ready", "/v2/models/<_>/versions/<version>", "/v2/models/<_>/versions/<version>/ready",
+)  # fmt: skip
+
+
+class Reply(Response):
+    """A response that says no Content-Type where TorchServe says none."""
+
+    default_mimetype = None
+
+
+def create_app(opened: Opened, served: Served, limit: int) -> Flask:
+    """Return the application that answers from an opened archive, bodies up to limit bytes."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = limit
+    app.url_map.merge_slashes = False  # else //predictions would be sent elsewhere
+    views = Views(opened, served)
+    routes: tuple[tuple[str, Callable[..., Response], list[str]], ...] = (
+        ("/predictions/<path:target>", views.predict, SENDING),
+        ("/explanations/<path:target>", views.explain, SENDING),
+        ("/v1/models/<target>:predict", views.predict_by_name, SENDING),
+        ("/v2/models/<target>/infer", views.predict_by_name, SENDING),
+        ("/v2/models/<target>/versions/<version>/infer", views.predict_by_name, SENDING),
+        ("/invocations", views.invoke, SENDING),
+        ("/test", views.test, ["POST"]),
+        ("/contract", views.contract, ASKING),
+        *((path, views.status, ASKING) for path in STATUS_PAGES),
+    )
+    for path, view, methods in routes:
+        app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+    for path in ("/", f"/{page_files.ADDRESS}/<_>"):
+        app.add_url_rule(path, view_func=views.play, methods=ASKING, provide_automatic_options=False)
+    app.register_error_handler(HTTPException, _refusal)
+    app.register_error_handler(Exception, _fault)
+    app.after_request(_drained)
+    return app
+
+
+class Views:
+    """What the addresses answer."""
+
+    def __init__(self, opened: Opened, served: Served) -> None:
+        self._opened = opened
+        self._served = served
+        # A process that answers is one whose archive has proven itself.
+        self._state = State(FLASK, live=True, fault=None, models=lambda: [served])
+        # The threads of a process take in bodies together and compute one after the other, as
+        # TorchServe's workers do: a picture may take 850 MB while it is read.
+        self._computing = threading.Lock()
+        told = page_files.served([(served.model, opened.classifier.contract.labels)])
+        self._page = page_files.addresses(told)
+
+    def predict(self, target: str) -> Response:
+        """Answer as TorchServe does, from the same handler; target is the model, with or without version."""
+        return self._answer(*target.rstrip("/").split("/"))
+
+    def explain(self, target: str) -> Response:
+        """Return which pixels made the answer."""
+        return self._answer(*target.rstrip("/").split("/"), explain=True)
+
+    def predict_by_name(self, target: str, version: str | None = None) -> Response:
+        """Answer by KServe's addresses, whose protocols the handler knows by what is sent."""
+        return self._answer(target, *filter(None, [version]))
+
+    def invoke(self) -> Response:
+        """Answer by the address of SageMaker's containers, which names no model."""
+        return self._answer(request.args.get("model_name", self._served.model))
+
+    def _answer(self, model: str, *rest: str, explain: bool = False) -> Response:
+        fields = fields_of(request, explain=explain)
+        if model != self._served.model or (rest and rest[0] != self._served.version):
+            return _paged(no_model())
+        with self._computing:
+            [response] = self._opened.answer([fields])
+        return Reply(response.body, response.status, response.headers, content_type=response.content_type)
+
+    def test(self) -> Response:
+        """Answer the article's client: float32 bytes as it preprocessed them, and their dims."""
+        classifier = self._opened.classifier
+        try:
+            batch = tensor_of(fields_of(request)["fields"] or {}, classifier.contract.shape)
+        except BadRequest as refusal:
+            return _refused(refusal.message, refusal.hint)
+        with self._computing:
+            outputs = classifier.inference(batch)
+        if np.isnan(outputs).any():
+            reached = f"{abs(batch).max():.2g}"
+            return _refused(f"the values reach {reached}, too much for the model", "normalise them")
+        [label] = classifier.postprocess(outputs)
+        return Reply(label, HTTPStatus.OK, content_type=TEXT)
+
+    def contract(self) -> Response:
+        """Tell a client how to preprocess, and which archive answers it."""
+        served = self._served
+        about = {"name": served.model, "version": served.version, "sha256": served.sha256}
+        return _paged((HTTPStatus.OK, {**about, "contract": self._opened.classifier.contract.to_dict()}))
+
+    def play(self, _: str = "") -> Response:
+        """Answer the page to play on, or one of its files."""
+        if request.path not in self._page:
+            raise NotFound
+        content, kind = self._page[request.path]
+        reply = Reply(content, HTTPStatus.OK, page_files.HEADERS, content_type=kind)
+        reply.add_etag()
+        reply.make_conditional(request)
+        return reply
+
+    def status(self, _: str = "", version: str = "") -> Response:  # noqa: ARG002 the page has the whole path
+        """Tell what needs no picture: whether this process answers, what by, and how it is asked."""
+        return _paged(page(request.path, self._state))
+
+
+def _refusal(error_of_flask: HTTPException) -> Response:
+    """Answer what Flask itself refuses in the form of all errors."""
+    match error_of_flask:
+        case NotFound():
+            return _paged(nothing())
+        case MethodNotAllowed(valid_methods=valid):
+            methods = ", ".join(sorted(valid or ()))
+            said = f"{request.method} is not the way to ask this"
+            reply = _paged(error(HTTPStatus.METHOD_NOT_ALLOWED, said, f"use {methods}"))
+            reply.headers["Allow"] = methods
+            return reply
+        case RequestEntityTooLarge():
+            limit = request.max_content_length or 0
+            hint = f"send at most {limit} bytes"
+            return _paged(error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", hint))
+        case other:
+            status = HTTPStatus(other.code or HTTPStatus.BAD_REQUEST)
+            return _paged(error(status, other.description or other.name, "send a whole HTTP request"))
+
+
+def _fault(fault: Exception) -> Response:
+    """Answer a fault of ours, and keep on."""
+    logger.error("a request failed", exc_info=fault)
+    said = "this request met a fault of the server"
+    return _paged(error(HTTPStatus.SERVICE_UNAVAILABLE, said, "try again; the server's log has the details"))
+
+
+def _drained(reply: Response) -> Response:
+    body = request.environ["wsgi.input"]
+    left = DRAINED * (request.max_content_length or 0)
+    while left > 0 and body.read(CHUNK):
+        left -= CHUNK
+    return reply
+
+
+def _refused(message: str, hint: str) -> Response:
+    return _paged(error(HTTPStatus.BAD_REQUEST, message, hint))
+
+
+def _paged(answer: Page) -> Response:
+    status, told = in_form_of(request.path, answer)
+    return Reply(json.dumps(told) + "\n", status, content_type=JSON)

@@ -1,0 +1,1 @@
+"""The reverse proxy before TorchServe, and the supervisor that keeps both up."""

@@ -1,0 +1,122 @@
+"""Start TorchServe with archives, and return when it is ready.
+
+With --foreground it serves until SIGTERM or Ctrl-C, as the first process of a container does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from marctl.errors import UserError
+from marctl.extras import need
+from marctl.serve.front.supervisor import PATIENCE, answering_in, end_what_is_left
+from marctl.serve.front.supervisor_lock import FOREGROUND, Supervision
+from marctl.serve.make_command import make_command
+from marctl.serve.options import add_serving, archives_of, image_of, server_in, settings_of
+from marctl.serve.served_copies import FOLDER, drop
+from marctl.serve.status import report
+from marctl.serve.torchserve.foreground import watch
+from marctl.serve.torchserve.instance import LOG, Instance, Running
+from marctl.serve.torchserve.settings import Settings
+from marctl.serve.torchserve.starting import start_and_wait
+from marctl.serve.torchserve.tokens import INFERENCE, MANAGEMENT, curl_option
+from marctl.signals import Stopped
+
+# Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
+FOREGROUND_GRACE = 4.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a start takes."""
+    add_serving(parser)
+    parser.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; return the exit status. What serves until it is stopped has then done what it was asked to."""
+    archives = archives_of(arguments)
+    need("ts", "torch")
+    with server_in(arguments.run) as instance:
+        instance.claim()
+        if not arguments.foreground:
+            return start(instance, archives, arguments)
+        try:
+            serve_until_stopped(instance, archives, arguments)
+        except Stopped as stopped:
+            print(f"stopped by {stopped}")
+            return 0
+
+
+def start(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> int:
+    """Start TorchServe and return when it is ready; a second start says that it runs."""
+    with instance.lock():
+        settings = settings_of(arguments)
+        _check_unsupervised(instance)
+        if (running := answering_in(instance).running()) is not None:
+            return _already(running, settings, instance, archives)
+        try:
+            end_what_is_left(instance)
+            state = start_and_wait(instance, settings, archives, arguments)
+        except BaseException:  # Ctrl-C too: nothing half-started is left behind
+            instance.stop()
+            drop(instance.folder / FOLDER)
+            raise
+    ask, look = (curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT))
+    image = image_of(arguments.picture)
+    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {image}{ask}")
+    print(f"  list  curl {state.management}/models{look}")
+    print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
+    print(f"  stop  {make_command('stop', instance.folder)}")
+    return 0
+
+
+def serve_until_stopped(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises Stopped then, and UserError where TorchServe ends by itself; either way nothing is left running.
+    """
+    settings = settings_of(arguments)
+    with contextlib.ExitStack() as at_the_end:
+        with instance.lock():
+            _check_unsupervised(instance)
+            if (running := answering_in(instance).running()) is not None:
+                stop_it = make_command("stop", instance.folder)
+                raise UserError(f"TorchServe runs here already, as process {running.pid}; first: {stop_it}")
+            end_what_is_left(instance)
+            at_the_end.callback(drop, instance.folder / FOLDER)
+            at_the_end.callback(instance.stop, FOREGROUND_GRACE)
+            state = start_and_wait(instance, settings, archives, arguments)
+        watch(state, instance.logs / LOG)
+
+
+def _check_unsupervised(instance: Instance) -> None:
+    """Raise UserError where `make up` keeps, or begins to keep, a server up in the folder."""
+    supervision = Supervision(instance.folder)
+    if (holder := supervision.wait(PATIENCE)) is not None:  # a stop that is under way comes to its end
+        if answering_in(instance).running() is None:
+            raise UserError(
+                f"{holder} keeps a server up here, which is not there just now; "
+                f"first: {make_command('stop', instance.folder)}"
+            )
+    elif supervision.is_held:
+        raise UserError(f"another command starts or stops the server of {instance.folder}; try again")
+
+
+def _already(running: Running, settings: Settings, instance: Instance, archives: list[Path]) -> int:
+    """Say what runs; 1 where that is not what was asked for."""
+    unready = report(instance)
+    first = f"first: {make_command('stop', instance.folder)}"
+    asked = [str(archive) for archive in archives]
+    if running.inference != settings.inference or [one.archive for one in running.served] != asked:
+        print(f"not started: {', '.join(asked)} on {settings.inference}; {first}", file=sys.stderr)
+        return 1
+    if settings.tokens != (running.keys is not None):
+        wanted = "with" if settings.tokens else "without"
+        print(f"not started {wanted} tokens; {first}", file=sys.stderr)
+        return 1
+    return unready

@@ -1,0 +1,1 @@
+"""One TorchServe: its settings, its processes, when it is ready."""

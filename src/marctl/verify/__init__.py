@@ -1,0 +1,1 @@
+"""Holding an archive against its own records, and running it apart."""

@@ -1,0 +1,222 @@
+"""Parse what strangers wrote: Python, YAML, pickles. Run by sandbox.py, for it may take any time and memory.
+
+Nothing of the archive is run. The answer, JSON, tells of each file what verify.py asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import pickle
+import sys
+import warnings
+import zipfile
+from _compat_pickle import IMPORT_MAPPING as OLD_NAMES  # as pickles of Python 2 call its modules
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+# Files that torch or pickle would be asked to load, by name; and how such files begin, whatever their name.
+PICKLE_NAMES = (".pth", ".pt", ".ptl", ".bin", ".pkl", ".pickle", ".dill", ".ckpt", ".joblib")
+PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
+ZIP, MACHINE_CODE, NUMPY = b"PK\x03\x04", b"\x7fELF", b"\x93NUMPY"
+MOST_WORDS, MOST_NUMBERS = 400, 8
+MOST_WHOLE = 2**63  # of a number that JSON can say
+SAFETENSORS, BYTECODE = ".safetensors", (".pyc", ".pyo")
+PROGRAMS = (".so", ".pt2", ".pyd", ".dll", ".dylib")
+
+
+def main() -> int:
+    """Answer one question."""
+    folder, question = Path(sys.argv[1]), json.loads(sys.stdin.buffer.read())
+    faults: list[str] = []
+    classes = {}
+    for name in question["python"]:
+        try:
+            classes[name] = _classes(folder / name)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            faults.append(f"{name} is no Python: {error}")
+    config = named = None
+    try:
+        config = _config(folder, question["config"])
+        named = config.pop("class")
+    except Exception as error:  # noqa: BLE001 of a value that is not what its tag says yaml raises anything
+        reason = f"{type(error).__name__}: {str(error)[:MOST_WORDS]}"
+        faults.append(f"{question['config']} cannot be read: {reason}")
+    for name in question["members"]:
+        faults += [f"{name} {fault}" for fault in _runs(folder / name, question["programs"].get(name))]
+    print(json.dumps({"faults": faults, "classes": classes, "class": named, "config": config}))
+    return 0
+
+
+def _classes(path: Path) -> list[str]:
+    return [node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """Return input, labels and class of a model-config.yaml, its values as JSON has them."""
+    config = yaml.safe_load((folder / name).read_bytes())
+    labels = _labels(folder, config["labels"])
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError("its labels are no list of texts")
+    told = {str(key): _plain(value) for key, value in config["input"].items()}
+    return {"input": told, "labels": labels, "class": _plain(config.get("class"))}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value where it is no more than a few numbers or a text, else None."""
+    is_row = isinstance(value, list) and len(value) <= MOST_NUMBERS
+    values = value if is_row else [value]
+    return value if all(map(_is_small, values)) else None
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < MOST_WHOLE)
+
+
+def _labels(folder: Path, labels: Any) -> list[Any]:
+    """Return the labels as TorchServe and the contract read them."""
+    if isinstance(labels, list):
+        return labels
+    told = json.loads((folder / str(labels)).read_bytes())
+    if isinstance(told, Mapping) and isinstance(listed := told.get("object_type_names"), list):
+        return listed
+    values = [told[str(index)] for index in range(len(told))]
+    return [value[-1] if isinstance(value, list) else value for value in values]
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Return whether a file is built as TorchScript's are: code and data below one folder."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            names = packed.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return False
+    folders = {name.partition("/")[0] for name in names}
+    return len(folders) == 1 and all(
+        any(name.startswith(f"{folder}/{part}") for name in names)
+        for folder in folders
+        for part in ("code/", "data.pkl", "constants.pkl")
+    )
+
+
+def _runs(path: Path, declared: str | None) -> Iterator[str]:
+    """Yield why a file that torch would load could run what the archive does not name as a program."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    is_zip = start.startswith(ZIP) or zipfile.is_zipfile(path)
+    if declared == "TorchScript":
+        if not _is_torchscript(path):
+            yield "would be loaded as TorchScript, and is none"
+    elif declared is not None:
+        return
+    elif is_zip and _is_torchscript(path):
+        yield "is TorchScript, which is a program, and the archive does not say that it answers by it"
+    elif path.name.lower().endswith(BYTECODE):
+        yield "is compiled Python, which is a program that nobody can read"
+    elif start.startswith(MACHINE_CODE) or path.name.lower().endswith(PROGRAMS):
+        yield "is machine code, which is a program, and the archive does not say that it answers by it"
+    elif path.name.lower().endswith(SAFETENSORS):
+        if not _has_header(path):
+            yield "has no header of safetensors, so it may be anything"
+    elif is_zip or path.name.lower().endswith(PICKLE_NAMES) or start.startswith((*PICKLES, NUMPY)):
+        try:
+            _load(path, start)
+        except ModuleNotFoundError as error:
+            yield f"cannot be checked without {error.name}; install it: pip install 'marctl[serve]'"
+        except Exception as error:  # noqa: BLE001 what a hostile pickle makes the loader raise is not foreseeable
+            yield f"is not loadable as weights alone, so it could run code: {_reason(error)}"
+    elif _calls(path):
+        yield "is a pickle that calls what it names, so it could run code"
+
+
+def _has_header(path: Path) -> bool:
+    """Return whether a file begins as safetensors do: a length, and an object of JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            return False
+        try:
+            return isinstance(json.loads(file.read(length)), dict)
+        except (ValueError, RecursionError, MemoryError):
+            return False
+
+
+class _CallsError(Exception):
+    """A pickle is about to use something that it names."""
+
+
+class _Watched(type):
+    """Of all that can be done with a thing, nothing is."""
+
+    def __getattr__(cls, _: str) -> Any:
+        raise _CallsError
+
+    def __setitem__(cls, *_: Any) -> None:
+        raise _CallsError
+
+
+class _Named(metaclass=_Watched):
+    """Stands for whatever a pickle names."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Named:
+        raise _CallsError
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles numbers and texts; of what a pickle names it imports nothing."""
+
+    def __init__(self, file: IO[bytes], folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+
+    def find_class(self, module: str, _: str) -> type[_Named]:
+        """Return the stand-in where an import would find the module: other texts can look like a pickle."""
+        top = module.partition(".")[0]
+        if top in (*OLD_NAMES, "__main__") or self._is_member(top) or importlib.util.find_spec(top):
+            return _Named
+        raise ImportError(top)
+
+    def _is_member(self, top: str) -> bool:
+        return bool(top) and any((self._folder / name).exists() for name in (top, f"{top}.py"))
+
+
+def _calls(path: Path) -> bool:
+    """Return whether a file, whatever its name, is a pickle that would call what it names.
+
+    Pickles of the first protocols have no mark at their start. Several may follow each other.
+    """
+    with path.open("rb") as file:
+        try:
+            while True:
+                _Unpickler(file, Path(sys.argv[1])).load()
+        except _CallsError:
+            return True
+        except Exception:  # noqa: BLE001 whatever is no pickle makes the loader raise something
+            return False
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says why; torch's first one advises to load it all the same."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if "WeightsUnpickler error" in line), lines[0]).strip()[:MOST_WORDS]
+
+
+def _load(path: Path, start: bytes) -> None:
+    # Only where an archive has such files.
+    if start.startswith(NUMPY):
+        import numpy
+
+        numpy.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        import torch
+
+        torch.load(path, map_location="cpu", weights_only=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Run an archive's code apart, and hold its outputs for the golden images against the recorded ones, here."""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from marctl.archive.bounded_zip import read_record
+from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER
+from marctl.sandbox import sandbox
+from marctl.sandbox.sandbox import NoAnswer
+
+TRIAL = Path(__file__).with_name("trial.py")
+# As handler/classifier/golden.py has it, which this process does not see: float32 sums in another order.
+TOLERANCE = 2e-5
+SHOWN = 10  # outputs
+
+
+def disproof(
+    mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], labels: Sequence[str]
+) -> Iterator[str]:
+    """Yield why an archive does not answer as recorded: nothing where it does.
+
+    `folder` has the archive's files without its records: code that only repeats them finds none.
+    """
+    recorded = json.loads(read_record(mar, GOLDEN_ANSWERS))["pictures"]
+    names = list(recorded)
+    random.SystemRandom().shuffle(names)  # their order tells nothing
+    try:
+        told = _asked(mar, folder, model, names)
+    except NoAnswer as error:
+        yield f"it was run, and gave no answer: {error}"
+        return
+    if not isinstance(told, dict) or "error" in told:
+        yield f"does not load: {told['error'] if isinstance(told, dict) else 'it answers nonsense'}"
+        return
+    yield from _differences("it", told.get("outputs"), names, recorded, labels)
+    if told.get("reference") is not None:
+        yield from _differences("its reference", told["reference"], names, recorded, labels)
+
+
+def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: list[str]) -> Any:
+    """Return what the archive's code answers. Raises NoAnswer."""
+    pictures = [mar.read(f"{GOLDEN_FOLDER}/{name}") for name in names]
+    header = {
+        "name": model["modelName"],
+        "handler": model["handler"],
+        "pictures": [len(picture) for picture in pictures],
+    }
+    request = b"\n".join([json.dumps(header).encode(), b"".join(pictures)])
+    # A model takes a few times its file, and what it computes.
+    size = sum(info.file_size for info in mar.infolist())
+    answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size)
+    try:
+        return json.loads(answered)
+    except (ValueError, RecursionError) as error:
+        raise NoAnswer(f"it answers no JSON ({error})") from error
+
+
+def _differences(
+    who: str, outputs: Any, names: list[str], recorded: dict[str, Any], labels: Sequence[str]
+) -> Iterator[str]:
+    """Yield a sentence for the first picture that is answered in another way."""
+    if not isinstance(outputs, list) or len(outputs) != len(names):
+        yield f"{who} does not answer each golden image"
+        return
+    answered = dict(zip(names, outputs, strict=True))
+    for name, one in recorded.items():
+        got, expected = answered[name], one["outputs"]
+        if not _is_row(got, len(labels)) or len(expected) != len(labels):
+            yield f"{who} answers the golden image {name!r} by other than {len(labels)} numbers"
+            return
+        difference = max(abs(a - b) for a, b in zip(got, expected, strict=True))
+        label = labels[got.index(max(got))]
+        if label != one["label"] or not difference <= TOLERANCE:
+            yield (
+                f"{who} does not answer as recorded: golden image {name!r}: expected {one['label']!r} "
+                f"{_shown(expected)}, got {label!r} {_shown(got)}; they differ by {difference:.2g}, allowed "
+                f"is {TOLERANCE:.0e}. The weights, the contract or the code are not those of the build"
+            )
+            return
+
+
+def _is_row(row: Any, length: int) -> bool:
+    # A NaN is none of these: it would be neither greater nor less than anything.
+    return (
+        isinstance(row, list) and len(row) == length and all(type(one) is float and one == one for one in row)  # noqa: PLR0124
+    )
+
+
+def _shown(values: Sequence[float]) -> str:
+    more = ", ..." if len(values) > SHOWN else ""
+    return "[" + ", ".join(f"{value:.5f}" for value in values[:SHOWN]) + more + "]"

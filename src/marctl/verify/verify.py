@@ -1,0 +1,101 @@
+"""Look at an archive, and run it where its signature is trusted or its user asks for that.
+
+To look is to hold its members against its own records, and to run nothing of it. That finds damage. Who made
+the archive made the records, too: who that was, a signature alone can say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from marctl.archive.claims import claims
+from marctl.archive.mar import GOLDEN_ANSWERS, SUFFIX
+from marctl.errors import UserError
+from marctl.printable import printable, wrapped
+from marctl.sandbox import sandbox
+from marctl.verify.examination import Examined, examined
+
+MOST = 2000  # characters of a fault
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the archive, and whether it is run."""
+    parser.add_argument("archive", type=Path, help="a .mar file")
+    parser.add_argument("--public-key", type=Path, help="require a signature by this key, then run it")
+    parser.add_argument("--run", action="store_true", help="run it without a signature, apart and limited")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was shown of the archive, or a sentence for each fault; return 1 where there is one."""
+    archive, key = printable(str(arguments.archive)), arguments.public_key
+    runs = arguments.run or key is not None
+    if runs and (fault := sandbox.isolation_fault()) is not None:
+        print(
+            "note: its code is run within limits, but can reach your files and the network: this system lets "
+            f"no namespaces be made ({printable(fault)})",
+            file=sys.stderr,
+        )
+    try:
+        with examined(arguments.archive, key, run=runs) as found:
+            for fault in found.faults:
+                print(f"error: {archive}: {printable(fault, MOST)}", file=sys.stderr)
+            if found.faults:
+                return 1
+            lines = list(described(found, archive, key))
+    except (UserError, OSError) as error:
+        text = printable(str(error), MOST)
+        print(f"error: {text}" if archive in text else f"error: {archive}: {text}", file=sys.stderr)
+        return 1
+    print("\n".join(lines))
+    return 0
+
+
+def faults(archive: Path, public_key: Path | None = None, *, run: bool = False) -> list[str]:
+    """Return a sentence for each fault of an archive; none for one that has none."""
+    try:
+        with examined(archive, public_key, run=run) as found:
+            return [printable(fault, MOST) for fault in found.faults]
+    except UserError as error:
+        return [str(error)]
+
+
+def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
+    """Yield what was shown of an archive without fault, and what it says of itself."""
+    count = len(json.loads(found.records[GOLDEN_ANSWERS])["pictures"])
+    answered = f"{count} golden images answered as recorded"
+    python = f"{sum(name.endswith('.py') for name in found.names)} Python files"
+    programs = [python, *(f"{printable(name)} ({kind})" for name, kind in found.programs.items())]
+    signer = f"by the key in {printable(str(key))}"
+    if key is not None:
+        yield f"{archive} is signed {signer}; {answered}"
+    elif found.ran:
+        yield f"{archive} was looked at and run apart: {answered}"
+    else:
+        yield f"{archive} was looked at, not run: its members match the records inside it"
+    yield f"  signed    {signer if key else _unsigned(found)}"
+    with found.copy.open("rb") as file:
+        yield f"  sha256    {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    yield f"  members   {len(found.names)}, each as recorded inside"
+    yield from wrapped("  programs  ", f"{', '.join(programs)}; they run where it is served")
+    yield f"  golden    {count} images, {_tried(found, key)}"
+    yield f"  claims    {'what its signer says' if key else 'what it says of itself, and nothing proves'}:"
+    for name, text in claims(found.records, found.config):
+        # Wrapped here, and not by the terminal: no claim begins where a line of this program's own does.
+        yield from wrapped(f"    {name:<10}", text)
+
+
+def _unsigned(found: Examined) -> str:
+    if found.copy.with_name(found.copy.name + SUFFIX).exists():
+        return "by somebody, whose signature was not checked: PUBLIC_KEY=public.pem"
+    return "nobody vouches for it: whoever made it wrote its records, too"
+
+
+def _tried(found: Examined, key: Path | None) -> str:
+    if not found.ran:
+        return "not tried: RUN=1 runs its code on them"
+    return "answered as recorded" + ("" if key else "; code made to deceive can do that, too")

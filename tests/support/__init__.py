@@ -1,0 +1,1 @@
+"""What several test modules share; fixtures lie in tests/conftest.py."""

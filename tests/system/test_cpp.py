@@ -1,0 +1,213 @@
+"""exported/classify, the C++ program, answers as the archive does, from the same pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from bench.load.images import EXIF_ORIENTATION, VARIANTS, encoded, opened
+from classifier.contract import Contract
+from classifier.image.decode import read_pixels
+from classifier.image.limits import MAX_PIXELS, MAX_SCANS, MAX_SIDE
+from classifier.runtime.torch import as_function
+from tests.conftest import DIGITS
+from tests.support.cpp_program import RGB, exported, rgb
+from tests.support.images import bad_pictures, drawn_again_and_again, on_sheet, png_of
+from training.mnist import load_test
+
+pytestmark = pytest.mark.cpp
+
+# stb_image's JPEG decoder rounds its cosines and colours otherwise than libjpeg-turbo. The most that was
+# seen is 1 in 28 x 28 grey and 3 in 224 x 224 RGB.
+JPEG_LEVELS = 3
+LOSSLESS = [name for name in VARIANTS if name.startswith(("png", "bmp", "gif"))]
+JPEGS = [name for name in VARIANTS if name.startswith(("jpeg", "mpo"))]
+UNREAD = [name for name in VARIANTS if name.startswith(("webp", "tiff"))]
+
+
+def noise(width: int, height: int, mode: str) -> Image.Image:
+    shape = (height, width, len(mode)) if len(mode) > 1 else (height, width)
+    return Image.fromarray(np.random.default_rng(width * height).integers(0, 256, shape, dtype=np.uint8))
+
+
+def test_all_test_pictures_are_answered_as_by_the_archive(program, scripted, engine):
+    """MNIST's 10,000: the same pixels to the last level, the same labels, outputs as near as float32 is."""
+    files = {f"{i}.png": encoded(Image.fromarray(image), "PNG") for i, image in enumerate(load_test()[0])}
+    run = program(scripted, files, "--outputs", "--pixels")
+    assert (run.errors, run.status) == ([], 0)
+    bodies = list(files.values())
+    pixels = np.stack([engine.handler.read_pixels(body) for body in bodies])
+    expected = as_function(engine.eager)(engine.handler.contract.normalize(pixels))
+    got = np.array([run.rows[name][1].split() for name in files], np.float32)
+    # Float32 sums in another order; the outputs reach -63, where two steps of float32 are 8e-6.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    assert [run.rows[name][0] for name in files] == engine.handler.postprocess(expected)
+    for name, image in zip(files, load_test()[0], strict=True):
+        assert np.array_equal(run.pixels(name), image.ravel())
+
+
+@pytest.mark.parametrize("resize", [None, 28, 256], ids=["grey", "rgb-squeezed", "rgb-cropped"])
+def test_pixels_are_the_handlers(resize, program, scripted, contract):
+    """Every kind of PNG, BMP and GIF, in noise of many shapes, turned, with holes: equal pixels."""
+    model = scripted
+    if resize:
+        spec = RGB if resize < 224 else RGB | {"resize": resize}
+        contract = Contract.from_config({"input": spec, "labels": ["r", "g", "b"]})
+        model = exported(program.folder / "rgb.pt", rgb(spec.get("resize")))
+    files = {name: VARIANTS[name](opened(DIGITS["8"])) for name in LOSSLESS}
+    files |= shapes(contract) | turned() | holes() | sheets()
+    run = program(model, files, "--pixels")
+    assert (run.errors, run.status) == ([], 0)
+    for name, body in files.items():
+        assert np.array_equal(run.pixels(name), read_pixels(body, contract).ravel()), name
+
+
+def sheets() -> dict[str, bytes]:
+    """Digits anywhere on sheets of several forms, in either polarity, some in light from one side."""
+    files = {}
+    for number, digit in enumerate(load_test()[0][:60]):
+        chance = np.random.default_rng(number)
+        width, height = (int(length) for length in chance.integers(40, 900, 2))
+        side = int(min(width, height) * chance.uniform(0.15, 0.9))
+        ink = np.asarray(on_sheet(digit, (width, height), side, tuple(chance.uniform(0, 1, 2)))) / 255
+        light = np.linspace(1, chance.uniform(0.5, 1), width) if number % 2 else 1
+        levels = (ink if number % 3 else 1 - ink) * 255 * light
+        files[f"sheet-{number}"] = encoded(Image.fromarray(levels.astype(np.uint8)), "PNG")
+    return files
+
+
+def shapes(contract: Contract) -> dict[str, bytes]:
+    """Pictures of noise; two of them are where Pillow begins to go down before it goes across."""
+    tall = contract.height + 2 * (300 - contract.width)
+    sizes = [(1, 1), (3, 500), (500, 3), (27, 29), (640, 480), (64, 64), (300, tall), (300, tall + 1)]
+    modes = ["L", "LA", "RGB", "RGBA"]
+    files = {f"{m}-{w}x{h}": encoded(noise(w, h, m), "PNG") for w, h in sizes for m in modes}
+    levels = np.random.default_rng(1).integers(0, 2**16, (60, 90), dtype=np.uint16)
+    return files | {"16-bit": encoded(Image.fromarray(levels), "PNG")}
+
+
+def turned() -> dict[str, bytes]:
+    """Pictures that lie in each of EXIF's ways, one that says so by XMP, one with a broken EXIF block."""
+    files = {}
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = orientation
+        files[f"turned-{orientation}"] = encoded(noise(40, 70, "RGB"), "PNG", exif=exif)
+    xmp = PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    files["turned-xmp"] = encoded(noise(40, 70, "L"), "PNG", pnginfo=xmp)
+    files["broken-exif"] = encoded(noise(40, 70, "L"), "PNG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
+    return files
+
+
+def holes() -> dict[str, bytes]:
+    """Transparent pictures: dark and light ink, by alpha, by palette and by one colour that is none."""
+    light = noise(90, 60, "RGBA").point(lambda level: 128 + level // 2)
+    dark = noise(90, 60, "RGBA").point(lambda level: level // 2)
+    palette = dark.convert("RGB").quantize(16)
+    return {
+        "light": encoded(light, "PNG"),
+        "dark": encoded(dark, "PNG"),
+        "nothing": encoded(Image.new("RGBA", (50, 50), (255, 0, 0, 0)), "PNG"),
+        "palette": encoded(palette, "PNG", transparency=bytes(range(0, 256, 16))),
+        "colour": encoded(noise(90, 60, "L"), "PNG", transparency=7),
+        "gif": encoded(palette, "GIF", transparency=3),
+        "bmp": encoded(dark, "BMP"),  # whose fourth byte is no alpha
+    }
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("resize", [None, 256], ids=["grey", "rgb"])
+def test_jpeg_differs_by_a_few_levels(name, resize, program, scripted, contract):
+    """Another decoder: no level is off by more than a few, and a picture that lies is turned."""
+    model, body = scripted, VARIANTS[name](opened(DIGITS["4"]))
+    if resize:
+        contract = Contract.from_config({"input": RGB | {"resize": resize}, "labels": ["r", "g", "b"]})
+        model = exported(program.folder / "rgb.pt", rgb(resize))
+    pixels = program(model, {"a.jpg": body}, "--pixels").pixels("a.jpg").astype(int)
+    assert np.abs(pixels - read_pixels(body, contract).ravel()).max() <= JPEG_LEVELS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
+def test_no_part_of_a_picture_is_answered(kind, program, scripted):
+    """A file that ends anywhere is refused, or has the pixels of the whole."""
+    body = encoded(opened(DIGITS["7"]).convert("RGB"), kind)
+    run = program(scripted, {str(cut): body[:cut] for cut in range(len(body))} | {"whole": body}, "--pixels")
+    parts = [name for name in run.rows if name not in ("whole", "good")]
+    assert all(np.array_equal(run.pixels(name), run.pixels("whole")) for name in parts)
+    assert len(parts) < 30
+    assert len(run.errors) == len(body) - len(parts)
+
+
+@pytest.mark.parametrize("name", [*bad_pictures(DIGITS["2"]), *UNREAD])
+def test_bad_picture_is_refused_and_the_others_answered(name, program, scripted):
+    """One sentence names the file and says what to send; the status is 1."""
+    body = VARIANTS[name](opened(DIGITS["2"])) if name in UNREAD else bad_pictures(DIGITS["2"])[name][0]
+    run = program(scripted, {"bad": body})
+    assert (run.rows, run.status) == ({"good": ["2"]}, 1)
+    [line] = run.errors
+    assert line.startswith("error: bad: ")
+    assert "; send " in line
+
+
+def packed_xmp() -> bytes:
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", "<x/>", zip=True)
+    return encoded(opened(DIGITS["2"]), "PNG", pnginfo=info)
+
+
+def patched(body: bytes, at: int, new: bytes) -> bytes:
+    return body[:at] + new + body[at + len(new) :]
+
+
+BMP, GIF = encoded(opened(DIGITS["2"]), "BMP"), encoded(opened(DIGITS["2"]), "GIF")
+CMYK = VARIANTS["jpeg-cmyk"](opened(DIGITS["2"]))
+STORED = encoded(opened(DIGITS["2"]), "PNG", compress_level=0)  # a wrong byte only shows in the checksum
+JPEG = VARIANTS["jpeg"](opened(DIGITS["2"]))
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (patched(BMP, 28, b"\x10\x00"), "the BMP picture has 16 bits a pixel in compression 0"),
+        (patched(BMP, 30, b"\x01"), "the BMP picture has 8 bits a pixel in compression 1"),
+        (patched(BMP, 14, b"\x0c"), "the BMP picture has a header of the oldest kind"),
+        (patched(GIF, 6, b"\x40"), "its first frame does not fill it"),
+        (patched(patched(GIF, 6, b"\x40"), 11, b"\x01"), "its first frame does not fill it"),
+        (patched(STORED, STORED.index(b"IDAT") + 99, b"\x77"), "wrong checksum of its IDAT"),
+        (CMYK.replace(b"Adobe", b"Bdobe"), "the JPEG picture has four colours and does not say which"),
+        (patched(JPEG, JPEG.index(b"\xff\xc4") + 5, b"\xff" * 16), "a table is too long"),
+        (packed_xmp(), "keeps its orientation in a text that is not read here"),
+        (png_of(0, 5, lines=5), "the picture has no pixels"),
+    ],
+    ids=[
+        "bmp-16-bit", "bmp-compressed", "bmp-oldest", "gif-partial", "gif-background", "png-checksum",
+        "cmyk-unknown", "jpeg-table", "xmp-packed", "png-empty",
+    ],
+)  # fmt: skip
+def test_what_would_be_misread_is_refused(body, sentence, program, scripted):
+    """What stb_image reads otherwise than Pillow gets a sentence, not a wrong answer."""
+    [line] = program(scripted, {"bad": body}).errors
+    assert sentence in line
+
+
+def test_limits_are_the_handlers(program, scripted):
+    """What costs as much as the archive allows is answered; one pixel, row or scan more is not."""
+    side = int(MAX_PIXELS**0.5)
+    scans = encoded(opened(DIGITS["2"]), "JPEG", progressive=True).count(b"\xff\xda")
+    files = {
+        "full": png_of(side, side, lines=side),
+        "full-long": png_of(MAX_SIDE, 2, lines=2),
+        "full-scans": drawn_again_and_again(opened(DIGITS["2"]), MAX_SCANS - scans),
+        "pixels": png_of(side + 1, side, lines=side),
+        "long": png_of(MAX_SIDE + 1, 2, lines=2),
+        "scans": drawn_again_and_again(opened(DIGITS["2"]), MAX_SCANS - scans + 1),
+    }
+    run = program(scripted, files)
+    assert {*run.rows} == {"full", "full-long", "good"}
+    by_name = {line.split(": ")[1]: line for line in run.errors}
+    assert by_name["pixels"].startswith(f"error: pixels: the picture is too large ({side + 1} x {side}")
+    assert by_name["long"].startswith(f"error: long: the picture is too large ({MAX_SIDE + 1} x 2 pixels)")
+    assert by_name["scans"].startswith(f"error: scans: the JPEG picture is drawn in {MAX_SCANS + 1} scans")
+    # stb_image itself refuses the last scan when it comes again, but not for their number.
+    assert "scans" not in by_name["full-scans"].removeprefix("error: full-scans")

@@ -1,0 +1,112 @@
+"""The wheel: everything that lies here is in it, and it does what the checkout does."""
+
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import requests
+
+from marctl.build.records import digest
+from tests.conftest import DIGITS, ROOT, free_port
+
+
+def run(*command, cwd=ROOT, **options):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **options)
+
+
+def pip(*arguments):
+    done = run(sys.executable, "-m", "pip", "--quiet", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, as pip builds it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(ROOT))
+    [built] = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The Python of an environment that has the wheel, and this environment's packages but not its tool."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+    [packages] = folder.glob("lib/python*/site-packages")
+    # Python reads no .pth of a folder that it was told by one, so not the checkout's either.
+    others = [path for path in sys.path if Path(path).name == "site-packages"]
+    (packages / "others.pth").write_text("\n".join(others))
+    return python
+
+
+def known_files():
+    """The files that git knows or would, below src/ and handler/, as an import names them."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "handler"]
+    files = [file for file in run(*listed).stdout.splitlines() if (ROOT / file).is_file()]
+    return {file.partition("/")[2] for file in files}
+
+
+def test_wheel_has_every_file(wheel):
+    """Modules, and all that they read: TorchServe's settings, the page, types; and nothing else."""
+    with zipfile.ZipFile(wheel) as opened:
+        names = {name for name in opened.namelist() if ".dist-info/" not in name}
+    assert names == known_files() | {"marctl/serve/config.properties"}
+    assert {
+        "marctl/py.typed",
+        "classifier/py.typed",
+        "convnet_handler.py",
+        "marctl/serve/front/nginx.conf",
+    } <= names
+
+
+def test_version_stands_in_one_place(wheel):
+    """The wheel has the version of the package, which is in the changelog."""
+    version = re.search(
+        r'^__version__ = "(.*)"$', (ROOT / "src/marctl/__init__.py").read_text(), re.MULTILINE
+    )[1]
+    assert wheel.name == f"marctl-{version}-py3-none-any.whl"
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_installed_tool_runs_anywhere(installed, tmp_path, archive):
+    """In a folder that has nothing of the checkout; what is run is what was installed."""
+    marctl = installed.with_name("marctl")
+    where = "import marctl, classifier; print(marctl.__file__, classifier.__file__)"
+    assert run(installed, "-P", "-c", where, cwd=tmp_path).stdout.count(str(installed.parents[1])) == 2
+    helped = run(marctl, "--help", cwd=tmp_path)
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "\n    archive " in helped.stdout
+    done = run(marctl, "verify", archive, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "was looked at, not run: its members match the records inside it" in done.stdout
+
+
+def test_installed_tool_builds_the_same_archive(installed, checkout_in, tmp_path):
+    """The archive that the wheel builds is, byte for byte, the one that the checkout builds."""
+    copy = checkout_in(tmp_path / "copy")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["init", "-q", "."], ["add", "model", "tests"], [*identity, "commit", "-qm", "all"]):
+        assert run("git", *command, cwd=copy).returncode == 0
+    for python, name in ((sys.executable, "checkout.mar"), (installed, "wheel.mar")):
+        done = run(python, "-P", "-m", "marctl", "archive", "--mar", tmp_path / name, cwd=copy)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert digest(tmp_path / "wheel.mar") == digest(tmp_path / "checkout.mar")
+
+
+def test_installed_tool_serves_anywhere(installed, tmp_path, archive):
+    """With the settings that the wheel has."""
+    marctl, port = installed.with_name("marctl"), free_port()
+    done = run(marctl, "serve", "--port", str(port), archive, cwd=tmp_path)
+    try:
+        assert (done.returncode, done.stderr) == (0, "")
+        asked = requests.put(f"http://127.0.0.1:{port}/predictions/convnet", data=DIGITS["2"], timeout=60)
+        assert asked.text == "2"
+    finally:
+        assert run(marctl, "stop", cwd=tmp_path).returncode == 0

@@ -1,0 +1,107 @@
+"""The committed weights read MNIST, images as people send them and other people's digits."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from bench.load.images import encoded
+from model.convnet import ConvNet
+from tests.conftest import ROOT
+from training.evaluate_real import OTHERS, SEED, Reader, files, foreign
+from training.families import FAMILIES, MIDDLE
+from training.hands import written
+from training.mnist import load_test
+from training.no_digit import KINDS
+from training.train import Labelled, Stage, fit, on_test_set
+
+TARGET = 0.97
+IN_BLOCKS = 0.96  # scikit-learn's digits, enlarged so that each of their pixels is seen
+SOME = 200
+FEW = 60
+TAKEN_FOR_DIGITS = {"scribbles of curves"}  # half of them
+IMAGES, LABELS = load_test()
+
+
+@pytest.fixture(scope="module")
+def reader(contract):
+    """The committed weights, asked by files."""
+    return Reader(ROOT / "model" / "convnet.pth", contract)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_weights_read_each_family(family, reader):
+    """At least 97 % of the pictures of each family, at its middle severity: of evaluation's, the first."""
+    count = 2 * SOME if family.most is None else family.most // 2
+    chosen = np.random.default_rng(SEED).permutation(len(IMAGES))[:count]
+    made = files(family, family.severities[MIDDLE], IMAGES[chosen])
+    assert reader.figures(made, LABELS[chosen])["accuracy"] >= TARGET
+
+
+@pytest.mark.parametrize("dark_ink", [True, False], ids=["black-on-white", "white-on-black"])
+@pytest.mark.parametrize("way", OTHERS.values(), ids=["smooth", "blocks"])
+def test_weights_read_other_peoples_digits(way, dark_ink, reader):
+    """All of scikit-learn's digits, which are not MNIST's: 8 x 8 pixels, enlarged, in either polarity."""
+    data = load_digits()
+    made = (foreign(image, way, dark_ink=dark_ink) for image in data.images)
+    least = IN_BLOCKS if way == Image.Resampling.NEAREST else TARGET
+    assert reader.figures(made, data.target)["accuracy"] >= least
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name not in TAKEN_FOR_DIGITS], ids=str)
+def test_weights_are_unsure_where_there_is_no_digit(kind, reader):
+    """More often than not the probability is below a half, also of kinds that training never showed."""
+    chance = np.random.default_rng(2)
+    sure = reader.probabilities(kind.file(digit, chance) for digit in IMAGES[:FEW]).max(axis=1)
+    assert np.median(sure) < 0.5
+
+
+def test_hands_write_what_their_labels_say(reader):
+    """Nearly all that a hand writes is read as its label says."""
+    torch.manual_seed(0)
+    digits, labels = written(5)
+    drawn = (digits[:, 0].numpy() * 255).astype(np.uint8)
+    bodies = (encoded(Image.fromarray(digit), "PNG") for digit in drawn)
+    assert reader.figures(bodies, labels.numpy())["accuracy"] > TARGET
+
+
+WEIGHTS = ROOT / "model" / "convnet.pth"
+STAGES = (Stage(2, 56, 0.3, 2e-3, 1, 29), Stage(1, 64, 0.25, 1e-3, 2, 40))
+LEAST_ACCURACY = 0.993
+MOST_CALIBRATION_ERROR = 0.01
+
+
+@pytest.fixture(scope="module")
+def model():
+    loaded = ConvNet()
+    loaded.load_state_dict(torch.load(WEIGHTS, weights_only=True))
+    return loaded.eval()
+
+
+def test_weights_read_mnist(model, contract):
+    """At least 99.3 % of the 10,000 test images, as sure as they are right, as the saved figures say."""
+    accuracy, calibration_error = on_test_set(model, contract)
+    figures = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert accuracy >= LEAST_ACCURACY
+    assert accuracy == pytest.approx(figures["test_accuracy"])
+    assert calibration_error <= MOST_CALIBRATION_ERROR
+    assert calibration_error == pytest.approx(figures["test_calibration_error"], abs=1e-4)
+
+
+def test_training_learns_and_repeats_itself(contract):
+    """Two trainings from one seed give the same weights, and a lower loss at the end."""
+    images, labels = (part[:1000] for part in load_test())
+    ink = torch.from_numpy(images[:, None] / np.float32(255))
+    digits = Labelled(ink, torch.tensor(labels, dtype=torch.long))
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        runs.append(fit(digits, digits, [digits, digits], contract, STAGES))
+    (first, course), (second, _) = runs
+    assert course.loss[-1] < course.loss[0]
+    assert course.plain[-1] > course.plain[0]
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name

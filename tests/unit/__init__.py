@@ -1,0 +1,1 @@
+"""Tests of single modules: no server, no network, no compiler, no archive to build."""

@@ -1,0 +1,164 @@
+"""What is drawn comes to its size and place, wherever it was; what holds nothing stays as it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from bench.load.images import encoded
+from classifier.contract import BadContract, Contract
+from classifier.image.centring import MOST_PIXELS, centred, find
+from classifier.image.decode import read_pixels
+from tests.support.images import on_sheet
+from training.families import filling
+from training.mnist import load_test
+
+SIZE, SIDE = (28, 28), 20
+IMAGES = load_test()[0][:50]
+WHITE = 255
+ALIKE = 0.8  # the cosine between a digit's pixels and those of the same one, drawn anew in another size
+
+
+def resized(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def likeness(seen: np.ndarray, digit: np.ndarray) -> float:
+    """Return the cosine between two pictures, where one is laid on the other as well as it goes."""
+    moves = [(down, across) for down in range(-2, 3) for across in range(-2, 3)]
+    ink = digit.astype(float)
+    products = [(np.roll(seen, move, (0, 1)) * ink).sum() for move in moves]
+    return max(products) / float(np.linalg.norm(ink) * np.linalg.norm(seen.astype(float)))
+
+
+@pytest.mark.parametrize("dark_ink", [False, True], ids=["white-on-black", "black-on-white"])
+@pytest.mark.parametrize("place", [(0.5, 0.5), (0, 0), (1, 0), (0.2, 1)], ids=str)
+@pytest.mark.parametrize("sheet", [(140, 140), (640, 480), (300, 900), (60, 60)], ids=str)
+def test_digit_anywhere_is_seen_like_one_in_the_middle(sheet, place, dark_ink):
+    """A digit of a third of the sheet, in the middle or a corner: MNIST's own pixels, or nearly."""
+    for digit in IMAGES[:10]:
+        picture = on_sheet(digit, sheet, min(sheet) // 2, place)
+        seen = centred(picture.point(lambda level: WHITE - level) if dark_ink else picture, SIZE, SIDE)
+        seen = WHITE - seen if dark_ink else seen
+        ink = find(seen)
+        assert abs(max(ink.width, ink.height) - SIDE) <= 2
+        assert (ink.x, ink.y) == pytest.approx((14, 14), abs=2)
+        assert likeness(seen, digit) > ALIKE
+
+
+def test_digit_in_its_place_stays_as_it_is_resized():
+    """MNIST's digits, enlarged: nothing but the resize happens to them."""
+    for digit in IMAGES:
+        picture = Image.fromarray(digit).resize((250, 250), Image.Resampling.BICUBIC)
+        assert np.array_equal(centred(picture, SIZE, SIDE), resized(picture))
+
+
+def test_sheet_that_is_no_square_is_not_squeezed():
+    """A square ring on a sheet twice as wide as high stays so, also where its height is right."""
+    for half in (50, 71):
+        picture = Image.new("L", (400, 200), WHITE)
+        for level, edge in ((0, half), (WHITE, half - 15)):
+            picture.paste(level, (200 - edge, 100 - edge, 200 + edge, 100 + edge))
+        ink = find(centred(picture, SIZE, SIDE))
+        assert (ink.width, ink.height) == (20, 20)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.full((100, 120), 180),
+        180 + np.arange(12_000).reshape(100, 120) % 20,  # what no eye would see
+        np.random.default_rng(0).integers(0, 256, (25, 30)),  # noise, on all edges
+        np.where((np.arange(140) % 35 < 5)[:, None] | (np.arange(140) % 35 < 5), 0, 255),  # squares
+        220 - 30 * (np.hypot(*np.ogrid[-1:1:99j, -1:1:99j]) ** 2),  # a lamp above it, and empty
+        np.tile(np.linspace(30, 220, 120), (100, 1)),  # lit from one side, and empty
+    ],
+    ids=["even", "faint", "noise", "squares", "lamp", "light"],
+)
+def test_sheet_without_ink_stays_whole(levels):
+    """Where nothing is drawn, or the edges are full of it, the whole picture is resized."""
+    picture = Image.fromarray(levels.astype(np.uint8))
+    assert np.array_equal(centred(picture, SIZE, SIDE), resized(picture))
+
+
+def test_light_from_one_side_hides_nothing():
+    """A digit in a corner is found in light that falls off to a third."""
+    light = np.linspace(1, 0.35, 280)
+    for digit in IMAGES[:10]:
+        ink = np.asarray(on_sheet(digit, (280, 280), 140, (0, 1))) / WHITE
+        picture = Image.fromarray(((230 - 200 * ink) * light).astype(np.uint8))
+        found = find(centred(picture, SIZE, SIDE))
+        assert abs(max(found.width, found.height) - SIDE) <= 2
+
+
+def test_pictures_of_the_models_size_and_contracts_without_ink_are_left(contract):
+    """28 x 28 comes as it is sent; without the line in model-config.yaml everything does."""
+    corner = on_sheet(IMAGES[0], (140, 140), 70, (0, 0))
+    small = resized(corner)
+    assert np.array_equal(read_pixels(encoded(Image.fromarray(small), "PNG"), contract)[..., 0], small)
+    assert np.array_equal(read_pixels(encoded(Image.fromarray(small), "BMP"), contract)[..., 0], small)
+    body = encoded(corner, "PNG")
+    assert np.array_equal(read_pixels(body, replace(contract, ink=None))[..., 0], small)
+    assert not np.array_equal(read_pixels(body, contract)[..., 0], small)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), fill=st.nothing()))
+@settings(deadline=None)
+def test_any_picture_becomes_one_of_the_models_size(levels):
+    """Whatever lies in a picture, of whatever shape: uint8 (H, W), the same each time."""
+    seen = centred(Image.fromarray(levels), (28, 20), 16)
+    assert (seen.shape, seen.dtype) == ((20, 28), np.uint8)
+    assert np.array_equal(seen, centred(Image.fromarray(levels), (28, 20), 16))
+
+
+@pytest.mark.parametrize("sheet", [(1, 5000), (5000, 1), (3, 4000), (6000, 4000)], ids=str)
+def test_long_and_large_sheets_are_read(sheet):
+    """One dark pixel, or many, on sheets larger than is looked at closely."""
+    assert max(sheet) > MOST_PIXELS
+    picture = Image.new("L", sheet, 200)
+    picture.paste(0, (0, 0, max(1, sheet[0] // 5), max(1, sheet[1] // 5)))
+    assert centred(picture, SIZE, SIDE).shape == (28, 28)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(230, 20), (20, 230)], ids=["dark-ink", "light-ink"])
+def test_paper_goes_on_beyond_the_edge(paper, ink):
+    """Also where a bar's ink reaches more than a quarter of the edge."""
+    picture = Image.new("L", (100, 100), paper)
+    picture.paste(ink, (20, 0, 80, 100))
+    seen = centred(picture, SIZE, SIDE)
+    assert (seen[:3] == paper).all()
+    assert (seen[-3:] == paper).all()
+    assert seen[14, 14] == ink
+
+
+def test_frame_filling_digits_are_not_smeared():
+    """A stroke that touches the edge does not go on beyond it."""
+    sheets = [filling(digit, 1.0) for digit in IMAGES[:20]]
+    on_two_edges = [sheet for sheet in sheets if find(resized(sheet))]
+    assert len(on_two_edges) > 15
+    for sheet in on_two_edges:
+        ink = find(centred(sheet, SIZE, SIDE))
+        assert abs(max(ink.width, ink.height) - SIDE) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ink": 0}, "input.ink is 0; write the pixels of the longer side of what is drawn, from 2 to 28"),
+        ({"ink": 29}, "input.ink is 29"),
+        ({"ink": True}, "input.ink is True"),
+        ({"ink": "20"}, "input.ink is '20'"),
+        ({"resize": 32}, "input.ink goes with color grayscale and without resize"),
+        ({"color": "rgb", "mean": [0.1] * 3, "std": [0.3] * 3}, "input.ink goes with color grayscale"),
+    ],
+    ids=str,
+)
+def test_bad_ink_is_named(change, message):
+    """The contract says what came and what to write."""
+    spec = {"color": "grayscale", "size": [28, 28], "ink": 20, "mean": [0.1], "std": [0.3]} | change
+    with pytest.raises(BadContract, match=message.replace("[", r"\[")):
+        Contract.from_config({"input": spec, "labels": ["a", "b"]})

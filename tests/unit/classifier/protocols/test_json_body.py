@@ -1,0 +1,12 @@
+"""JSON is counted before it is read."""
+
+import pytest
+
+from classifier.errors import BadRequest
+from classifier.protocols.json_body import read_json
+
+
+def test_json_is_counted_before_it_is_read():
+    """Thirty megabytes of empty lists, which would take a gigabyte, are refused by their number."""
+    with pytest.raises(BadRequest, match="the JSON has about"):
+        read_json(b"[" + b"[]," * 10**7 + b"[]]", 10_000)

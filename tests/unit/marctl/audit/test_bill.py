@@ -1,0 +1,43 @@
+"""The bill of materials is written over no file of a user's."""
+
+import os
+
+import pytest
+
+from marctl.audit import bill
+from marctl.build import records as build_records
+from marctl.errors import UserError
+
+
+def foreign(path):
+    """Write a file of a user's, which this project did not make."""
+    path.write_bytes(b"somebody's archive")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder", "pipe"])
+def test_bill_is_written_over_no_file_of_a_user(tmp_path, kind):
+    """Only over what was made here, as it was made; and never through a link."""
+    records = build_records.Records(tmp_path / "records")
+    path, other = tmp_path / "out" / "x.cdx.json", tmp_path / "other"
+    bill.keep(path, "{}\n", records)
+    bill.keep(path, "[]\n", records)
+    assert path.read_text() == "[]\n"
+    assert list(path.parent.iterdir()) == [path]
+    path.unlink()
+    match kind:
+        case "file":
+            foreign(path)
+        case "link":
+            path.symlink_to(foreign(other))
+        case "dangling":
+            path.symlink_to(other)
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    with pytest.raises(UserError, match="was not made by this checkout and is left as it is; move it away"):
+        bill.keep(path, "{}\n", records)
+    assert os.path.lexists(path)
+    assert kind != "file" or path.read_bytes() == b"somebody's archive"
+    assert other.exists() == (kind == "link")

@@ -1,0 +1,28 @@
+"""The libraries in TorchServe's jar are known by name and version."""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+from marctl.audit.jar import SHA256, digest, libraries
+
+JAR = Path(str(distribution("torchserve").locate_file("ts/frontend/model-server.jar")))
+
+
+def test_jar_is_the_one_whose_libraries_are_known():
+    """Versions that the jar tells itself, and those of TorchServe's build files."""
+    assert digest(JAR) == SHA256
+    found = {f"{one.group}:{one.name}": one.version for one in libraries(JAR)}
+    assert found["io.netty:netty-codec-http"] == "4.1.53.Final"
+    assert found["io.grpc:grpc-core"] == "1.50.0"
+    assert found["org.codehaus.groovy:groovy"] == "3.0.9"
+    assert found["org.yaml:snakeyaml"] == "2.1"
+    assert found["org.testng:testng"] is None
+
+
+def test_versions_are_not_told_of_another_jar(tmp_path):
+    """With one byte more it is another jar: what it does not say itself is not known."""
+    other = tmp_path / "other.jar"
+    other.write_bytes(JAR.read_bytes() + b"x")
+    found = {one.name: one.version for one in libraries(other)}
+    assert found["netty-codec-http"] == "4.1.53.Final"
+    assert found["snakeyaml"] is None

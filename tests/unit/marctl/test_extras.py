@@ -1,0 +1,124 @@
+"""What is imported is installed, or a sentence says what to install."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from marctl.cli import COMMANDS
+from marctl.extras import EXTRAS, need, remedy
+from marctl.verify import look
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# The name by which a package is imported, where that is another one.
+IMPORTED_AS = {
+    "pyyaml": "yaml", "pillow": "PIL", "torchserve": "ts", "kornia-rs": "kornia_rs",
+    "torch-model-archiver": "model_archiver",
+}  # fmt: skip
+
+
+def pinned(pins):
+    """Return what a list of pins installs, extras of this project left out."""
+    return {re.sub(r"\[.*\]", "", pin) for pin in pins if not pin.startswith("marctl[")}
+
+
+def imported(names):
+    return {IMPORTED_AS.get(name.partition("==")[0], name.partition("==")[0]) for name in names}
+
+
+def imports_of(file):
+    """Return the modules outside of this project and Python's library that a file imports."""
+    tree = ast.walk(ast.parse(file.read_text()))
+    modules = set()
+    for node in tree:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules.add(node.module.partition(".")[0])
+    return modules - sys.stdlib_module_names - {"marctl", "classifier", "convnet_handler"}
+
+
+def test_every_import_has_an_extra():
+    """What is imported is in the base installation, or the sentence about it names the extra that has it."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    base = imported(pinned(PROJECT["project"]["dependencies"]))
+    files = [file for folder in ("src", "handler") for file in sorted((ROOT / folder).rglob("*.py"))]
+    # TensorFlow and the auditors are in environments of their own, which only a checkout makes.
+    apart = {"tensorflow", "onnx2tf", "cyclonedx"}
+    assert set().union(*map(imports_of, files)) - base - apart <= EXTRAS.keys()
+    for module, extra in EXTRAS.items():
+        # Flask brings werkzeug.
+        assert module in imported(pinned(extras[extra])) | {"werkzeug"}
+
+
+def test_missing_package_is_named_with_its_extra():
+    """One sentence, with the command that installs it; any other missing module is a bug of ours."""
+    with pytest.raises(ModuleNotFoundError, match="no_such_module") as missing:
+        need("json", "no_such_module")
+    assert remedy(missing.value) is None
+    assert remedy(ModuleNotFoundError(name="onnxruntime")) == (
+        "this needs onnxruntime, which is not installed; install it: pip install 'marctl[predict]'"
+    )
+
+
+def test_weights_are_not_called_hostile_for_want_of_torch(monkeypatch):
+    """Without torch a pickle cannot be checked, and that is what is said."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert list(look._runs(ROOT / "model" / "convnet.pth", None)) == [
+        "cannot be checked without torch; install it: pip install 'marctl[serve]'"
+    ]
+
+
+# Runs the tool in an environment that lacks the modules.
+LACKING = """
+import sys
+class Lacking:
+    modules = sys.argv.pop(1).split()
+    def find_spec(self, name, path=None, target=None):
+        if name in self.modules:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Lacking())
+from marctl.cli import main
+sys.exit(main())
+"""
+
+
+def lacking(modules, *words):
+    command = [sys.executable, "-P", "-c", LACKING, " ".join(modules), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "extra"),
+    [
+        (["serve", "model_store/convnet.mar"], "ts", "serve"),
+        (["up", "model_store/convnet.mar"], "torch", "serve"),
+        (["archive", "--mar", "model_store/.never-built.mar"], "model_archiver", "archive"),
+        (["flask", "model_store/convnet.mar"], "gunicorn", "flask"),
+        (["predict", "--url", "http://127.0.0.1:1", "tests/images/2.png"], "httpx", "client"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_command_names_the_extra_that_it_needs(words, module, extra):
+    """Before anything is started or built."""
+    done = lacking([module], *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: this needs {module}, which is not installed; install it: pip install 'marctl[{extra}]'\n"
+    )
+
+
+# Two are made of what they need, down to their options.
+LISTED = {name for name, command in COMMANDS.items() if command.help} - {"article", "flask"}
+
+
+@pytest.mark.parametrize("command", sorted(LISTED))
+def test_help_needs_no_extra(command):
+    """Who has installed the base alone can read what each command takes."""
+    done = lacking(EXTRAS, command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: marctl {command}")

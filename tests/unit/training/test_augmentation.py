@@ -1,0 +1,131 @@
+"""What training makes of digits."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench.load.images import encoded, opened
+from training.augmentation import (
+    CENTRED_FILLS,
+    CENTRED_SHIFT,
+    FINE,
+    as_sent,
+    box,
+    centre,
+    coarsened,
+    compressed,
+    distort,
+    negated,
+    penned,
+    placed,
+)
+from training.mnist import load_test
+from training.train import BATCH, OUTLIERS, STAGES, varied
+
+SOME = 200
+FEW = 60
+IMAGES, LABELS = load_test()
+INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
+
+
+def edges(pixels):
+    """Return the usual level of the picture's outermost pixels (N,): the paper's."""
+    frame = np.ones((28, 28), dtype=bool)
+    frame[1:-1, 1:-1] = False
+    return np.median(pixels[:, frame], axis=1)
+
+
+def test_pictures_of_training_are_pictures():
+    """Whatever is done to a digit, 28 x 28 numbers from 0 to 1 come out, half dark on light, and repeat."""
+    torch.manual_seed(0)
+    pictures = as_sent(INK)
+    assert pictures.shape == INK.shape
+    assert pictures.dtype == torch.float32
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+    light = edges(pictures[:, 0].numpy()) > 0.5
+    assert 0.3 < light.mean() < 0.7
+    torch.manual_seed(0)
+    assert torch.equal(as_sent(INK), pictures)
+
+
+def test_batch_has_a_truth_for_each_picture(contract):
+    """The digits of a batch keep their labels, in order; what holds no digit gets all labels alike."""
+    torch.manual_seed(0)
+    labels = torch.tensor(LABELS[:BATCH], dtype=torch.long)
+    pictures, truth = varied(INK[:BATCH], labels, contract, STAGES[0])
+    assert pictures.shape == (BATCH + OUTLIERS, 1, 28, 28)
+    assert torch.equal(truth[:BATCH].argmax(dim=1), labels)
+    torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
+    torch.testing.assert_close(truth[BATCH:], torch.full((OUTLIERS, 10), 0.1))
+
+
+def test_most_digits_are_placed_as_the_handler_does():
+    """Their ink is in the middle and they have its size, or nearly; some are anywhere; none is cut off."""
+    torch.manual_seed(0)
+    fine = penned(INK)
+    drawn = placed(fine)
+    assert drawn.shape == (SOME, 1, FINE, FINE)
+    middle, half = box(drawn)
+    assert (middle.abs() + half <= 1.01).all()
+    # A turned digit's box is smaller than its box, turned.
+    in_the_middle = centre(drawn).abs().amax(dim=1) < CENTRED_SHIFT + 0.04
+    as_handler = in_the_middle & (half.amax(dim=1) < CENTRED_FILLS[1])
+    assert 0.75 < as_handler.float().mean() < 0.99
+    assert (drawn.sum(dim=(1, 2, 3)) > 0.08 * fine.sum(dim=(1, 2, 3))).all()
+
+
+def test_centre_is_the_mean_place_of_the_ink():
+    """Of two squares, one three times as large: nearer to it; half the side is 1."""
+    ink = torch.zeros(1, 1, 28, 28)
+    ink[0, 0, 0:2, 0:2] = 1
+    ink[0, 0, 26:28, 22:28] = 1
+    expected = torch.tensor([[-13 + 3 * 11, -13 + 3 * 13]]) / 4 / 14
+    torch.testing.assert_close(centre(ink), expected)
+
+
+def test_box_is_where_the_ink_is():
+    """The middle and half the size of a rectangle, across and down, in units of half the side."""
+    ink = torch.zeros(1, 1, 28, 28)
+    ink[0, 0, 4:12, 14:28] = 1
+    middle, half = box(ink)
+    torch.testing.assert_close(middle, torch.tensor([[0.5, -12 / 28]]))
+    torch.testing.assert_close(half, torch.tensor([[0.5, 8 / 28]]))
+
+
+def test_jpeg_is_lost_as_a_file_loses_it():
+    """What training takes for JPEG of quality 50 and 10 is what Pillow's files are, within rounding."""
+    for quality, steps in ((50, 1.0), (10, 5.0)):
+        lost = compressed(INK[:FEW], torch.full((FEW,), steps)) * 255
+        bodies = [encoded(Image.fromarray(image), "JPEG", quality=quality) for image in IMAGES[:FEW]]
+        expected = np.stack([np.asarray(opened(body)) for body in bodies])
+        assert abs(lost[:, 0].clamp(0, 255).numpy() - expected).mean() < 1
+
+
+def test_half_of_the_pages_are_negated():
+    """A page comes out as it was or turned round, nothing between."""
+    torch.manual_seed(0)
+    turned = negated(INK)
+    as_it_was = torch.tensor([torch.equal(one, other) for one, other in zip(turned, INK, strict=True)])
+    torch.testing.assert_close(turned[~as_it_was], 1 - INK[~as_it_was])
+    assert 0.3 < as_it_was.float().mean() < 0.7
+
+
+def test_coarse_pictures_have_few_levels_of_detail():
+    """A digit that went through a few pixels fills its frame; noise has lost what lay between neighbours."""
+    torch.manual_seed(0)
+    few = coarsened(INK)
+    _, half = box(few)
+    assert half.amax(dim=1).mean() > 0.85
+    assert 0 <= few.min() <= few.max() <= 1
+    assert coarsened(torch.rand(20, 1, 56, 56)).diff(dim=-1).abs().mean() < 0.1
+
+
+def test_distortion_keeps_the_digit_in_the_picture():
+    """A turned, sheared, scaled and moved picture keeps its shape, its range and most of its ink."""
+    images = torch.from_numpy(load_test()[0][:200, None] / np.float32(255))
+    torch.manual_seed(0)
+    distorted = distort(images)
+    assert distorted.shape == images.shape
+    assert 0 <= distorted.min() <= distorted.max() <= 1 + 1e-6
+    assert 0.7 < (distorted.sum() / images.sum()) < 1.3
+    assert not torch.equal(distorted, images)

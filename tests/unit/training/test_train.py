@@ -1,0 +1,50 @@
+"""The network, its weights and how they came about."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from ts.utils.util import list_classes_from_module
+
+from model import convnet as convnet_module
+from model.convnet import ConvNet
+from tests.conftest import ROOT
+from training.mnist import load_test
+from training.train import on_test_set
+
+WEIGHTS = ROOT / "model" / "convnet.pth"
+
+
+@pytest.fixture(scope="module")
+def model():
+    loaded = ConvNet()
+    loaded.load_state_dict(torch.load(WEIGHTS, weights_only=True))
+    return loaded.eval()
+
+
+def test_outputs_are_log_probabilities(model):
+    """Each row of the output sums to one as probabilities."""
+    outputs = model(torch.rand(3, 1, 28, 28))
+    assert outputs.shape == (3, 10)
+    torch.testing.assert_close(outputs.exp().sum(dim=1), torch.ones(3))
+
+
+def test_older_weights_load():
+    """A state_dict with the parameters cn1, cn2, fc1 and fc2 loads as it is."""
+    shapes = {
+        "cn1.weight": (16, 1, 3, 3), "cn1.bias": (16,), "cn2.weight": (32, 16, 3, 3), "cn2.bias": (32,),
+        "fc1.weight": (64, 4608), "fc1.bias": (64,), "fc2.weight": (10, 64), "fc2.bias": (10,),
+    }  # fmt: skip
+    ConvNet().load_state_dict({name: torch.zeros(shape) for name, shape in shapes.items()}, strict=True)
+
+
+def test_file_holds_one_class():
+    """TorchServe refuses a model file with more than one class."""
+    assert list_classes_from_module(convnet_module) == [ConvNet]
+
+
+def test_accuracy_counts_right_answers(contract):
+    """A model that always says 7 is right where a 7 is written, and nowhere else."""
+    always_7 = ConvNet()
+    always_7.forward = lambda x: F.one_hot(torch.full((len(x),), 7), 10).float()
+    assert on_test_set(always_7, contract)[0] == np.mean(load_test()[1] == 7)

@@ -1,0 +1,289 @@
+"""What training does to MNIST's digits, so that the model reads pictures as people send them.
+
+All of it is torch on whole batches, by torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0 where
+there is none and 1 where it is full, which is what MNIST's pictures are. What comes out is a picture: float32
+(N, 1, 28, 28), 0 black and 1 white, in either polarity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+SIDE = 28
+MNIST_SHARE = 20 / SIDE  # of the side, which MNIST's digits fill
+# Drawn at twice the model's size and averaged down to it, as a larger picture is when it is read.
+FINE = 2 * SIDE
+# How far a digit may be turned, sheared, scaled and moved: what handwriting itself varies.
+MAX_ANGLE = 12.0  # degrees
+MAX_SHEAR = 0.15  # as a tangent
+MAX_SCALE = 0.12  # relative
+MAX_SHIFT = 0.14  # of half the side: two pixels
+# The handler brings what is drawn to the size and place of MNIST's digits, which fill 0.71 of the side: so
+# most pictures are like that. Where it finds no ink it leaves them; a digit may be of any size, anywhere.
+CENTRED_FILLS = (0.62, 0.8)
+CENTRED_SHIFT = 0.08  # of half the side
+FILLS = (0.4, 1.0)
+LEFT_ALONE = 8  # one of so many
+# How far a picture may go.
+WIDE_ANGLE = 25.0  # degrees
+WIDE_SHEAR = 0.4
+WIDE_STRETCH = 0.35  # the logarithm of width to height
+LEAST_CONTRAST = 0.3
+MOST_GRAIN = 0.25  # deviation of the noise, relative to the contrast
+COARSE = 5  # one of so many pictures is coarse, like an enlarged icon
+COARSE_SIDES = (7, 8, 8, 9, 10, 12)
+COARSE_STRETCH = (-0.3, 0.2)  # the logarithm of width to height
+MOST_GAIN = 2.0  # how much darker a coarse picture's ink may be than the mean of what it covers
+SEEN = 0.3  # ink from which a pixel belongs to the digit
+# The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
+JPEG_STEPS = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+BLOCK = 8
+# Steps at quality 5 are ten times those at 50.
+COARSEST_STEPS = 10.0
+
+
+def distort(ink: torch.Tensor) -> torch.Tensor:
+    """Turn, shear, scale and move each of the images (N, 1, H, W) a little; black comes in."""
+    count = len(ink)
+    angle = torch.deg2rad(between(count, -MAX_ANGLE, MAX_ANGLE))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shear = between(count, -MAX_SHEAR, MAX_SHEAR)
+    across, down = (1 + between(count, -MAX_SCALE, MAX_SCALE) for _ in range(2))
+    matrix = _rows([across * cos, shear - sin], [sin, down * cos])
+    shift = torch.stack([between(count, -MAX_SHIFT, MAX_SHIFT) for _ in range(2)], dim=1)
+    return _sampled(ink, matrix, shift)
+
+
+def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
+    """Return pictures (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
+
+    They are as the handler hands them to the model. `often` is the share of pictures that have each of the
+    faults of light, camera and paper.
+    """
+    drawn = penned(ink)
+    coarse = len(drawn) // COARSE
+    drawn = torch.cat([coarsened(drawn[:coarse]), drawn[coarse:]])
+    return taken(placed(drawn), often)
+
+
+def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
+    """Return pictures (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
+
+    One in five has gone through JPEG.
+    """
+    page, contrast = on_paper(ink, often)
+    seen = blurred(F.avg_pool2d(negated(lit(page, often)), FINE // SIDE), often)
+    grain = sometimes(len(ink), MOST_GRAIN, often) * contrast
+    seen = (seen + column(grain) * torch.randn(seen.shape)).clamp(0, 1)
+    saved = len(ink) // 5
+    steps = between(saved, 0, math.log(COARSEST_STEPS)).exp()
+    return torch.cat([seen[:-saved], compressed(seen[-saved:], steps).clamp(0, 1)])
+
+
+def penned(ink: torch.Tensor) -> torch.Tensor:
+    """Draw digits (N, 1, 28, 28) with thinner and thicker pens, hard and soft: (N, 1, 56, 56)."""
+    fine = F.interpolate(ink, size=(FINE, FINE), mode="bilinear", align_corners=False)
+    thick = _largest(fine, 5)
+    eroded = -_largest(-fine, 3)
+    # What an opening loses are strokes that are thin already: they stay, and no digit falls to pieces.
+    thin = torch.maximum(eroded, fine - _largest(eroded, 3))
+    amount = column(between(len(ink), -1, 1))
+    pen = fine + amount.clamp(min=0) * (thick - fine) + (-amount).clamp(min=0) * (thin - fine)
+    hardness = column(between(len(ink), 1, 4))
+    return ((pen - 0.5) * hardness + 0.5).clamp(0, 1)
+
+
+def box(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the middle and half the size (N, 2), across and down, of what is drawn; half the side is 1."""
+    seen = (ink[:, 0] > SEEN).float()
+    side = ink.shape[-1]
+    places = torch.arange(side, dtype=torch.float32)
+    middles, halves = [], []
+    for marks in (seen.amax(dim=1), seen.amax(dim=2)):  # (N, W), (N, H)
+        last = (marks * places).amax(dim=1)
+        first = side - (marks * (side - places)).amax(dim=1)
+        middles.append((first + last + 1) / side - 1)
+        halves.append(((last + 1 - first) / side).clamp(min=2 / side))
+    return torch.stack(middles, dim=1), torch.stack(halves, dim=1)
+
+
+def placed(ink: torch.Tensor) -> torch.Tensor:
+    """Turn, slant and stretch each digit (N, 1, H, W), and bring it to its size and place.
+
+    Most are where the handler brings them, the mean place of their ink in the middle, or nearly. The others
+    are anywhere within the picture.
+    """
+    count = len(ink)
+    middle, half = box(ink)
+    matrix = _slanted(count)
+    extent = (matrix.abs() @ half[:, :, None])[..., 0]
+    alone = _alone(count)
+    fills = torch.where(alone, between(count, *FILLS), between(count, *CENTRED_FILLS))
+    scale = (fills / extent.amax(dim=1))[:, None]
+    room = (1 - extent * scale).clamp(min=0)
+    anywhere = room * (torch.rand(count, 2) * 2 - 1)
+    nearly = CENTRED_SHIFT * (torch.rand(count, 2) * 2 - 1)
+    shift = torch.where(alone[:, None], anywhere, nearly)
+    # What comes to the shift: the middle of the box, which fits in anywhere, or that of the ink.
+    kept = torch.where(alone[:, None], middle, centre(ink))
+    inverse = torch.linalg.inv(matrix * scale[:, :, None])
+    return _sampled(ink, inverse, kept - (inverse @ shift[:, :, None])[..., 0])
+
+
+def centre(ink: torch.Tensor) -> torch.Tensor:
+    """Return the mean place (N, 2) of what is drawn, across and down; half the side is 1."""
+    seen = (ink[:, 0] > SEEN).float()
+    places = (torch.arange(ink.shape[-1]) * 2 + 1) / ink.shape[-1] - 1
+    total = seen.sum(dim=(1, 2)).clamp(min=1)
+    return torch.stack([(seen.sum(dim=rows) @ places) / total for rows in (1, 2)], dim=1)
+
+
+def on_paper(ink: torch.Tensor, often: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write in dark on light paper, some of it ruled or squared: the pages, and their contrasts (N,)."""
+    count = len(ink)
+    contrast = between(count, LEAST_CONTRAST, 1)
+    paper = contrast + (1 - contrast) * torch.rand(count)
+    page = column(paper) - column(contrast) * ink
+    ruled = column(paper - contrast * sometimes(count, 0.6, often)).clamp(min=0)
+    return torch.where(_rules(count), torch.minimum(page, ruled), page), contrast
+
+
+def lit(page: torch.Tensor, often: float) -> torch.Tensor:
+    """Light the pages unevenly: from one side, with the soft edge of a shadow, in folds."""
+    count = len(page)
+    slope = column(sometimes(count, 0.6, often)) * (_across(count) + 1) / 2
+    place, width = column(between(count, -0.8, 0.8)), column(between(count, 0.02, 0.3))
+    shadow = column(sometimes(count, 0.5, often)) * torch.sigmoid((_across(count) - place) / width)
+    folds = F.interpolate(torch.rand(count, 1, 4, 4) - 0.5, size=page.shape[-2:], mode="bilinear")
+    depth = column(sometimes(count, 0.4, often))
+    return (page * (1 - slope) * (1 - shadow) * (1 + depth * folds)).clamp(0, 1)
+
+
+def negated(pages: torch.Tensor) -> torch.Tensor:
+    """Turn dark on light into light on dark, for half of the pages."""
+    return torch.where(column(_coins(len(pages))), 1 - pages, pages)
+
+
+def blurred(pictures: torch.Tensor, often: float) -> torch.Tensor:
+    """Blur pictures (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
+    soft = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
+    for window in ((5, 1), (1, 5)) * 2:
+        soft = F.avg_pool2d(soft, window, stride=1)
+    return pictures + column(sometimes(len(pictures), 0.8, often)) * (soft - pictures)
+
+
+def coarsened(ink: torch.Tensor) -> torch.Tensor:
+    """Bring digits (N, 1, H, W) down to a few pixels, which they fill, and back, in one of the usual ways."""
+    middle, half = box(ink)
+    width = torch.exp(between(len(ink), *COARSE_STRETCH))[:, None]
+    reach = torch.maximum(half[:, :1] * width, half[:, 1:])  # what becomes half the side
+    whole = _sampled(ink, torch.diag_embed(torch.cat([reach / width, reach], dim=1)), middle)
+    side = COARSE_SIDES[int(torch.randint(len(COARSE_SIDES), ()))]
+    mode = ("bilinear", "bicubic", "nearest")[int(torch.randint(3, ()))]
+    few = F.interpolate(whole, size=(side, side), mode="area") * column(between(len(ink), 1, MOST_GAIN))
+    return F.interpolate(few.clamp(0, 1), size=ink.shape[-2:], mode=mode).clamp(0, 1)
+
+
+def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Lose what a JPEG file loses of pictures (N, 1, 28, 28).
+
+    `steps` (N,) is how much coarser a file's steps are than those of quality 50: 10 is quality 5.
+    """
+    count, padded = len(pictures), -(-SIDE // BLOCK) * BLOCK
+    page = F.pad(pictures, (0, padded - SIDE) * 2, mode="replicate") * 255 - 128
+    blocks = page.view(count, -1, BLOCK, padded // BLOCK, BLOCK).transpose(2, 3).flatten(3)  # (N, 4, 4, 64)
+    table = JPEG_STEPS.flatten() * column(steps)
+    transform = torch.kron(_cosines(), _cosines())
+    levels = torch.round(blocks @ transform.T / table) * table
+    page = (levels @ transform).unflatten(3, (BLOCK, BLOCK)).transpose(2, 3)
+    saved: torch.Tensor = (page.reshape(count, 1, padded, padded)[..., :SIDE, :SIDE] + 128) / 255
+    return saved
+
+
+def between(count: int, least: float, most: float) -> torch.Tensor:
+    """Return so many numbers, each as likely as any other."""
+    return torch.rand(count) * (most - least) + least
+
+
+def sometimes(count: int, most: float, often: float) -> torch.Tensor:
+    """Return 0 but for a share of the numbers, which are anything up to most: no picture has every fault."""
+    return between(count, most * (1 - 1 / often), most).clamp(min=0)
+
+
+def column(values: torch.Tensor) -> torch.Tensor:
+    """Shape values (N,) to go with pictures (N, 1, H, W)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def _sampled(ink: torch.Tensor, matrix: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    grid = F.affine_grid(torch.cat([matrix, shift[:, :, None]], dim=2), list(ink.shape), align_corners=False)
+    return F.grid_sample(ink, grid, align_corners=False)
+
+
+def _largest(ink: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the largest value of the square around each pixel: a tenth of the time of max_pool2d."""
+    around = side // 2
+    for dim, pad in ((2, (0, 0, around, around)), (3, (around, around, 0, 0))):
+        padded, length = F.pad(ink, pad, mode="replicate"), ink.shape[dim]
+        ink = padded.narrow(dim, 0, length)
+        for start in range(1, side):
+            ink = torch.maximum(ink, padded.narrow(dim, start, length))
+    return ink
+
+
+def _rows(*rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (N, 2, 2)
+
+
+def _slanted(count: int) -> torch.Tensor:
+    angle = torch.deg2rad(between(count, -WIDE_ANGLE, WIDE_ANGLE))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shear = between(count, -WIDE_SHEAR, WIDE_SHEAR)
+    stretch = torch.exp(between(count, -WIDE_STRETCH, WIDE_STRETCH))
+    return _rows([stretch * cos, shear * cos - sin], [stretch * sin, shear * sin + cos])
+
+
+def _alone(count: int) -> torch.Tensor:
+    return torch.randint(LEFT_ALONE, (count,)) == 0
+
+
+def _coins(count: int) -> torch.Tensor:
+    return torch.randint(2, (count,)).bool()
+
+
+def _across(count: int) -> torch.Tensor:
+    """Return how far each pixel is along a direction of its picture's own, from -1 to 1: (N, 1, 56, 56)."""
+    angle = column(between(count, 0, 2 * math.pi))
+    line = torch.linspace(-1, 1, FINE)
+    return (torch.cos(angle) * line + torch.sin(angle) * line[:, None]) / math.sqrt(2)
+
+
+def _rules(count: int) -> torch.Tensor:
+    """Tell where a sheet is ruled, at distances of an eighth to a half of its side; half are squared."""
+    distance, width = between(count, 7, 28)[:, None], between(count, 1, 2.5)[:, None]
+    places = torch.arange(FINE)[None]
+    down, across = ((places + torch.rand(count, 1) * distance) % distance < width for _ in range(2))
+    across &= _coins(count)[:, None]
+    return down[:, None, :, None] | across[:, None, None, :]
+
+
+def _cosines() -> torch.Tensor:
+    """Return the matrix (8, 8) of JPEG's cosine transform, a frequency a row."""
+    angles = (2 * torch.arange(BLOCK) + 1) * torch.arange(BLOCK)[:, None] * math.pi / (2 * BLOCK)
+    matrix = torch.cos(angles) * math.sqrt(2 / BLOCK)
+    matrix[0] /= math.sqrt(2)
+    return matrix
