@@ -91,7 +91,7 @@ def test_labels_that_are_not_the_models_are_refused(archive, tmp_path):
             if info.filename == "model-config.yaml":
                 data = data.replace(b'"8", "9"]', b'"8"]')
             changed.writestr(info, data)
-    with pytest.raises(ValueError, match=r"with \(1, 10\) values, but model-config.yaml has 9 labels"):
+    with pytest.raises(BadArchive, match=r"with \(1, 10\) values, but model-config.yaml has 9 labels"):
         Engine(tmp_path / "nine.mar")
 
 
@@ -140,7 +140,7 @@ def test_model_that_does_not_fit_its_contract_is_refused(archive, tmp_path):
         for info in mar.infolist():
             data = mar.read(info).replace(b"size: [28, 28]", b"size: [32, 32]")
             changed.writestr(info, data)
-    with pytest.raises(ValueError, match=r"does not take one picture in grayscale of 32 x 32 .* input.size"):
+    with pytest.raises(BadArchive, match=r"does not take one picture in grayscale of 32 x 32 .* input.size"):
         Engine(tmp_path / "a.mar")
 
 

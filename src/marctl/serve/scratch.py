@@ -78,6 +78,8 @@ def remedy(error: str) -> str | None:
     known = {
         os.strerror(errno.ENOSPC): ROOMIER,
         os.strerror(errno.EDQUOT): ROOMIER,
+        # Java's words for a disk that takes no further file, where an archive's folder is to be made.
+        "java.io.IOException: Cannot create directory": ROOMIER,
         "AF_UNIX path too long": SHORTER,
     }
     return next((advice for words, advice in known.items() if words in error), None)
