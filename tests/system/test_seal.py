@@ -63,14 +63,21 @@ def test_time_comes_from_source_date_epoch(origin, tmp_path):
 
 
 def test_history_names_the_commit(origin, tmp_path):
-    """The archive names the last commit that touched its inputs, and says when they differ from it."""
+    """The archive names the last commit that touched the model's files, and says when they differ from it."""
     commit = git(origin, "rev-parse", "HEAD").strip()
     mar, _ = build(origin, tmp_path / "one")
     assert provenance(mar)["source_commit"] == commit
-    with (tmp_path / "one" / "handler" / "classifier" / "image" / "decode.py").open("a") as file:
-        file.write("# changed\n")
-    make("archive", cwd=tmp_path / "one")
-    assert provenance(mar)["source_commit"] == f"{commit}-dirty"
+    before = sha256(mar)
+    for name, expected in (
+        ("handler/classifier/image/decode.py", commit),  # the code's history is the tool's version
+        ("model/model-config.yaml", f"{commit}-dirty"),
+    ):
+        with (tmp_path / "one" / name).open("a") as file:
+            file.write("# changed\n")
+        assert make("archive", cwd=tmp_path / "one").returncode == 0
+        assert provenance(mar)["source_commit"] == expected
+        assert sha256(mar) != before
+        before = sha256(mar)
 
 
 def provenance(mar):

@@ -148,8 +148,8 @@ def test_flask_says_that_it_needs_our_handler(foreign):
     """One sentence, with what serves it."""
     assert refused(foreign) == f"error: {foreign} {REMEDY}"
     assert refused(foreign, "--sealed", "no") == (
-        f"error: the handler of {foreign} is not this project's, and Flask answers by no other; "
-        "serve it by TorchServe: make serve SEALED=no"
+        f"error: the handler of {foreign} is not this project's, which this needs; answer images by it: "
+        "make predict; serve it: make serve SEALED=no; or take it over: make adopt"
     )
 
 
