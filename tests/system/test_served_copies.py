@@ -118,9 +118,9 @@ def check_serves(port: int, run: Path, digest: str) -> None:
     assert two(url) == "2"
     for worker in [child for child in java.children() if WORKER in " ".join(child.cmdline())]:
         worker.kill()
-    wait_until(lambda: requests.put(url, data=DIGITS["2"], timeout=PATIENCE).ok, PATIENCE)
+    wait_until(lambda: requests.put(url, data=DIGITS["2"], timeout=PATIENCE).ok)
     assert two(url) == "2"
-    wait_until(lambda: isinstance(requests.get(described, timeout=PATIENCE).json(), list), PATIENCE)
+    wait_until(lambda: isinstance(requests.get(described, timeout=PATIENCE).json(), list))
     [told] = requests.get(described, timeout=PATIENCE).json()
     assert told["customizedMetadata"]["archive_sha256"] == digest
     assert [path.name for path in (run / "served").iterdir()] == ["convnet.mar"]

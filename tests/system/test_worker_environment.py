@@ -22,14 +22,14 @@ HARMLESS = {"PYTHONUNBUFFERED": "1", "MINE": "kept"}
 
 @pytest.fixture
 def telling(archive, tmp_path):
-    """An archive whose handler writes down the environment that it finds; and the file."""
+    """An archive whose core writes down the environment that it finds; and the file."""
     told, mar = tmp_path / "told.json", tmp_path / "convnet.mar"
     code = f"\nimport os as _os\nPath({str(told)!r}).write_text(json.dumps(dict(_os.environ)))\n"
     with zipfile.ZipFile(archive) as sealed, zipfile.ZipFile(mar, "w") as changed:
         for name in sealed.namelist():
             data = sealed.read(name)
             if name not in (SUMS, PROVENANCE, ANSWERS):
-                changed.writestr(name, data + code.encode() if name == "convnet_handler.py" else data)
+                changed.writestr(name, data + code.encode() if name == "classifier/classifier.py" else data)
     return mar, told
 
 
