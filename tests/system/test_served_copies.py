@@ -108,6 +108,14 @@ def wait_for_state(process: subprocess.Popen[str], run: Path) -> None:
         time.sleep(0.001)
 
 
+def is_answered(url: str) -> bool:
+    """Return whether an image is answered; one that was with a killed worker is not, for minutes."""
+    try:
+        return requests.put(url, data=DIGITS["2"], timeout=10).ok
+    except requests.Timeout:
+        return False
+
+
 def check_serves(port: int, run: Path, digest: str) -> None:
     """Assert that the archive of this digest answers, also after its workers died; none lies beside it."""
     url = f"http://127.0.0.1:{port}/predictions/convnet"
@@ -118,7 +126,7 @@ def check_serves(port: int, run: Path, digest: str) -> None:
     assert two(url) == "2"
     for worker in [child for child in java.children() if WORKER in " ".join(child.cmdline())]:
         worker.kill()
-    wait_until(lambda: requests.put(url, data=DIGITS["2"], timeout=PATIENCE).ok)
+    wait_until(lambda: is_answered(url))
     assert two(url) == "2"
     wait_until(lambda: isinstance(requests.get(described, timeout=PATIENCE).json(), list))
     [told] = requests.get(described, timeout=PATIENCE).json()
