@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import IO
 
 REMEDY = "build it anew: make archive"
-SUMS = "MAR-INF/SHA256SUMS"
+MANIFEST, SUMS = "MAR-INF/MANIFEST.json", "MAR-INF/SHA256SUMS"
+# TorchServe reads labels under no other name.
+LABEL_FILE = "index_to_name.json"
 PROVENANCE = "provenance.json"
 REGULAR_FILE = 0o100644 << 16
 UNIX = 3

@@ -15,14 +15,15 @@ import yaml
 
 from . import canonical, golden
 from .answers import checked
-from .contract import LABEL_FILE, OUTPUTS, BadContract, Contract, read_label_file
+from .canonical import LABEL_FILE, MANIFEST
+from .contract import OUTPUTS, BadContract, Contract, read_label_file
 from .errors import JSON, BadRequest
 from .explain import check_offered, explained
 from .headers import HEALTH_CHECK, QUERY
 from .image.decode import check_together, read_pixels
 from .messages import Posed, Question, Request, Response, Seen
 from .metrics.batch_record import BatchRecord
-from .protocols.body import MOST_PICTURES, is_json
+from .protocols.body import MOST_PICTURES, is_json, lone_file
 from .protocols.errors import failed, refused
 from .protocols.options import ACCEPT, ANYTHING
 from .protocols.read import picture_to_explain, question_of
@@ -33,7 +34,6 @@ from .runtime.onnx import SUFFIX, load_onnx
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "MAR-INF/MANIFEST.json"
 DIGEST = "archive_sha256"
 
 
@@ -51,6 +51,7 @@ class Classifier:
         self.config: dict[str, Any] = _config(folder, self.manifest)
         self.contract = Contract.from_config(self.config, read_label_file(folder / LABEL_FILE))
         self.model: Model = self._fitted(self._load())
+        self.sha256: str | None = None  # of the archive, once it is checked; None where it was not sealed
         self._plain = [Response(label) for label in self.contract.labels]
 
     @classmethod
@@ -85,7 +86,7 @@ class Classifier:
     def check(self) -> None:
         """Hold what answers to the golden answers. Raises GoldenMismatch, and Altered."""
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
-        self.description  # noqa: B018 it reads the members, and holds them to their digests
+        self.sha256 = canonical.check_unpacked(self.folder)
 
     def check_eager(self) -> None:
         """Hold the reference, too, to the golden answers. Raises GoldenMismatch."""
@@ -130,10 +131,10 @@ class Classifier:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Which archive this is: its SHA-256, its provenance and its contract. Raises Altered."""
+        """Which archive this is: its SHA-256, its provenance and its contract."""
         provenance = self.folder / canonical.PROVENANCE
         return {
-            DIGEST: canonical.check_unpacked(self.folder),
+            DIGEST: self.sha256,
             "provenance": json.loads(provenance.read_text()) if provenance.exists() else None,
             "contract": {key: self.config[key] for key in ("input", "labels", OUTPUTS) if key in self.config},
         }
@@ -144,7 +145,7 @@ class Classifier:
         return {
             "name": self.manifest["modelName"],
             "version": self.manifest["modelVersion"],
-            "sha256": self.description[DIGEST],
+            "sha256": self.sha256,
         }
 
     def _load(self) -> Model:
@@ -202,9 +203,9 @@ class Classifier:
                 return self._pose(index, began, self._explanation(request), batch)
             # Nearly every request is an image and no more, and costs no more than these questions.
             headers = request.headers
-            if request.fields is None and headers.get(ACCEPT) in ANYTHING and QUERY not in headers:
-                body = request.body
-                if not is_json(body):
+            if headers.get(ACCEPT) in ANYTHING and QUERY not in headers:
+                body = lone_file(request)
+                if body is not None and not is_json(body):
                     pixels = self.read_pixels(body)
                     batch.read(index, perf_counter() - began, is_probe=HEALTH_CHECK in headers)
                     return pixels

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from .canonical import LABEL_FILE
 from .outputs import KINDS
 
 # The contract's colour modes and Pillow's names for them; a mode's length is its number of channels.
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB"}
 INPUT_KEYS = ("color", "size", "resize", "ink", "mean", "std")
 OUTPUTS, OUTPUT = "outputs", "output"
-# Instead of a list of labels: TorchServe's own file of them, in the archive.
-LABEL_FILE = "index_to_name.json"
 # What TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
 SERVER_KEYS = (
     "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
@@ -32,7 +31,7 @@ SERVER_KEYS = (
 )  # fmt: skip
 GREY_LEVELS = 256
 # Which class of the model's file is the model, and what it is made with.
-MODEL_KEYS = ("class", "arguments")
+MODEL_KEYS = CLASS, ARGUMENTS = "class", "arguments"
 # The contract itself, and what the build reads: how the archive is called and which files go into it.
 KEYS = ("input", "labels", OUTPUTS, OUTPUT, "archive")
 

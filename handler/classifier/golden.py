@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # the names below are also for programs that do without numpy
+    import numpy as np
 
 FOLDER = "golden"
 ANSWERS = "golden.json"
@@ -48,6 +50,8 @@ def check(golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], lab
 
     Raises GoldenMismatch with the picture, what was expected and what came.
     """
+    import numpy as np
+
     if not golden:
         return
     outputs = answer([one.path.read_bytes() for one in golden]).astype(np.float64)

@@ -138,6 +138,8 @@ def _parser(chosen: str | None, *, is_asked_for_help: bool) -> argparse.Argument
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
+        if not command.help and name != chosen:
+            continue
         own = commands.add_parser(name, help=command.help) if command.help else commands.add_parser(name)
         if name == chosen:
             module = importlib.import_module(command.module)

@@ -15,8 +15,8 @@ import zipfile
 from argparse import Namespace
 from pathlib import Path
 
+from classifier.canonical import MANIFEST
 from marctl import cli
-from marctl.archive.mar import MANIFEST
 from marctl.build import seal
 from marctl.build.build import HANDLER, OPTIONS, Recipe, recipe_of
 

@@ -12,7 +12,7 @@ import requests
 from bench.load.clients import Clients
 from bench.servers.stack import Stack
 from classifier import canonical
-from marctl.archive.mar import MANIFEST
+from classifier.canonical import MANIFEST
 from marctl.serve.front import supervisor
 from marctl.serve.front.slots import twin_of
 from marctl.serve.ports import why_not

@@ -9,7 +9,10 @@ import zipfile
 import psutil
 import pytest
 
-from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, MANIFEST, read_manifest
+from classifier.canonical import MANIFEST
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from classifier.golden import FOLDER as GOLDEN_FOLDER
+from marctl.archive.mar import read_manifest
 from marctl.serve.processes import lives
 from tests.conftest import DIGITS, MARCTL, ROOT, free_port, marctl
 

@@ -14,7 +14,8 @@ import requests
 
 from bench.servers.stack import WORKER
 from classifier import canonical
-from marctl.archive.mar import GOLDEN_ANSWERS, BadArchive
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from marctl.archive.mar import BadArchive
 from marctl.archive.signing import SUFFIX, sign
 from marctl.serve.served_copies import Terms, describe, sha256, take
 from tests.conftest import DIGITS, MARCTL, ROOT, free_port, make

@@ -24,17 +24,27 @@ def files_of(request: Request, options: Sequence[str]) -> tuple[dict[str, bytes]
     `options` are names of form fields that say how to answer. A lone field is the image, whatever its name.
     Raises BadImage, and BadRequest where there are more than MOST_PICTURES files.
     """
-    if request.fields is None:
-        return {"": request.body}, {}
-    if request.headers.get("content-type", "").lower().startswith(FORM):
-        raise web_form()
-    if len(request.fields) == 1:
-        return {"": next(iter(request.fields.values()))}, {}
-    told = {name: request.fields[name] for name in options if name in request.fields}
-    files = {name: value for name, value in request.fields.items() if name not in options}
+    if (body := lone_file(request)) is not None:
+        return {"": body}, {}
+    fields = request.fields or {}
+    told = {name: fields[name] for name in options if name in fields}
+    files = {name: value for name, value in fields.items() if name not in options}
     if len(files) > MOST_PICTURES:
         raise too_many(f"the form has the fields {_named(sorted(files))}", len(files))
     return files or {"": b""}, {name: value.decode("utf-8", "replace") for name, value in told.items()}
+
+
+def lone_file(request: Request) -> bytes | None:
+    """Return the body of a request, or the one field of its form; None for a form of none or several.
+
+    Raises BadImage for a form that holds no file.
+    """
+    fields = request.fields
+    if fields is None:
+        return request.body
+    if request.headers.get("content-type", "").lower().startswith(FORM):
+        raise web_form()
+    return next(iter(fields.values())) if len(fields) == 1 else None
 
 
 def web_form() -> BadImage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..contract import BadContract
+from ..contract import ARGUMENTS, CLASS, BadContract
 from .onnx import SUFFIX
 
-CLASS, ARGUMENTS, COMPILE = "class", "arguments", "pt2"
+COMPILE = "pt2"
 
 
 def load_eager(
@@ -105,7 +104,7 @@ def _class_of(module: ModuleType, config: Mapping[str, Any]) -> type:
     file = Path(str(module.__file__)).name
     named = config.get(CLASS)
     if named is not None:
-        if named not in own:
+        if not isinstance(named, str) or named not in own:
             raise BadContract(f"class is {named!r}, and {file} defines {', '.join(own) or 'none'}; name one")
         return own[named]
     if len(own) != 1:

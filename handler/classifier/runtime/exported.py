@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import MEMBERS
 from .onnx import load_onnx
 
 # A float32 batch (N, C, H, W) to its outputs, float32 (N, labels).
@@ -31,9 +32,9 @@ def load_compiled(path: Path) -> Model:
 # The members of an archive that hold its model in another form, and what loads each. A worker answers
 # by such a form where there is one; class and weights stay beside it.
 EXPORTED: dict[str, Callable[[Path], Model]] = {
-    "runtime.pt": load_torchscript,
-    "runtime.onnx": load_onnx,
-    "runtime.pt2": load_compiled,
+    MEMBERS["torchscript"]: load_torchscript,
+    MEMBERS["onnx"]: load_onnx,
+    MEMBERS["aoti"]: load_compiled,
 }
 
 

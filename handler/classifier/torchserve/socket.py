@@ -36,7 +36,8 @@ def speed_up(metrics: Any) -> None:
     `metrics` is the worker's, None outside of one: there nothing is read from a front end. In another version
     of TorchServe than the known one, and with UNPATCHED=socket in the environment, everything stays as it is.
     """
-    if metrics is None or ts.__version__ != KNOWN or NAME in os.environ.get("UNPATCHED", ""):
+    left_out = os.environ.get("UNPATCHED", "").replace(" ", "").split(",")
+    if metrics is None or ts.__version__ != KNOWN or NAME in left_out:
         return
     receiver = Receiver()
     protocol._retrieve_buffer = receiver.exactly

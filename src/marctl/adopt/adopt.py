@@ -23,17 +23,18 @@ from typing import Any
 import yaml
 
 import classifier
-from classifier.contract import LABEL_FILE, OUTPUTS
+from classifier.canonical import LABEL_FILE, MANIFEST
+from classifier.contract import OUTPUTS
 from marctl.adopt import adoption
 from marctl.adopt.adoption import CLASS, HANDLER, LABELS, SETTINGS, WEIGHTS, Found, Question
 from marctl.adopt.archiver_mar import ArchiverMar
 from marctl.adopt.source_values import plain
 from marctl.archive.mar import is_name
+from marctl.build.model_folder import CONFIG, GOLDEN
 from marctl.errors import UserError
 from marctl.printable import printable
 from marctl.sandbox import sandbox
 
-CONFIG, GOLDEN = "model-config.yaml", "golden"
 APART = Path(__file__).with_name("apart.py")
 # Where this project's packages lie.
 MODULES = (Path(classifier.__file__).parents[1], Path(__file__).parents[2])
@@ -171,7 +172,7 @@ def _found(archive: ArchiverMar, name: str, question: Question, folder: Path) ->
 
 def _look_at_the_rest(archive: ArchiverMar, found: Adopted, handler: str) -> None:
     known = {archive.model.get(key) for key in ("modelFile", "serializedFile", "configFile")}
-    known |= {handler, f"{handler}.py", LABEL_FILE, "MAR-INF/MANIFEST.json"}
+    known |= {handler, f"{handler}.py", LABEL_FILE, MANIFEST}
     rest = sorted(name for name in archive.names if name not in known)
     if rest:
         more = f" and {len(rest) - 5} more" if len(rest) > 5 else ""  # noqa: PLR2004 a line's worth

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from classifier.contract import COLOR_MODES, LABEL_FILE, SERVER_KEYS
+from classifier.canonical import LABEL_FILE
+from classifier.contract import COLOR_MODES, SERVER_KEYS
 from marctl.adopt.class_source import KINDS, SIGMOID, ModelClass, class_of
 from marctl.adopt.handler_source import Preprocessing, preprocessing_of
 from marctl.adopt.source_values import MOST_TIMES, plain

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from classifier.canonical import MANIFEST
 from marctl.archive.bounded_zip import open_zip
-from marctl.archive.mar import MANIFEST, BadArchive
+from marctl.archive.mar import BadArchive
 from marctl.archive.members import unsafe
 
 ARCHIVER = "torch-model-archiver"

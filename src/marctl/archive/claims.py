@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from classifier import canonical
-from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from classifier.golden import FOLDER as GOLDEN_FOLDER
+from classifier.runtime import MEMBERS
 from marctl.build.commit import LATEST, UNKNOWN
 from marctl.printable import printable
 
 # The members that an archive may answer by, and what its history calls each. Another runtime has none.
-RUNTIMES = {"torchscript": "runtime.pt", "onnx": "runtime.onnx", "aoti": "runtime.pt2"}
 EAGER = "eager"
 COMMIT = re.compile(rf"[0-9a-f]{{40}}(-dirty)?|{UNKNOWN}")
 TORCH = re.compile(r"\d{1,4}(\.\d{1,9}){1,3}((a|b|rc)\d{1,9})?(\.(post|dev)\d{1,9}){0,2}", re.ASCII)
@@ -63,12 +64,12 @@ def contradictions(
     for key, named in (("name", "modelName"), ("version", "modelVersion")):
         if told[key] != model[named]:
             yield f"{canonical.PROVENANCE} says {key} {told[key]!r}, and the manifest {model[named]!r}"
-    if told["runtime"] not in (EAGER, *RUNTIMES):
-        known = ", ".join((EAGER, *RUNTIMES))
+    if told["runtime"] not in (EAGER, *MEMBERS):
+        known = ", ".join((EAGER, *MEMBERS))
         yield f"{canonical.PROVENANCE} says runtime {told['runtime']!r}; known are {known}"
     else:
-        wanted = {RUNTIMES[told["runtime"]]} if told["runtime"] in RUNTIMES else set()
-        there = members & set(RUNTIMES.values())
+        wanted = {MEMBERS[told["runtime"]]} if told["runtime"] in MEMBERS else set()
+        there = members & set(MEMBERS.values())
         for name in sorted(there - wanted):
             yield f"the member {name} would answer, but {canonical.PROVENANCE} says runtime {told['runtime']}"
         for name in sorted(wanted - there):

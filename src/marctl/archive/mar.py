@@ -11,17 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from classifier.canonical import MANIFEST
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from classifier.golden import FOLDER as GOLDEN_FOLDER
 from marctl.archive.bounded_zip import open_zip, read_record
 from marctl.errors import UserError
 from marctl.printable import printable
 
-MANIFEST = "MAR-INF/MANIFEST.json"
 # TorchServe makes addresses, and this project folders, of names and versions.
 NAME = re.compile(r"\w[\w.-]{0,99}")
-GOLDEN_ANSWERS, GOLDEN_FOLDER = "golden.json", "golden"
 SUFFIX = ".sig"  # of the signature beside an archive
-
-
 SIGNATURE_BYTES = 64  # of Ed25519
 
 

@@ -10,11 +10,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from marctl.archive.mar import BadArchive, read_manifest, reading
 from marctl.archive.private_copy import private_copy
+from marctl.errors import UserError
 
 if TYPE_CHECKING:
     from classifier.classifier import Classifier
@@ -24,6 +24,10 @@ PACKAGE = "classifier"
 # How torch.load reads weights is decided here and by torch: these would let it run what a pickle says.
 LOADING = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
 _numbers = itertools.count()
+
+
+class NotOurs(BadArchive):
+    """An archive whose handler is another project's."""
 
 
 class Opened:
@@ -52,10 +56,11 @@ class Opened:
         try:
             unpack(path, self.folder, public_key)
             check_ours(path, self.folder)
-            package = load_package(self.folder / PACKAGE, self.name)
-            self.classifier = package.Classifier.open(self.folder, prefix="" if own_names else None)
-            self._request: type[Request] = package.Request
-        except BadArchive:
+            load_package(self.folder / PACKAGE, self.name)
+            core = importlib.import_module(f"{self.name}.classifier")
+            self.classifier = core.Classifier.open(self.folder, prefix="" if own_names else None)
+            self._request: type[Request] = core.Request
+        except UserError:  # of the file, its signature or its owner
             self.close()
             raise
         except Exception as error:
@@ -96,24 +101,28 @@ class Opened:
 
 
 def check_ours(path: Path, folder: Path) -> None:
-    """Raise BadArchive where an unpacked archive has another project's handler."""
+    """Raise NotOurs where an unpacked archive has another project's handler."""
     if not (folder / PACKAGE).is_dir():
-        raise BadArchive(
+        raise NotOurs(
             f"the handler of {path} is not this project's, which this needs; answer images by it: "
             "make predict; serve it: make serve SEALED=no; or take it over: make adopt"
         )
 
 
-def unpack(path: Path, folder: Path, public_key: Path | None = None) -> None:
-    """Unpack a private copy of an archive into a folder, member by member. Raises UserError."""
+def unpack(path: Path, folder: Path, public_key: Path | None = None) -> dict[str, Any]:
+    """Unpack a private copy of an archive into a folder; return what its manifest says of the model.
+
+    Raises UserError.
+    """
     # What was checked is what is unpacked, whoever replaces the file meanwhile.
     with private_copy(path, public_key) as own:
-        read_manifest(own)
+        model: dict[str, Any] = read_manifest(own)["model"]
         with reading(own) as mar:
             mar.extractall(folder)
+    return model
 
 
-def load_package(folder: Path, name: str) -> ModuleType:
+def load_package(folder: Path, name: str) -> None:
     """Import the package in a folder under another name."""
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -123,4 +132,3 @@ def load_package(folder: Path, name: str) -> ModuleType:
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     spec.loader.exec_module(package)
-    return package

@@ -19,8 +19,12 @@ from pathlib import Path
 
 import classifier
 from classifier import canonical
+from classifier.canonical import LABEL_FILE
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from classifier.golden import FOLDER as GOLDEN_FOLDER
+from classifier.runtime import MEMBERS
 from marctl import __version__
-from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, NAME, SUFFIX, is_signature
+from marctl.archive.mar import NAME, SUFFIX, is_signature
 from marctl.build.commit import Source, source_of
 from marctl.build.model_folder import (
     DEFAULT,
@@ -46,7 +50,6 @@ PACKAGES = ("torch", "torch-model-archiver", "onnx", "onnxscript")
 MODULES, EXPORTERS = ("model_archiver", "ts", "torch"), ("onnx", "onnxscript", "onnxruntime")
 # As its command does; its package cannot be run by -m without a warning.
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as run; run()"
-LABEL_FILE = "index_to_name.json"  # the one name under which TorchServe reads labels
 EAGER, ONNX = "eager", "onnx"
 OPTIONS = ("version", "model", "weights", "config", "labels", "golden", "figures", "runtime")
 # Of another model folder than before: what was given for the one before does not hold for it.
@@ -58,8 +61,7 @@ NEEDED = {"model", "weights", "config", "golden"}
 FILES = {"model": "MODEL", "weights": "WEIGHTS", "config": "CONFIG", "labels": "LABELS", "figures": "FIGURES"}
 # Members that the seal adds.
 RESERVED = (
-    GOLDEN_ANSWERS, GOLDEN_FOLDER, canonical.PROVENANCE, "model-card.md", "runtime.pt", "runtime.onnx",
-    "runtime.pt2", "MAR-INF",
+    GOLDEN_ANSWERS, GOLDEN_FOLDER, canonical.PROVENANCE, "model-card.md", *MEMBERS.values(), "MAR-INF",
 )  # fmt: skip
 REMEDY = "move it away, or build elsewhere: make archive MAR=model_store/other.mar"
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import yaml
 
+from classifier.canonical import LABEL_FILE
 from marctl.errors import UserError
 
 DEFAULT, STORE = Path("model"), Path("model_store")
-CONFIG, LABELS, GOLDEN, REQUIREMENTS = "model-config.yaml", "index_to_name.json", "golden", "requirements.txt"
+CONFIG, GOLDEN, REQUIREMENTS = "model-config.yaml", "golden", "requirements.txt"
 SECTION, KEYS = "archive", ("name", "version", "model", "weights", "extra_files")
 FIRST_VERSION = "1.0"
 WITHOUT_CLASS = (".onnx", ".pt")
@@ -46,7 +47,7 @@ def options_of(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     if "model" not in given:
         weights = given.get("weights", found.get("weights", ""))
         found["model"] = _class(folder, told, needed=not weights.endswith(WITHOUT_CLASS))
-    for option, name in (("labels", LABELS), ("requirements", REQUIREMENTS)):
+    for option, name in (("labels", LABEL_FILE), ("requirements", REQUIREMENTS)):
         found[option] = str(folder / name) if (folder / name).is_file() else ""
     return found
 

@@ -19,10 +19,10 @@ import torch
 import yaml
 
 from classifier import canonical, golden
+from classifier.canonical import LABEL_FILE, MANIFEST
 from classifier.classifier import Classifier
-from classifier.contract import LABEL_FILE, OUTPUTS, BadContract, Contract
+from classifier.contract import OUTPUTS, BadContract, Contract
 from marctl import __version__
-from marctl.archive.mar import MANIFEST
 from marctl.archive.opened import Opened
 from marctl.build.model_card import model_card
 from marctl.build.model_check import check_finite, kind_of_outputs, try_batches

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from classifier.runtime import MEMBERS
 from marctl.errors import UserError
 from marctl.export.export import Module
 
 EAGER = "eager"
-RUNTIMES = (EAGER, "torchscript", "onnx", "aoti")
+RUNTIMES = (EAGER, *MEMBERS)
 
 
 def runtime_member(runtime: str, model: Callable[[], Module], contract: Any) -> dict[str, bytes]:
@@ -21,14 +22,14 @@ def runtime_member(runtime: str, model: Callable[[], Module], contract: Any) -> 
         case "torchscript":
             from marctl.export.to_torchscript import scripted
 
-            return {"runtime.pt": scripted(model(), contract)}
+            return {MEMBERS[runtime]: scripted(model(), contract)}
         case "onnx":
             from marctl.export.to_onnx import to_onnx
 
-            return {"runtime.onnx": to_onnx(model(), contract)}
+            return {MEMBERS[runtime]: to_onnx(model(), contract)}
         case "aoti":
             from marctl.export.to_aoti import to_aoti
 
-            return {"runtime.pt2": to_aoti(model(), contract)}
+            return {MEMBERS[runtime]: to_aoti(model(), contract)}
         case _:
             raise UserError(f"RUNTIME={runtime} is not known; use one of {', '.join(RUNTIMES)}")

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from marctl.archive.mar import reading
-from marctl.archive.opened import PACKAGE, Opened
-from marctl.archive.private_copy import private_copy
+from marctl.archive.opened import NotOurs, Opened
 
 
 class Answer(Protocol):
@@ -43,12 +41,10 @@ class Answering(Protocol):
 
 def open_archive(path: Path, public_key: Path | None = None) -> Answering:
     """Open an archive. With a public key, it must be signed with it. Raises UserError."""
-    with private_copy(path, public_key) as own:
-        with reading(own) as mar:
-            is_ours = f"{PACKAGE}/__init__.py" in mar.namelist()
-        if is_ours:
-            return Opened(own)
+    try:
+        return Opened(path, public_key)
+    except NotOurs:
         # TorchServe is imported only for another project's archive.
         from marctl.predict.foreign import Foreign
 
-        return Foreign(own)
+        return Foreign(path, public_key)

@@ -1,6 +1,6 @@
 """Answer images by another project's archive: its handler runs in a process of its own, as in TorchServe.
 
-    python -P foreign.py FOLDER
+    python -P foreign.py FOLDER NAME HANDLER
 
 This file is both halves. As a program it loads the handler by TorchServe's own loader, from the unpacked
 archive in FOLDER, and answers lines of JSON on its input by lines of JSON. There the archive's modules may
@@ -10,6 +10,7 @@ have any names and may import more at any time.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 OK = 200
 
@@ -44,16 +45,17 @@ class ForeignAnswer:
 class Foreign:
     """An archive whose handler is not this project's, and the process that it runs in."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, public_key: Path | None = None) -> None:
         """Unpack a private copy, and start the process. Raises BadArchive where the handler does not load."""
         from marctl.archive.mar import BadArchive
         from marctl.archive.opened import LOADING, unpack
 
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
-            unpack(path, Path(self._folder.name))
+            model = unpack(path, Path(self._folder.name), public_key)
             environ = {name: value for name, value in os.environ.items() if name not in LOADING}
-            command = [sys.executable, "-P", __file__, self._folder.name]
+            named = (self._folder.name, model["modelName"], model["handler"])
+            command = [sys.executable, "-P", __file__, *named]
             self._process = subprocess.Popen(
                 command,
                 env=environ,
@@ -62,6 +64,8 @@ class Foreign:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
+            self._to = cast("IO[str]", self._process.stdin)  # pipes, as was asked for
+            self._from = cast("IO[str]", self._process.stdout)
             fault = self._line()["fault"]
         except BaseException:
             self.close()
@@ -82,18 +86,14 @@ class Foreign:
         self._folder.cleanup()
 
     def _answer(self, body: bytes) -> ForeignAnswer:
-        assert self._process.stdin is not None  # noqa: S101 it was opened with a pipe
-        try:
-            self._process.stdin.write(base64.b64encode(body).decode("ascii") + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as is read below
+            self._to.write(base64.b64encode(body).decode("ascii") + "\n")
+            self._to.flush()
         told = self._line()
         return ForeignAnswer(told.get("status", 0), told["fault"] if told["fault"] else told.get("body"))
 
     def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101 as above
-        line = self._process.stdout.readline()
+        line = self._from.readline()
         if not line:
             return {"fault": f"its process ended with status {self._process.wait()}"}
         told: dict[str, Any] = json.loads(line)
@@ -113,14 +113,14 @@ class _Unmeasured:
         return lambda *_, **__: None
 
 
-def main(folder: str) -> None:
+def main(folder: str, name: str, handler: str) -> None:
     """Answer every line of the input."""
     # What the archive prints is no answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.path.insert(0, folder)  # as TorchServe has it in a worker
     try:
-        service = _loaded(folder)
+        service = _loaded(folder, name, handler)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
         # Where the handler cannot be imported TorchServe goes on to look for one of its own, and complains
         # that it has none of that name; the first error is the one that helps.
@@ -132,11 +132,10 @@ def main(folder: str) -> None:
     return None
 
 
-def _loaded(folder: str) -> Any:
+def _loaded(folder: str, name: str, handler: str) -> Any:
     from ts.model_loader import TsModelLoader
 
-    model = json.loads((Path(folder) / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
-    return TsModelLoader().load(model["modelName"], folder, model["handler"])
+    return TsModelLoader().load(name, folder, handler)
 
 
 def _answer_to(answers: IO[str], service: Any, body: bytes) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import requests
 
-from marctl.archive.mar import GOLDEN_ANSWERS, read_manifest
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from marctl.archive.mar import read_manifest
 from marctl.serve.options import add_run
 from marctl.serve.status_pages import READY
 from marctl.serve.torchserve.instance import Instance

@@ -18,9 +18,12 @@ from typing import Any
 
 from classifier import canonical
 from classifier.canonical import SUMS
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
+from classifier.golden import FOLDER as GOLDEN_FOLDER
+from classifier.runtime import MEMBERS
 from marctl.archive.bounded_zip import MOST_RECORD, read_record
-from marctl.archive.claims import RUNTIMES, contradictions, malformed
-from marctl.archive.mar import GOLDEN_ANSWERS, GOLDEN_FOLDER, read_manifest, reading
+from marctl.archive.claims import contradictions, malformed
+from marctl.archive.mar import read_manifest, reading
 from marctl.archive.members import HIDING, check_stored, hides_something, sha256, unsafe
 from marctl.archive.private_copy import private_copy
 from marctl.sandbox import sandbox
@@ -168,10 +171,10 @@ def _programs(found: Examined) -> Iterator[tuple[str, str]]:
     """Yield the members that the archive says to answer by and that are programs, and what each is."""
     # A model without a class is loaded by what its file's name ends with.
     alone = "" if found.model.get("modelFile") else str(found.model.get("serializedFile", ""))
-    if RUNTIMES["torchscript"] in found.names:
-        yield RUNTIMES["torchscript"], "TorchScript"
-    if RUNTIMES["aoti"] in found.names:
-        yield RUNTIMES["aoti"], "machine code"
+    if MEMBERS["torchscript"] in found.names:
+        yield MEMBERS["torchscript"], "TorchScript"
+    if MEMBERS["aoti"] in found.names:
+        yield MEMBERS["aoti"], "machine code"
     if alone.endswith(".pt"):
         yield alone, "TorchScript"
     if alone.endswith(".so"):

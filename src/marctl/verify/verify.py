@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from classifier.golden import ANSWERS as GOLDEN_ANSWERS
 from marctl.archive.claims import claims
-from marctl.archive.mar import GOLDEN_ANSWERS, SUFFIX
+from marctl.archive.mar import SUFFIX
 from marctl.errors import UserError
 from marctl.printable import printable, wrapped
 from marctl.sandbox import sandbox

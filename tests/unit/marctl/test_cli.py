@@ -187,3 +187,19 @@ def test_reader_that_goes_is_no_fault():
         command = [*MARCTL, "path", "x.mar"]
         done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_commands_that_the_tool_starts_itself_are_not_offered(capsys):
+    """Neither in the help nor where an unknown command is refused; they can be started all the same."""
+    for words in (["--help"], ["nope"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        said = "".join(capsys.readouterr())
+        assert "verify" in said
+        assert not [
+            name for name, command in cli.COMMANDS.items() if not command.help and name in said.split()
+        ]
+        assert "to-tensorflow" not in said
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["path", "--help"])
+    assert ended.value.code == 0

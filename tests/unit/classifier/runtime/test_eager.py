@@ -86,8 +86,9 @@ def test_class_is_made_with_its_arguments(folder):
     [
         ({}, "net.py defines Head, Net; it needs one class, or class: NAME"),
         ({"class": "Nett"}, "class is 'Nett', and net.py defines Head, Net; name one"),
+        ({"class": ["Net"]}, r"class is \['Net'\], and net.py defines Head, Net; name one"),
     ],
-    ids=["several", "unknown"],
+    ids=["several", "unknown", "list"],
 )
 def test_class_that_is_not_clear_is_refused(folder, config, sentence):
     """The classes of the file are named."""

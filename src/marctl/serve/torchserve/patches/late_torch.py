@@ -59,7 +59,7 @@ def install() -> None:
 
     With another TorchServe than the known one, or left out by UNPATCHED, torch is imported as usual.
     """
-    if NAME in os.environ.get("UNPATCHED", "") or not _is_known():
+    if NAME in os.environ.get("UNPATCHED", "").replace(" ", "").split(",") or not _is_known():
         return
     spec = None if TORCH in sys.modules else importlib.util.find_spec(TORCH)
     if spec is None or NVIDIA_DRIVER.exists():
