@@ -11,8 +11,7 @@ override name := $(value name)
 $(foreach name,$(.VARIABLES),$(if $(filter command override,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 override GIVEN := $(foreach name,$(VARIABLES),$(if $(filter override,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(GIVEN),$(VARIABLES)),$(eval override $(name) :=))
-override MARCTL_VARIABLES := $(GIVEN)
-export $(VARIABLES) MARCTL_VARIABLES
+export $(VARIABLES)
 # ONNX Runtime reports to its makers, from its import on, unless it is told not to.
 export ORT_DISABLE_TELEMETRY = 1
 # Nobody's folder comes before the packages of the environment.
@@ -20,8 +19,10 @@ unexport PYTHONPATH
 
 override VENV := .venv
 override BIN := $(VENV)/bin
-override MARCTL := $(BIN)/marctl
-override BENCH := env -u MARCTL_VARIABLES $(BIN)/python -m bench
+# Which of them were given is said to one command alone: the tests and the benchmarks start others.
+override SAY_GIVEN := MARCTL_VARIABLES="$(GIVEN)"
+override MARCTL := $(SAY_GIVEN) $(BIN)/marctl
+override BENCH := $(BIN)/python -m bench
 # TensorFlow never meets torch, and what serves needs none of the tools that it is audited with.
 override TENSORFLOW := .venv-tensorflow
 override AUDIT := .venv-audit
@@ -126,7 +127,7 @@ lint: $(DEVELOPS) ## Lint
 types: $(DEVELOPS) ## Check the types
 	$(BIN)/mypy
 audit: ready $(AUDIT)/installed ## Check what is served for known vulnerabilities, and our code; write exported/convnet.cdx.json
-	@$(AUDIT)/bin/python -P -m marctl audit --environment=$(VENV)
+	@$(SAY_GIVEN) $(AUDIT)/bin/python -P -m marctl audit --environment=$(VENV)
 lock: $(SERVES) ## Pin what pyproject.toml names, with all it needs, in requirements/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	setup/lock.sh $(BIN)/uv

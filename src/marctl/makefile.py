@@ -1,8 +1,8 @@
 """The Makefile's variables as words of marctl's command line.
 
-Make exports them, and names those that were given in MARCTL_VARIABLES: a PORT or a NAME that the environment
-has for other ends is none of them. No shell and no make reads their values, which may hold spaces, quotes
-and `$`.
+Make exports them, and tells each command in MARCTL_VARIABLES which were given: a PORT or a NAME that the
+environment has for other ends is none of them. No shell and no make reads their values, which may hold
+spaces, quotes and `$`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_variable_of_any_name_is_no_program(built, names):
     assert not ran(built)
 
 
-INNER = ["VENV", "BIN", "MARCTL", "BENCH", "THE_MAR", "VARIABLES", "GIVEN", "MARCTL_VARIABLES"]
+INNER = ["VENV", "BIN", "MARCTL", "BENCH", "THE_MAR", "VARIABLES", "GIVEN", "SAY_GIVEN"]
 
 
 def test_inner_variables_are_not_for_users(built):
@@ -81,6 +81,18 @@ def test_inner_variables_are_not_for_users(built):
         cwd=built, capture_output=True, text=True, timeout=COMMAND, check=False,
     )  # fmt: skip
     assert (done.stdout, ran(built)) == ("2\n", [])
+
+
+def test_commands_that_make_does_not_start_get_no_variables(built, tmp_path):
+    """`make test` starts commands by the hundred; none of them is one that the variables were given to."""
+    extended = tmp_path / "Makefile"
+    extended.write_text(f"include {built / 'Makefile'}\nseen: ; @env\n")
+    done = subprocess.run(
+        ["make", "-f", extended, "seen", "NAME=x"],
+        cwd=built, capture_output=True, text=True, timeout=COMMAND, check=True,
+    )  # fmt: skip
+    assert "\nNAME=x\n" in f"\n{done.stdout}"
+    assert "MARCTL_VARIABLES" not in done.stdout
 
 
 def test_the_environment_is_not_a_program_either(built, monkeypatch):
