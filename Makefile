@@ -113,7 +113,7 @@ train: $(DEVELOPS) ## Train on MNIST's 60,000 images and save model/convnet.pth
 	$(BIN)/python -m training.train
 evaluate: $(DEVELOPS) ## Measure the weights on the 10,000 test images, draw docs/*.png
 	$(BIN)/python -m training.evaluate
-evaluate-real: $(DEVELOPS) ## Measure them on images as people send them, write docs/real-pictures.md
+evaluate-real: $(DEVELOPS) ## Measure them on images as people send them, write docs/real-images.md
 	$(BIN)/python -m training.evaluate_real
 test: $(DEVELOPS) $(TENSORFLOW)/installed $(AUDIT)/installed lint types ready ## Lint, check the types, run every test
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -120,7 +120,7 @@ def _cpp(program: Path, model: Path) -> Callable[[Work], Measured]:
 
 def _measured(outputs: np.ndarray, printed: str) -> Measured:
     told = json.loads(printed.splitlines()[-1])
-    return Measured(outputs, told["load_seconds"], told["seconds_per_picture"])
+    return Measured(outputs, told["load_seconds"], told["seconds_per_image"])
 
 
 def main() -> None:
@@ -135,7 +135,7 @@ def main() -> None:
     outputs = [model(batch[first : first + max(BATCHES)]) for first in range(0, len(batch), max(BATCHES))]
     seconds = {size: _seconds_per_image(model, batch[:size]) for size in BATCHES}
     np.save(arguments.outputs, np.concatenate(outputs))
-    print(json.dumps({"load_seconds": load, "seconds_per_picture": seconds}))
+    print(json.dumps({"load_seconds": load, "seconds_per_image": seconds}))
 
 
 def _eager(archive: Path) -> Model:

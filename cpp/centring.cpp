@@ -22,7 +22,7 @@ struct Window {
     int left, top, width, height;
 };
 
-// Which cells of the grid are within the picture, and which of its pixels they are; the last are not included.
+// Which cells of the grid are within the image, and which of its pixels they are; the last are not included.
 struct Span {
     int from_cell, to_cell, first, last;
 };
@@ -34,11 +34,11 @@ struct Flat {
     std::vector<double> levels, edge;
 };
 
-bool on_edge(int y, int x, const Picture& seen) {
+bool on_edge(int y, int x, const Image& seen) {
     return y == 0 || x == 0 || y == seen.height - 1 || x == seen.width - 1;
 }
 
-Flat flattened(const Picture& seen) {
+Flat flattened(const Image& seen) {
     double across = 0, down = 0, across_squares = 0, down_squares = 0;  // whole numbers: any order of adding will do
     for (int y = 0; y < seen.height; ++y)
         for (int x = 0; x < seen.width; ++x) {
@@ -63,7 +63,7 @@ Flat flattened(const Picture& seen) {
     return flat;
 }
 
-std::optional<Ink> find(const Picture& seen) {
+std::optional<Ink> find(const Image& seen) {
     const Flat flat = flattened(seen);
     const std::size_t middle = flat.edge.size() / 2;
     const double paper = flat.edge[middle];
@@ -101,11 +101,11 @@ bool fits(const Ink& ink, const Window& window, int width, int height, int side)
 }
 
 // The window in which the ink is in the middle, and as large as it should be.
-Window around(const Ink& ink, const Window& window, int width, int height, int side, const Picture& picture) {
+Window around(const Ink& ink, const Window& window, int width, int height, int side, const Image& image) {
     const double pixel_width = double(window.width) / width, pixel_height = double(window.height) / height;
     const double scale = std::max(ink.width * pixel_width, ink.height * pixel_height) / side;
-    const double x = std::clamp(window.left + ink.x * pixel_width, 0.0, double(picture.width));
-    const double y = std::clamp(window.top + ink.y * pixel_height, 0.0, double(picture.height));
+    const double x = std::clamp(window.left + ink.x * pixel_width, 0.0, double(image.width));
+    const double y = std::clamp(window.top + ink.y * pixel_height, 0.0, double(image.height));
     return {rounded(x - scale * width / 2), rounded(y - scale * height / 2), std::max(rounded(scale * width), 2),
             std::max(rounded(scale * height), 2)};
 }
@@ -117,41 +117,41 @@ Span within(int start, int length, int limit, int cells) {
     return {from, std::max(to, from + 1), first, last};
 }
 
-// Resize a part of the picture to width and height; what is beyond its edges is paper.
-Picture look(const Picture& picture, const Window& window, int width, int height, double paper) {
-    const Span columns = within(window.left, window.width, picture.width, width);
-    const Span rows = within(window.top, window.height, picture.height, height);
-    const Picture part = cropped(picture, columns.first, rows.first, columns.last - columns.first,
+// Resize a part of the image to width and height; what is beyond its edges is paper.
+Image look(const Image& image, const Window& window, int width, int height, double paper) {
+    const Span columns = within(window.left, window.width, image.width, width);
+    const Span rows = within(window.top, window.height, image.height, height);
+    const Image part = cropped(image, columns.first, rows.first, columns.last - columns.first,
                                  rows.last - rows.first);
-    const Picture pixels = resize(part, columns.to_cell - columns.from_cell, rows.to_cell - rows.from_cell,
+    const Image pixels = resize(part, columns.to_cell - columns.from_cell, rows.to_cell - rows.from_cell,
                                   Filter::bilinear);
-    Picture seen(height, width, 1);
+    Image seen(height, width, 1);
     std::fill(seen.pixels.begin(), seen.pixels.end(), std::uint8_t(rounded(std::clamp(paper, 0.0, 255.0))));
     for (int y = 0; y < pixels.height; ++y)
         std::copy_n(pixels.at(y, 0), pixels.width, seen.at(rows.from_cell + y, columns.from_cell));
     return seen;
 }
 
-Picture reduced(const Picture& picture) {
-    const int longer = std::max(picture.width, picture.height);
-    if (longer <= MOST_PIXELS) return picture;
+Image reduced(const Image& image) {
+    const int longer = std::max(image.width, image.height);
+    if (longer <= MOST_PIXELS) return image;
     const auto shorter = [&](int length) {
         return std::max(1, rounded(double(std::int64_t(length) * MOST_PIXELS) / longer));
     };
-    return resize(picture, shorter(picture.width), shorter(picture.height), Filter::bilinear);
+    return resize(image, shorter(image.width), shorter(image.height), Filter::bilinear);
 }
 
 }  // namespace
 
-Picture centred(const Picture& picture, int width, int height, int side) {
-    Picture seen = resize(picture, width, height, Filter::bilinear);
-    Window window{0, 0, picture.width, picture.height};
-    std::optional<Picture> sheet;
+Image centred(const Image& image, int width, int height, int side) {
+    Image seen = resize(image, width, height, Filter::bilinear);
+    Window window{0, 0, image.width, image.height};
+    std::optional<Image> sheet;
     for (int looks = 1; looks < LOOKS; ++looks) {
         const auto ink = find(seen);
         if (!ink || fits(*ink, window, width, height, side)) break;
         if (!sheet) {
-            sheet = reduced(picture);
+            sheet = reduced(image);
             window = {0, 0, sheet->width, sheet->height};
         }
         window = around(*ink, window, width, height, side, *sheet);

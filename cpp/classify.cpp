@@ -1,4 +1,4 @@
-// Answer pictures by an exported model, without Python: exported/classify model.pt picture.png ...
+// Answer images by an exported model, without Python: exported/classify model.pt image.png ...
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -22,7 +22,7 @@ constexpr std::size_t BATCH = 32;
 // One file: its pixels as the contract wants them, or the reason why there are none.
 struct Read {
     std::string path;
-    std::optional<Picture> picture;
+    std::optional<Image> image;
 };
 
 Bytes bytes_of(const std::string& path) {
@@ -31,17 +31,17 @@ Bytes bytes_of(const std::string& path) {
     if (stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode)) errno = EISDIR;
     std::ifstream file;
     if (errno == 0) file.open(path, std::ios::binary);
-    if (errno != 0 || !file) throw BadPicture(std::string("cannot read it: ") + std::strerror(errno));
+    if (errno != 0 || !file) throw BadImage(std::string("cannot read it: ") + std::strerror(errno));
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-std::optional<Picture> read(const std::string& path, const Contract& contract) {
+std::optional<Image> read(const std::string& path, const Contract& contract) {
     try {
         return contract.fit(decode(bytes_of(path)));
-    } catch (const BadPicture& error) {
+    } catch (const BadImage& error) {
         std::cerr << "error: " << path << ": " << error.what() << "\n";
     } catch (const std::bad_alloc&) {
-        std::cerr << "error: " << path << ": there is not enough memory for this picture\n";
+        std::cerr << "error: " << path << ": there is not enough memory for this image\n";
     }
     return {};
 }
@@ -55,47 +55,47 @@ void print_pixels(const Bytes& pixels) {
     for (int pixel : pixels) std::printf("%02x", pixel);
 }
 
-void print(const std::string& path, const Picture& picture, const std::vector<float>& outputs,
+void print(const std::string& path, const Image& image, const std::vector<float>& outputs,
            const Model& model, const Options& options) {
     const auto best = std::max_element(outputs.begin(), outputs.end()) - outputs.begin();
-    if (options.pictures.size() > 1) std::printf("%s\t", path.c_str());
+    if (options.images.size() > 1) std::printf("%s\t", path.c_str());
     std::printf("%s", model.contract().labels[best].c_str());
     if (options.outputs) print_outputs(outputs);
-    if (options.pixels) print_pixels(picture.pixels);
+    if (options.pixels) print_pixels(image.pixels);
     std::printf("\n");
 }
 
-// Answer the pictures that can be read; return how many cannot.
+// Answer the images that can be read; return how many cannot.
 std::size_t answer_batch(const std::vector<std::string>& paths, const Model& model, const Options& options) {
     std::vector<std::string> good;
-    std::vector<Picture> pictures;
+    std::vector<Image> images;
     for (const auto& path : paths)
-        if (auto picture = read(path, model.contract())) {
+        if (auto image = read(path, model.contract())) {
             good.push_back(path);
-            pictures.push_back(std::move(*picture));
+            images.push_back(std::move(*image));
         }
-    if (!pictures.empty()) {
-        const auto outputs = model.outputs(pictures);
-        for (std::size_t i = 0; i < good.size(); ++i) print(good[i], pictures[i], outputs[i], model, options);
+    if (!images.empty()) {
+        const auto outputs = model.outputs(images);
+        for (std::size_t i = 0; i < good.size(); ++i) print(good[i], images[i], outputs[i], model, options);
     }
     return paths.size() - good.size();
 }
 
 int answer(const Model& model, const Options& options) {
     std::size_t bad = 0;
-    for (std::size_t begin = 0; begin < options.pictures.size(); begin += BATCH) {
-        const std::size_t end = std::min(begin + BATCH, options.pictures.size());
-        bad += answer_batch({options.pictures.begin() + begin, options.pictures.begin() + end}, model, options);
+    for (std::size_t begin = 0; begin < options.images.size(); begin += BATCH) {
+        const std::size_t end = std::min(begin + BATCH, options.images.size());
+        bad += answer_batch({options.images.begin() + begin, options.images.begin() + end}, model, options);
     }
     return bad ? 1 : 0;
 }
 
 int time_it(const Model& model, const Options& options, double load_seconds) {
     try {
-        std::puts(timings(model, bytes_of(options.pictures.front()), load_seconds, options.time).c_str());
+        std::puts(timings(model, bytes_of(options.images.front()), load_seconds, options.time).c_str());
         return 0;
-    } catch (const BadPicture& error) {
-        std::cerr << "error: " << options.pictures.front() << ": " << error.what() << "\n";
+    } catch (const BadImage& error) {
+        std::cerr << "error: " << options.images.front() << ": " << error.what() << "\n";
         return 1;
     }
 }

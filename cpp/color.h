@@ -1,7 +1,7 @@
-// A picture's colours as a person sees them.
+// An image's colours as a person sees them.
 #pragma once
 
-#include "picture.h"
+#include "image.h"
 
 // Return it opaque, in 1 channel of grey or 3 of RGB.
-Picture in_channels(const Picture& picture, int channels);
+Image in_channels(const Image& image, int channels);

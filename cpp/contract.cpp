@@ -55,8 +55,8 @@ Contract Contract::from_json(const std::string& json) {
     }
 }
 
-Picture Contract::fit(const Picture& picture) const {
-    const Picture seen = in_channels(picture, channels);
+Image Contract::fit(const Image& image) const {
+    const Image seen = in_channels(image, channels);
     if (ink_ && (seen.width != width || seen.height != height)) return centred(seen, width, height, *ink_);
     if (!resize_) return resize(seen, width, height, Filter::bilinear);
     const auto [shorter, longer] = std::minmax(seen.width, seen.height);
@@ -65,15 +65,15 @@ Picture Contract::fit(const Picture& picture) const {
         refuse_as_too_large(std::to_string(seen.width) + " x " + std::to_string(seen.height) +
                             " pixels, scaled to " + std::to_string(*resize_) + " x " + std::to_string(scaled));
     const bool portrait = seen.width <= seen.height;
-    const Picture large =
+    const Image large =
         resize(seen, portrait ? *resize_ : int(scaled), portrait ? int(scaled) : *resize_, Filter::bilinear);
     // Halves go to the even number, as Python rounds.
     return cropped(large, int(std::nearbyint((large.width - width) / 2.0)),
                    int(std::nearbyint((large.height - height) / 2.0)), width, height);
 }
 
-void Contract::normalize(const Picture& picture, float* to) const {
+void Contract::normalize(const Image& image, float* to) const {
     for (int c = 0; c < channels; ++c)
-        for (std::size_t i = 0; i < picture.count(); ++i)
-            *to++ = levels_[c][picture.pixels[i * channels + c]];
+        for (std::size_t i = 0; i < image.count(); ++i)
+            *to++ = levels_[c][image.pixels[i * channels + c]];
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "picture.h"
+#include "image.h"
 
 // The text says what is wrong with the exported file.
 struct BadModel : std::runtime_error {
@@ -23,11 +23,11 @@ class Contract {
 
     std::size_t values() const { return std::size_t(height) * width * channels; }
 
-    // Bring a picture to the contract's size and colour. Throws BadPicture.
-    Picture fit(const Picture& picture) const;
+    // Bring an image to the contract's size and colour. Throws BadImage.
+    Image fit(const Image& image) const;
 
     // Scale uint8 (H, W, C) into float32 (C, H, W), in the same steps as handler/classifier/contract.py.
-    void normalize(const Picture& picture, float* to) const;
+    void normalize(const Image& image, float* to) const;
 
   private:
     std::optional<int> resize_;

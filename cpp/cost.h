@@ -1,4 +1,4 @@
-// What a picture may cost, and the sentence of one that costs more. As in handler/classifier/image/limits.py, where each
+// What an image may cost, and the sentence of one that costs more. As in handler/classifier/image/limits.py, where each
 // number has its reason; a test holds this program against those.
 #pragma once
 
@@ -6,19 +6,19 @@
 #include <cstdint>
 #include <string>
 
-#include "picture.h"
+#include "image.h"
 
 constexpr std::int64_t MAX_PIXELS = std::int64_t(1) << 26;
 constexpr std::int64_t MAX_SIDE = 1 << 15;
 constexpr int MAX_SCANS = 100;
 
 [[noreturn]] inline void refuse_as_too_large(const std::string& size) {
-    throw BadPicture("the picture is too large (" + size + "); send at most " + std::to_string(MAX_PIXELS) +
+    throw BadImage("the image is too large (" + size + "); send at most " + std::to_string(MAX_PIXELS) +
                      " pixels, " + std::to_string(MAX_SIDE) + " in a side");
 }
 
 inline void refuse_large(std::int64_t width, std::int64_t height) {
-    if (width < 1 || height < 1) throw BadPicture("the picture has no pixels; send a whole PNG, JPEG, BMP or GIF file");
+    if (width < 1 || height < 1) throw BadImage("the image has no pixels; send a whole PNG, JPEG, BMP or GIF file");
     if (std::max(width, height) > MAX_SIDE || width * height > MAX_PIXELS)
         refuse_as_too_large(std::to_string(width) + " x " + std::to_string(height) + " pixels");
 }

@@ -46,7 +46,7 @@ struct Free {
 };
 
 [[noreturn]] void refuse(const Bytes& file, const std::string& why) {
-    throw BadPicture("the picture in " + std::to_string(file.size()) +
+    throw BadImage("the image in " + std::to_string(file.size()) +
                      " bytes is truncated, damaged or of a kind that cannot be shown (" + why +
                      "); send the whole file");
 }
@@ -60,49 +60,49 @@ void refuse_costly(const Bytes& file) {
     refuse_large(width, height);
 }
 
-Picture decode_8_bits(const Bytes& file, int wanted) {
+Image decode_8_bits(const Bytes& file, int wanted) {
     Source source{file};
     int width = 0, height = 0, stored = 0;
     const std::unique_ptr<stbi_uc, Free> pixels(
         stbi_load_from_callbacks(&CALLBACKS, &source, &width, &height, &stored, wanted));
     if (!pixels) refuse(file, stbi_failure_reason());
     if (source.overrun) refuse(file, "it ends too early");
-    Picture picture(height, width, wanted ? wanted : stored);
-    std::memcpy(picture.pixels.data(), pixels.get(), picture.pixels.size());
-    return picture;
+    Image image(height, width, wanted ? wanted : stored);
+    std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
+    return image;
 }
 
 // 16-bit grey levels are scaled and not cut off, in the same float32 steps as handler/classifier/image/decode.py.
-Picture decode_16_bits(const Bytes& file) {
+Image decode_16_bits(const Bytes& file) {
     Source source{file};
     int width = 0, height = 0, stored = 0;
     const std::unique_ptr<stbi_us, Free> levels(
         stbi_load_16_from_callbacks(&CALLBACKS, &source, &width, &height, &stored, 1));
     if (!levels) refuse(file, stbi_failure_reason());
     if (source.overrun) refuse(file, "it ends too early");
-    Picture picture(height, width, 1);
+    Image image(height, width, 1);
     const float scale = float(255.0 / 65535.0);
-    for (std::size_t i = 0; i < picture.count(); ++i)
-        picture.pixels[i] = std::uint8_t(std::rint(float(levels.get()[i]) * scale));
-    return picture;
+    for (std::size_t i = 0; i < image.count(); ++i)
+        image.pixels[i] = std::uint8_t(std::rint(float(levels.get()[i]) * scale));
+    return image;
 }
 
 // stb_image gives each GIF an alpha channel, and paints what the first frame leaves out in the background
 // colour where that is not the first; told that it is the first, it leaves these pixels transparent.
-Picture decode_gif(Bytes file, bool transparency) {
+Image decode_gif(Bytes file, bool transparency) {
     constexpr std::size_t BACKGROUND = 11;
     file[BACKGROUND] = 0;
-    Picture picture = decode_8_bits(file, 4);
-    if (transparency) return picture;
-    Picture opaque(picture.height, picture.width, 3);
-    for (std::size_t i = 0; i < picture.count(); ++i) {
-        if (picture.pixels[4 * i + 3] == 0) refuse(file, "its first frame does not fill it");
-        std::memcpy(&opaque.pixels[3 * i], &picture.pixels[4 * i], 3);
+    Image image = decode_8_bits(file, 4);
+    if (transparency) return image;
+    Image opaque(image.height, image.width, 3);
+    for (std::size_t i = 0; i < image.count(); ++i) {
+        if (image.pixels[4 * i + 3] == 0) refuse(file, "its first frame does not fill it");
+        std::memcpy(&opaque.pixels[3 * i], &image.pixels[4 * i], 3);
     }
     return opaque;
 }
 
-Picture decode_as(const Metadata& metadata, Bytes file) {
+Image decode_as(const Metadata& metadata, Bytes file) {
     if (metadata.grey_in_16_bits) return decode_16_bits(file);
     if (metadata.format == Format::gif) return decode_gif(std::move(file), metadata.transparency);
     // The fourth byte of a BMP's pixel means nothing, though stb_image takes it for alpha.
@@ -110,11 +110,11 @@ Picture decode_as(const Metadata& metadata, Bytes file) {
 }
 
 // EXIF's orientations: 1 upright; 2 to 4 mirrored; from 5 on rows and columns are exchanged.
-Picture turned(const Picture& lying, int orientation) {
+Image turned(const Image& lying, int orientation) {
     if (orientation < 2 || orientation > 8) return lying;
     const bool exchanged = orientation >= 5;
     const bool from_below = std::strchr("\3\4\6\7", orientation), from_right = std::strchr("\2\3\7\10", orientation);
-    Picture upright(exchanged ? lying.width : lying.height, exchanged ? lying.height : lying.width, lying.channels);
+    Image upright(exchanged ? lying.width : lying.height, exchanged ? lying.height : lying.width, lying.channels);
     for (int y = 0; y < upright.height; ++y)
         for (int x = 0; x < upright.width; ++x) {
             const int row = exchanged ? x : y, column = exchanged ? y : x;
@@ -128,8 +128,8 @@ Picture turned(const Picture& lying, int orientation) {
 
 }  // namespace
 
-Picture decode(Bytes file) {
-    if (file.empty()) throw BadPicture("the file has no content; send a whole PNG, JPEG, BMP or GIF file");
+Image decode(Bytes file) {
+    if (file.empty()) throw BadImage("the file has no content; send a whole PNG, JPEG, BMP or GIF file");
     const Metadata metadata = metadata_of(file);
     refuse_costly(file);
     return turned(decode_as(metadata, std::move(file)), metadata.orientation);

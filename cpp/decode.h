@@ -1,8 +1,8 @@
-// From a picture file's bytes to its pixels as they are stored.
+// From an image file's bytes to its pixels as they are stored.
 #pragma once
 
-#include "picture.h"
+#include "image.h"
 
-// Decode in 1 to 4 channels of 8 bits, turned upright. Throws BadPicture where the file is no picture of
+// Decode in 1 to 4 channels of 8 bits, turned upright. Throws BadImage where the file is no image of
 // the formats that this program reads, is damaged, is cut short or costs too much.
-Picture decode(Bytes file);
+Image decode(Bytes file);

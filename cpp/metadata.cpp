@@ -39,7 +39,7 @@ std::uint32_t little_endian(const Bytes& file, std::size_t at, int bytes) {
         std::snprintf(shown, sizeof shown, file[i] > 31 && file[i] < 127 ? "%c" : "\\x%02x", file[i]);
         start += shown;
     }
-    throw BadPicture("cannot read " + std::to_string(file.size()) + " bytes starting '" + start +
+    throw BadImage("cannot read " + std::to_string(file.size()) + " bytes starting '" + start +
                      "' as an image" + SEND);
 }
 
@@ -68,7 +68,7 @@ int orientation_of_text(std::string_view kind, std::string_view data) {
     const std::string_view xmp("XML:com.adobe.xmp\0", 18);
     const bool packed_xmp = kind == "iTXt" && starts(data, xmp) && data.size() > xmp.size() && data[xmp.size()];
     if (profile || packed_xmp)
-        throw BadPicture("the PNG picture keeps its orientation in a text that is not read here; save it anew, "
+        throw BadImage("the PNG image keeps its orientation in a text that is not read here; save it anew, "
                          "upright, without metadata");
     return kind == "iTXt" && starts(data, xmp) ? orientation_of_xmp(data) : 0;
 }
@@ -81,13 +81,13 @@ Metadata metadata_of_png(const Bytes& file) {
         if (at + 12 + size > file.size()) break;  // cut short: the decoder says so
         const auto kind = text_of(file, at + 4, 4), data = text_of(file, at + 8, size);
         if (crc32(text_of(file, at + 4, 4 + size)) != big_endian(file, at + 8 + size, 4))
-            throw BadPicture("the PNG picture is damaged (wrong checksum of its " + std::string(kind) +
+            throw BadImage("the PNG image is damaged (wrong checksum of its " + std::string(kind) +
                              "); send the whole file");
         if (kind == "IHDR" && size == 13) {
             refuse_large(big_endian(file, at + 8, 4), big_endian(file, at + 12, 4));  // some too large for stb_image
             metadata.grey_in_16_bits = data[8] == 16 && data[9] == 0;
         }
-        if (kind == "CgBI") throw BadPicture("the PNG picture is of Apple's own kind; send a standard PNG");
+        if (kind == "CgBI") throw BadImage("the PNG image is of Apple's own kind; send a standard PNG");
         if (kind == "eXIf") exif = orientation_of_exif(data);
         if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt")
             if (int found = orientation_of_text(kind, data)) xmp = found;
@@ -108,7 +108,7 @@ void refuse_many_scans(const Bytes& file) {
     int scans = 0;
     for (std::size_t at = 0; at + 1 < file.size(); ++at) scans += file[at] == 0xff && file[at + 1] == 0xda;
     if (scans > MAX_SCANS)
-        throw BadPicture("the JPEG picture is drawn in " + std::to_string(scans) + " scans; send one with at most " +
+        throw BadImage("the JPEG image is drawn in " + std::to_string(scans) + " scans; send one with at most " +
                          std::to_string(MAX_SCANS));
 }
 
@@ -118,7 +118,7 @@ void refuse_broken_tables(std::string_view data) {
     while (data.size() >= HEADER) {
         std::size_t codes = 0;
         for (std::size_t i = 1; i <= LENGTHS; ++i) codes += static_cast<unsigned char>(data[i]);
-        if (codes > CODES) throw BadPicture("the JPEG picture is damaged (a table is too long); send the whole file");
+        if (codes > CODES) throw BadImage("the JPEG image is damaged (a table is too long); send the whole file");
         data.remove_prefix(std::min(data.size(), HEADER + codes));
     }
 }
@@ -136,7 +136,7 @@ Metadata metadata_of_jpeg(const Bytes& file) {
         const int marker = file[at + 1];
         if (file[at] != 0xff || marker == 0xff) { ++at; continue; }  // pixels, or filling
         if (stands_alone(marker)) { at += 2; continue; }
-        if (marker == 0xd9) break;  // the end; what follows is another picture
+        if (marker == 0xd9) break;  // the end; what follows is another image
         const std::size_t size = big_endian(file, at + 2, 2);
         const auto data = size < 2 ? std::string_view() : text_of(file, at + 4, size - 2);
         if (marker == 0xc4) refuse_broken_tables(data);
@@ -147,7 +147,7 @@ Metadata metadata_of_jpeg(const Bytes& file) {
         at += 2 + size;
     }
     if (components == 4 && !adobe)
-        throw BadPicture("the JPEG picture has four colours and does not say which; send it in RGB");
+        throw BadImage("the JPEG image has four colours and does not say which; send it in RGB");
     metadata.orientation = exif ? exif : xmp;
     return metadata;
 }
@@ -159,10 +159,10 @@ Metadata metadata_of_bmp(const Bytes& file) {
     constexpr std::size_t HEADER_SIZE = 14, BITS = 28, COMPRESSION = 30, OLDEST = 12;
     if (file.size() < COMPRESSION + 4) refuse_unknown(file);
     if (little_endian(file, HEADER_SIZE, 4) <= OLDEST)
-        throw BadPicture("the BMP picture has a header of the oldest kind; save it anew, or send a PNG");
+        throw BadImage("the BMP image has a header of the oldest kind; save it anew, or send a PNG");
     const auto bits = little_endian(file, BITS, 2), compression = little_endian(file, COMPRESSION, 4);
     if (compression != 0 || bits == 16)
-        throw BadPicture("the BMP picture has " + std::to_string(bits) + " bits a pixel in compression " +
+        throw BadImage("the BMP image has " + std::to_string(bits) + " bits a pixel in compression " +
                          std::to_string(compression) + "; send it uncompressed with 1, 4, 8, 24 or 32");
     return {Format::bmp};
 }

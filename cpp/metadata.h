@@ -1,7 +1,7 @@
-// What a picture file says of itself that stb_image does not tell.
+// What an image file says of itself that stb_image does not tell.
 #pragma once
 
-#include "picture.h"
+#include "image.h"
 
 enum class Format { png, jpeg, bmp, gif };
 
@@ -12,6 +12,6 @@ struct Metadata {
     bool transparency = false;       // GIF: some of it may be transparent
 };
 
-// Walk through a file's blocks. Throws BadPicture where the format is none of these four, where a checksum
+// Walk through a file's blocks. Throws BadImage where the format is none of these four, where a checksum
 // is wrong, or where stb_image would read the file otherwise than Pillow does.
 Metadata metadata_of(const Bytes& file);

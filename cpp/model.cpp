@@ -69,21 +69,21 @@ Model::Model(const std::string& path) {
 
 Model::~Model() = default;
 
-std::vector<std::vector<float>> Model::outputs(const std::vector<Picture>& pictures) const {
+std::vector<std::vector<float>> Model::outputs(const std::vector<Image>& images) const {
     const c10::InferenceMode no_gradients;
     const auto& contract = *contract_;
-    const auto count = std::int64_t(pictures.size()), labels = std::int64_t(contract.labels.size());
+    const auto count = std::int64_t(images.size()), labels = std::int64_t(contract.labels.size());
     at::Tensor batch = at::empty({count, contract.channels, contract.height, contract.width}, at::kFloat);
     for (std::int64_t i = 0; i < count; ++i)
-        contract.normalize(pictures[i], batch.data_ptr<float>() + i * contract.values());
+        contract.normalize(images[i], batch.data_ptr<float>() + i * contract.values());
     at::Tensor rows;
     try {
         rows = runner_->run(batch).to(at::kFloat).contiguous();
     } catch (const std::exception& error) {
-        throw BadModel("it does not take pictures of its contract (" + first_line(error) + ")");
+        throw BadModel("it does not take images of its contract (" + first_line(error) + ")");
     }
     if (rows.dim() != 2 || rows.size(0) != count || rows.size(1) != labels)
-        throw BadModel("it does not answer each picture with " + std::to_string(labels) +
+        throw BadModel("it does not answer each image with " + std::to_string(labels) +
                        " values, one a label of its contract");
     std::vector<std::vector<float>> outputs;
     for (std::int64_t i = 0; i < count; ++i) {

@@ -17,8 +17,8 @@ class Model {
 
     const Contract& contract() const { return *contract_; }
 
-    // Return the outputs of each picture, in the contract's order of labels. Throws BadModel.
-    std::vector<std::vector<float>> outputs(const std::vector<Picture>& pictures) const;
+    // Return the outputs of each image, in the contract's order of labels. Throws BadModel.
+    std::vector<std::vector<float>> outputs(const std::vector<Image>& images) const;
 
   private:
     std::unique_ptr<Runner> runner_;

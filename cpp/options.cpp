@@ -28,8 +28,8 @@ Options options_of(int count, char** arguments) {
         else if (one == "--time") options.time = repeats_of(i + 1 < count ? arguments[++i] : "");
         else throw std::invalid_argument("there is no option " + one);
     }
-    if (files.size() < 2) throw std::invalid_argument("give an exported model and at least one picture");
+    if (files.size() < 2) throw std::invalid_argument("give an exported model and at least one image");
     options.model = files.front();
-    options.pictures.assign(files.begin() + 1, files.end());
+    options.images.assign(files.begin() + 1, files.end());
     return options;
 }

@@ -6,15 +6,15 @@
 
 struct Options {
     std::string model;
-    std::vector<std::string> pictures;
+    std::vector<std::string> images;
     bool outputs = false;
     bool pixels = false;
     int time = 0;  // repeats to measure; 0: answer
 };
 
 constexpr const char* USAGE =
-    "usage: classify [--outputs] [--pixels] [--time N] MODEL PICTURE...\n"
-    "Print the label of a picture; of several pictures a line each: file, tab, label.\n"
+    "usage: classify [--outputs] [--pixels] [--time N] MODEL IMAGE...\n"
+    "Print the label of an image; of several images a line each: file, tab, label.\n"
     "  MODEL      exported TorchScript (.pt) or an AOTInductor package (.pt2), its contract inside\n"
     "  --outputs  print the model's outputs, too: a tab, then one value a label\n"
     "  --pixels   print the pixels that the model takes, too: a tab, then two hex digits a value\n"

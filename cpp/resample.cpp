@@ -21,7 +21,7 @@ double weight(Filter filter, double distance) {
 }
 
 Span span_of(int output, double scale, int inputs, Filter filter) {
-    const double stretch = std::max(scale, 1.0);  // antialiasing: a smaller picture takes more pixels in
+    const double stretch = std::max(scale, 1.0);  // antialiasing: a smaller image takes more pixels in
     const double support = (filter == Filter::box ? 0.5 : 1.0) * stretch;
     const double center = (output + 0.5) * scale;
     const int first = std::max(0, int(center - support + 0.5));
@@ -49,9 +49,9 @@ constexpr int HALF = 1 << (PRECISION_BITS - 1);
 
 std::uint8_t rounded(int sum) { return std::uint8_t(std::clamp(sum >> PRECISION_BITS, 0, 255)); }
 
-Picture across(const Picture& in, int width, Filter filter) {
+Image across(const Image& in, int width, Filter filter) {
     if (width == in.width) return in;
-    Picture out(in.height, width, in.channels);
+    Image out(in.height, width, in.channels);
     const auto spans = spans_of(width, in.width, filter);
     for (int y = 0; y < out.height; ++y)
         for (int x = 0; x < width; ++x)
@@ -67,15 +67,15 @@ Picture across(const Picture& in, int width, Filter filter) {
     return out;
 }
 
-Picture down(const Picture& in, int height, Filter filter) {
+Image down(const Image& in, int height, Filter filter) {
     if (height == in.height) return in;
-    Picture out(height, in.width, in.channels);
+    Image out(height, in.width, in.channels);
     const auto spans = spans_of(height, in.height, filter);
     const std::size_t row = std::size_t(in.width) * in.channels;
     for (int y = 0; y < height; ++y) {
         std::vector<int> sums(row, HALF);
         const auto* pixels = in.at(spans[y].first, 0);
-        for (int weight : spans[y].weights) {  // row by row, as the picture lies in memory
+        for (int weight : spans[y].weights) {  // row by row, as the image lies in memory
             for (std::size_t i = 0; i < row; ++i) sums[i] += pixels[i] * weight;
             pixels += row;
         }
@@ -86,18 +86,18 @@ Picture down(const Picture& in, int height, Filter filter) {
 
 }  // namespace
 
-Picture resize(const Picture& picture, int width, int height, Filter filter) {
-    // Each pass rounds to 8 bits, so their order is part of the result. Since Pillow 13 a picture that
+Image resize(const Image& image, int width, int height, Filter filter) {
+    // Each pass rounds to 8 bits, so their order is part of the result. Since Pillow 13 an image that
     // loses much more height than width goes down first; measured, and held by a test.
-    const int lost_height = picture.height - height, lost_width = picture.width - width;
+    const int lost_height = image.height - height, lost_width = image.width - width;
     if (lost_height > 0 && lost_height > 2 * lost_width)
-        return across(down(picture, height, filter), width, filter);
-    return down(across(picture, width, filter), height, filter);
+        return across(down(image, height, filter), width, filter);
+    return down(across(image, width, filter), height, filter);
 }
 
-Picture cropped(const Picture& picture, int left, int top, int width, int height) {
-    Picture cut(height, width, picture.channels);
+Image cropped(const Image& image, int left, int top, int width, int height) {
+    Image cut(height, width, image.channels);
     for (int y = 0; y < height; ++y)
-        std::copy_n(picture.at(top + y, left), std::size_t(width) * picture.channels, cut.at(y, 0));
+        std::copy_n(image.at(top + y, left), std::size_t(width) * image.channels, cut.at(y, 0));
     return cut;
 }

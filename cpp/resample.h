@@ -1,10 +1,10 @@
-// Pillow's Image.resize, to the last grey level, and its Image.crop within the picture.
+// Pillow's Image.resize, to the last grey level, and its Image.crop within the image.
 #pragma once
 
-#include "picture.h"
+#include "image.h"
 
 enum class Filter { box, bilinear };
 
-Picture resize(const Picture& picture, int width, int height, Filter filter);
+Image resize(const Image& image, int width, int height, Filter filter);
 
-Picture cropped(const Picture& picture, int left, int top, int width, int height);
+Image cropped(const Image& image, int left, int top, int width, int height);

@@ -38,11 +38,11 @@ double Stopwatch::seconds() const { return now() - start_; }
 std::string timings(const Model& model, const Bytes& file, double load_seconds, int repeats) {
     nlohmann::ordered_json json{{"threads", 1}, {"repeats", repeats}, {"load_seconds", load_seconds}};
     json["read_seconds"] = median_seconds(repeats, [&] { model.contract().fit(decode(file)); });
-    const Picture picture = model.contract().fit(decode(file));
+    const Image image = model.contract().fit(decode(file));
     for (const auto batch : BATCHES) {
-        const std::vector<Picture> pictures(batch, picture);
-        json["seconds_per_picture"][std::to_string(batch)] =
-            median_seconds(repeats, [&] { model.outputs(pictures); }) / double(batch);
+        const std::vector<Image> images(batch, image);
+        json["seconds_per_image"][std::to_string(batch)] =
+            median_seconds(repeats, [&] { model.outputs(images); }) / double(batch);
     }
     return json.dump();
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run an image of this project and return when it answers a real picture:
+# Run an image of this project and return when it answers a real image:
 #   deploy/docker-run.sh IMAGE CONTAINER PORT [OPTION OF docker run...]
 # `docker stop` waits until requests under way are answered. Only this machine reaches its ports. Inside, nothing
 # but /tmp can be written, nobody is root, and no capability is left.

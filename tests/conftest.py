@@ -76,7 +76,7 @@ class Served:
 
     @property
     def predictions(self) -> str:
-        """The address that answers pictures."""
+        """The address that answers images."""
         return f"{self.inference}/predictions/convnet"
 
 

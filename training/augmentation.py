@@ -1,7 +1,7 @@
-"""What training does to MNIST's digits, so that the model reads pictures as people send them.
+"""What training does to MNIST's digits, so that the model reads images as people send them.
 
 All of it is torch on whole batches, by torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0 where
-there is none and 1 where it is full, which is what MNIST's pictures are. What comes out is a picture: float32
+there is none and 1 where it is full, which is what MNIST's images are. What comes out is an image: float32
 (N, 1, 28, 28), 0 black and 1 white, in either polarity.
 """
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 SIDE = 28
 MNIST_SHARE = 20 / SIDE  # of the side, which MNIST's digits fill
-# Drawn at twice the model's size and averaged down to it, as a larger picture is when it is read.
+# Drawn at twice the model's size and averaged down to it, as a larger image is when it is read.
 FINE = 2 * SIDE
 # How far a digit may be turned, sheared, scaled and moved: what handwriting itself varies.
 MAX_ANGLE = 12.0  # degrees
@@ -22,21 +22,21 @@ MAX_SHEAR = 0.15  # as a tangent
 MAX_SCALE = 0.12  # relative
 MAX_SHIFT = 0.14  # of half the side: two pixels
 # The handler brings what is drawn to the size and place of MNIST's digits, which fill 0.71 of the side: so
-# most pictures are like that. Where it finds no ink it leaves them; a digit may be of any size, anywhere.
+# most images are like that. Where it finds no ink it leaves them; a digit may be of any size, anywhere.
 CENTRED_FILLS = (0.62, 0.8)
 CENTRED_SHIFT = 0.08  # of half the side
 FILLS = (0.4, 1.0)
 LEFT_ALONE = 8  # one of so many
-# How far a picture may go.
+# How far an image may go.
 WIDE_ANGLE = 25.0  # degrees
 WIDE_SHEAR = 0.4
 WIDE_STRETCH = 0.35  # the logarithm of width to height
 LEAST_CONTRAST = 0.3
 MOST_GRAIN = 0.25  # deviation of the noise, relative to the contrast
-COARSE = 5  # one of so many pictures is coarse, like an enlarged icon
+COARSE = 5  # one of so many images is coarse, like an enlarged icon
 COARSE_SIDES = (7, 8, 8, 9, 10, 12)
 COARSE_STRETCH = (-0.3, 0.2)  # the logarithm of width to height
-MOST_GAIN = 2.0  # how much darker a coarse picture's ink may be than the mean of what it covers
+MOST_GAIN = 2.0  # how much darker a coarse image's ink may be than the mean of what it covers
 SEEN = 0.3  # ink from which a pixel belongs to the digit
 # The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
 JPEG_STEPS = torch.tensor(
@@ -69,9 +69,9 @@ def distort(ink: torch.Tensor) -> torch.Tensor:
 
 
 def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
-    """Return pictures (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
+    """Return images (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
 
-    They are as the handler hands them to the model. `often` is the share of pictures that have each of the
+    They are as the handler hands them to the model. `often` is the share of images that have each of the
     faults of light, camera and paper.
     """
     drawn = penned(ink)
@@ -81,7 +81,7 @@ def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
 
 
 def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
-    """Return pictures (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
+    """Return images (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
 
     One in five has gone through JPEG.
     """
@@ -125,7 +125,7 @@ def placed(ink: torch.Tensor) -> torch.Tensor:
     """Turn, slant and stretch each digit (N, 1, H, W), and bring it to its size and place.
 
     Most are where the handler brings them, the mean place of their ink in the middle, or nearly. The others
-    are anywhere within the picture.
+    are anywhere within the image.
     """
     count = len(ink)
     middle, half = box(ink)
@@ -178,12 +178,12 @@ def negated(pages: torch.Tensor) -> torch.Tensor:
     return torch.where(column(_coins(len(pages))), 1 - pages, pages)
 
 
-def blurred(pictures: torch.Tensor, often: float) -> torch.Tensor:
-    """Blur pictures (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
-    soft = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
+def blurred(images: torch.Tensor, often: float) -> torch.Tensor:
+    """Blur images (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
+    soft = F.pad(images, (4, 4, 4, 4), mode="replicate")
     for window in ((5, 1), (1, 5)) * 2:
         soft = F.avg_pool2d(soft, window, stride=1)
-    return pictures + column(sometimes(len(pictures), 0.8, often)) * (soft - pictures)
+    return images + column(sometimes(len(images), 0.8, often)) * (soft - images)
 
 
 def coarsened(ink: torch.Tensor) -> torch.Tensor:
@@ -198,13 +198,13 @@ def coarsened(ink: torch.Tensor) -> torch.Tensor:
     return F.interpolate(few.clamp(0, 1), size=ink.shape[-2:], mode=mode).clamp(0, 1)
 
 
-def compressed(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Lose what a JPEG file loses of pictures (N, 1, 28, 28).
+def compressed(images: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Lose what a JPEG file loses of images (N, 1, 28, 28).
 
     `steps` (N,) is how much coarser a file's steps are than those of quality 50: 10 is quality 5.
     """
-    count, padded = len(pictures), -(-SIDE // BLOCK) * BLOCK
-    page = F.pad(pictures, (0, padded - SIDE) * 2, mode="replicate") * 255 - 128
+    count, padded = len(images), -(-SIDE // BLOCK) * BLOCK
+    page = F.pad(images, (0, padded - SIDE) * 2, mode="replicate") * 255 - 128
     blocks = page.view(count, -1, BLOCK, padded // BLOCK, BLOCK).transpose(2, 3).flatten(3)  # (N, 4, 4, 64)
     table = JPEG_STEPS.flatten() * column(steps)
     transform = torch.kron(_cosines(), _cosines())
@@ -220,12 +220,12 @@ def between(count: int, least: float, most: float) -> torch.Tensor:
 
 
 def sometimes(count: int, most: float, often: float) -> torch.Tensor:
-    """Return 0 but for a share of the numbers, which are anything up to most: no picture has every fault."""
+    """Return 0 but for a share of the numbers, which are anything up to most: no image has every fault."""
     return between(count, most * (1 - 1 / often), most).clamp(min=0)
 
 
 def column(values: torch.Tensor) -> torch.Tensor:
-    """Shape values (N,) to go with pictures (N, 1, H, W)."""
+    """Shape values (N,) to go with images (N, 1, H, W)."""
     return values.view(-1, 1, 1, 1)
 
 
@@ -266,7 +266,7 @@ def _coins(count: int) -> torch.Tensor:
 
 
 def _across(count: int) -> torch.Tensor:
-    """Return how far each pixel is along a direction of its picture's own, from -1 to 1: (N, 1, 56, 56)."""
+    """Return how far each pixel is along a direction of its image's own, from -1 to 1: (N, 1, 56, 56)."""
     angle = column(between(count, 0, 2 * math.pi))
     line = torch.linspace(-1, 1, FINE)
     return (torch.cos(angle) * line + torch.sin(angle) * line[:, None]) / math.sqrt(2)

@@ -28,7 +28,7 @@ DPI = 120
 
 
 def main() -> None:
-    """Print the accuracy, overall and per digit, and write the three pictures into docs/."""
+    """Print the accuracy, overall and per digit, and write the three images into docs/."""
     mpl.use("agg")
     contract = Contract.from_file(MODEL / "model-config.yaml")
     images, truth = load_test()
@@ -106,7 +106,7 @@ def draw_mistakes(
 
 
 def draw_training(figures: dict[str, Any]) -> None:
-    """Draw the accuracy on pictures that were held out, after each epoch."""
+    """Draw the accuracy on images that were held out, after each epoch."""
     figure, both = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axes, key, color, title in (
         (both[0], "validation_accuracy_per_epoch", "#2e6f8e", "as MNIST has them"),
@@ -120,7 +120,7 @@ def draw_training(figures: dict[str, Any]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Without the library's version in it, the picture changes only when the figures do.
+    # Without the library's version in it, the image changes only when the figures do.
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
     plt.close(figure)
 

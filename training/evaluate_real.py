@@ -1,6 +1,6 @@
-"""Measure the weights on pictures as people send them, read from real files as a request's are.
+"""Measure the weights on images as people send them, read from real files as a request's are.
 
-Writes the figures as JSON, the tables of docs/real-pictures.md and docs/robustness.png, which hold them
+Writes the figures as JSON, the tables of docs/real-images.md and docs/robustness.png, which hold them
 against those of the weights before.
 """
 
@@ -29,7 +29,7 @@ from training.real_report import write_report
 
 MODEL = Path(__file__).parents[1] / "model"
 DOCS = MODEL.parent / "docs"
-PICTURES = 1_000
+IMAGES = 1_000
 NO_DIGITS = 300  # of each kind
 SEED = 1
 UNSURE = 0.5  # a probability below it is low
@@ -50,7 +50,7 @@ class Reader:
         self.model.eval()
 
     def probabilities(self, files: Iterable[bytes]) -> np.ndarray:
-        """Return float32 (N, labels) for picture files."""
+        """Return float32 (N, labels) for image files."""
         pixels = np.stack([read_pixels(body, self.contract) for body in files])
         with torch.inference_mode():
             outputs = self.model(torch.from_numpy(self.contract.normalize(pixels)))
@@ -61,17 +61,17 @@ class Reader:
         probabilities = self.probabilities(files)
         right = probabilities.argmax(axis=1) == truth
         error = expected_calibration_error(probabilities.max(axis=1), right)
-        return {"pictures": len(right), "accuracy": float(right.mean()), "calibration_error": round(error, 5)}
+        return {"images": len(right), "accuracy": float(right.mean()), "calibration_error": round(error, 5)}
 
 
 def main() -> None:
     """Measure and write."""
     arguments = _arguments()
     reader = Reader(arguments.weights, Contract.from_file(MODEL / "model-config.yaml"))
-    measured = measure(reader, arguments.pictures)
+    measured = measure(reader, arguments.images)
     arguments.figures.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    if arguments.figures == DOCS / "real-pictures.json":
-        write_report(json.loads((DOCS / "real-pictures-before.json").read_text(encoding="utf-8")), measured)
+    if arguments.figures == DOCS / "real-images.json":
+        write_report(json.loads((DOCS / "real-images-before.json").read_text(encoding="utf-8")), measured)
     for name, severities in measured["families"].items():
         print(f"{name:26}", *(f"{one['accuracy']:7.2%}" for one in severities))
     for name, one in (measured["mnist"] | measured["others"]).items():
@@ -88,7 +88,7 @@ def measure(reader: Reader, count: int) -> dict[str, Any]:
     whole = reader.figures((encoded(Image.fromarray(image), "PNG") for image in images), labels)
     bar = tqdm(FAMILIES, unit="family", leave=False)
     return {
-        "mnist": {"MNIST's 10,000 test pictures": whole},
+        "mnist": {"MNIST's 10,000 test images": whole},
         "families": {family.name: of_family(reader, family, digits, truth) for family in bar},
         "others": others(reader),
         "no_digit": {kind.name: of_kind(reader, kind, digits[:NO_DIGITS]) for kind in KINDS},
@@ -116,8 +116,8 @@ def others(reader: Reader) -> dict[str, dict[str, float]]:
     for name, way in OTHERS.items():
         for polarity in ("black on white", "white on black"):
             dark = polarity == "black on white"
-            pictures = (foreign(image, way, dark_ink=dark) for image in data.images)
-            figures[f"{name}, {polarity}"] = reader.figures(pictures, data.target)
+            images = (foreign(image, way, dark_ink=dark) for image in data.images)
+            figures[f"{name}, {polarity}"] = reader.figures(images, data.target)
     return figures
 
 
@@ -129,11 +129,11 @@ def foreign(image: np.ndarray, way: Image.Resampling, *, dark_ink: bool) -> byte
 
 
 def of_kind(reader: Reader, kind: Kind, digits: np.ndarray) -> dict[str, Any]:
-    """Return how sure the model is of pictures that hold no digit."""
+    """Return how sure the model is of images that hold no digit."""
     chance = np.random.default_rng(SEED)
     sure = reader.probabilities(kind.file(digit, chance) for digit in digits).max(axis=1)
     return {
-        "pictures": len(sure),
+        "images": len(sure),
         "trained": kind.trained,
         "unsure": float((sure < UNSURE).mean()),
         "mean": round(float(sure.mean()), 4),
@@ -143,8 +143,8 @@ def of_kind(reader: Reader, kind: Kind, digits: np.ndarray) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=MODEL / "convnet.pth", help="the state_dict")
-    parser.add_argument("--figures", type=Path, default=DOCS / "real-pictures.json", help="where they go")
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="of each family and severity")
+    parser.add_argument("--figures", type=Path, default=DOCS / "real-images.json", help="where they go")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of each family and severity")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Families of picture files, as people send digits: on paper, tilted, blurred, photographed, transparent.
+"""Families of image files, as people send digits: on paper, tilted, blurred, photographed, transparent.
 
 Each takes one of MNIST's test digits, uint8 (28, 28), draws it larger and returns the bytes of a file. A
-family has three severities; the one in the middle counts. Where a family does not say it, chance makes a
-picture black on white or white on black.
+family has three severities; the one in the middle counts. Where a family does not say it, chance makes an
+image black on white or white on black.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Chance = np.random.Generator
 
 @dataclass(frozen=True)
 class Family:
-    """One way in which pictures differ from MNIST's, in three severities from mild to strong."""
+    """One way in which images differ from MNIST's, in three severities from mild to strong."""
 
     name: str
     meaning: str  # of a severity's number
     severities: tuple[float, float, float]
     draw: Callable[[np.ndarray, float, Chance], bytes]
-    most: int | None = None  # pictures of a severity, where each takes long
+    most: int | None = None  # images of a severity, where each takes long
 
 
 def enlarged(digit: np.ndarray, side: int = LARGE) -> Image.Image:
@@ -144,13 +144,13 @@ def shadowed(digit: np.ndarray, loss: float, chance: Chance) -> bytes:
 
 
 def noisy(digit: np.ndarray, deviation: float, chance: Chance) -> bytes:
-    """Add noise of that many grey levels to a picture of MNIST's own size."""
+    """Add noise of that many grey levels to an image of MNIST's own size."""
     levels = on_paper(Image.fromarray(digit), chance)
     return file_of(levels + chance.normal(0, deviation, levels.shape), "PNG")
 
 
 def as_jpeg(digit: np.ndarray, quality: float, chance: Chance) -> bytes:
-    """Save a picture of MNIST's own size as a JPEG file of that quality."""
+    """Save an image of MNIST's own size as a JPEG file of that quality."""
     return file_of(on_paper(Image.fromarray(digit), chance), "JPEG", quality=int(quality))
 
 

@@ -30,9 +30,9 @@ def written(count: int, hands: int | None = None) -> tuple[torch.Tensor, torch.T
     N is `count` of each way of writing, or of the first so many of them.
     """
     chosen = json.loads((HERE / "hands.json").read_text(encoding="utf-8"))[:hands]
-    pictures = torch.cat([_written(hand["strokes"], count, hand.get("pen", PENS)) for hand in chosen])
+    images = torch.cat([_written(hand["strokes"], count, hand.get("pen", PENS)) for hand in chosen])
     labels = torch.tensor([hand["label"] for hand in chosen]).repeat_interleave(count)
-    return pictures, labels
+    return images, labels
 
 
 def signs(count: int) -> torch.Tensor:

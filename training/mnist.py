@@ -33,12 +33,12 @@ class BadDataset(RuntimeError):
 
 
 def load_test() -> tuple[np.ndarray, np.ndarray]:
-    """Return the test pictures, uint8 (10000, 28, 28), and labels, uint8 (10000,)."""
+    """Return the test images, uint8 (10000, 28, 28), and labels, uint8 (10000,)."""
     return _pair(FOLDER, "t10k")
 
 
 def load_train() -> tuple[np.ndarray, np.ndarray]:
-    """Return the training pictures, uint8 (60000, 28, 28), and labels; fetch them if need be."""
+    """Return the training images, uint8 (60000, 28, 28), and labels; fetch them if need be."""
     if not all((TRAIN_FOLDER / f"{name}.gz").exists() for name in SHA256 if "train" in name):
         _fetch_train()
     return _pair(TRAIN_FOLDER, "train")

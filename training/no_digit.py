@@ -1,4 +1,4 @@
-"""Picture files that hold no digit: of kinds that training has shown to the model, and of others."""
+"""Image files that hold no digit: of kinds that training has shown to the model, and of others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Draw = Callable[[np.ndarray, Chance], Image.Image]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of picture without a digit; its files are made of a digit (28, 28), which most leave alone."""
+    """One kind of image without a digit; its files are made of a digit (28, 28), which most leave alone."""
 
     name: str
     trained: bool  # whether training has shown it to the model
@@ -32,7 +32,7 @@ class Kind:
         return self.name
 
     def file(self, digit: np.ndarray, chance: Chance) -> bytes:
-        """Return one picture of the kind as a PNG file, in either polarity."""
+        """Return one image of the kind as a PNG file, in either polarity."""
         return file_of(on_paper(self.draw(digit, chance), chance), "PNG")
 
 

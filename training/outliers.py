@@ -1,4 +1,4 @@
-"""Pictures that hold no digit, for training: the model learns to be unsure of them.
+"""Images that hold no digit, for training: the model learns to be unsure of them.
 
 Ink as in augmentation.py, float32 (N, 1, 56, 56), to be put on paper and photographed like the digits. The
 kinds that evaluation looks at besides (no_digit.py) are others.
@@ -19,7 +19,7 @@ PARTS = 12  # in which the kinds share
 
 
 def outliers(digits: torch.Tensor) -> torch.Tensor:
-    """Return ink (N, 1, 56, 56) of as many pictures as there are digits (N, 1, 28, 28), six kinds.
+    """Return ink (N, 1, 56, 56) of as many images as there are digits (N, 1, 28, 28), six kinds.
 
     N is a multiple of twelve. Some of the digits are cut to pieces, the others not used. What a pen draws is
     hardest to tell from a digit, and comes most often.

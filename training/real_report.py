@@ -1,4 +1,4 @@
-"""The tables of docs/real-pictures.md and the chart beside them, from the figures before and now."""
+"""The tables of docs/real-images.md and the chart beside them, from the figures before and now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report.markdown import circumstances, replace_marked, table
 from training.families import FAMILIES, MIDDLE
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, CHART = DOCS / "real-pictures.md", DOCS / "robustness.png"
+PAGE, CHART = DOCS / "real-images.md", DOCS / "robustness.png"
 TARGET = 0.97
 DPI = 120
 Figures = dict[str, Any]
@@ -41,7 +41,7 @@ def _families(before: Figures, now: Figures) -> str:
                 f"{family.meaning}: {severities}",
                 *(_share(one, counts=i == MIDDLE) for some in (old, new) for i, one in enumerate(some)),
                 f"{middle['calibration_error']:.3f}",
-                f"{middle['pictures']:,}",
+                f"{middle['images']:,}",
             ]
         )
     return table(head, rows)
@@ -60,7 +60,7 @@ def _others(before: Figures, now: Figures) -> str:
             old = before[group][name]
             right = [f"{one['accuracy']:.2%}" for one in (old, new)]
             errors = [f"{one['calibration_error']:.4f}" for one in (old, new)]
-            rows.append([name, *right, *errors, f"{new['pictures']:,}"])
+            rows.append([name, *right, *errors, f"{new['images']:,}"])
     return table(head, rows)
 
 
@@ -71,7 +71,7 @@ def _no_digit(before: Figures, now: Figures) -> str:
         old = before["no_digit"][name]
         shares = [f"{one['unsure']:.0%}" for one in (old, new)]
         means = [f"{one['mean']:.2f}" for one in (old, new)]
-        rows.append([name, "yes" if new["trained"] else "no", *shares, *means, f"{new['pictures']:,}"])
+        rows.append([name, "yes" if new["trained"] else "no", *shares, *means, f"{new['images']:,}"])
     return table(head, rows)
 
 

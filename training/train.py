@@ -1,6 +1,6 @@
 """Train ConvNet on MNIST's digits as people send them, and save the weights with the figures of the run.
 
-55,000 of the 60,000 training pictures are learned from. The other 5,000 say, as they are and as people may
+55,000 of the 60,000 training images are learned from. The other 5,000 say, as they are and as people may
 send them, how it goes and how sure the model should be. The test set is looked at when training is over.
 """
 
@@ -28,14 +28,14 @@ from training.outliers import outliers
 
 MODEL = Path(__file__).parents[1] / "model"
 BATCH = 128
-# So many pictures without a digit come with each batch.
+# So many images without a digit come with each batch.
 OUTLIERS = 12
 WEIGHT_DECAY = 0.02
 # The share of the truth that is given to all labels alike: it keeps the logits small, so that float32 sums in
 # another order, in other runtimes, differ by less.
 SMOOTHING = 0.02
 SEED = 20
-# The last 5,000 of the training pictures are held out.
+# The last 5,000 of the training images are held out.
 LEARNED, HELD_OUT = slice(0, 55_000), slice(55_000, 60_000)
 
 
@@ -63,7 +63,7 @@ STAGES = (
 
 @dataclass
 class Course:
-    """What a training went through, epoch by epoch; the accuracies are of the pictures held out."""
+    """What a training went through, epoch by epoch; the accuracies are of the images held out."""
 
     loss: list[float] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
@@ -72,9 +72,9 @@ class Course:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures float32 (N, 1, 28, 28), 0 black and 1 white, and their labels int64 (N,)."""
+    """Images float32 (N, 1, 28, 28), 0 black and 1 white, and their labels int64 (N,)."""
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     labels: torch.Tensor
 
 
@@ -86,11 +86,11 @@ def main() -> None:
     # One here and one in the process that makes the batches: the same weights on any number of cores.
     torch.set_num_threads(1)
     contract = Contract.from_file(MODEL / "model-config.yaml")
-    pictures, truth = load_train()
-    ink, labels = torch.from_numpy(pictures[:, None] / np.float32(255)), torch.tensor(truth, dtype=torch.long)
+    images, truth = load_train()
+    ink, labels = torch.from_numpy(images[:, None] / np.float32(255)), torch.tensor(truth, dtype=torch.long)
     learned, plain = (Labelled(ink[part], labels[part]) for part in (LEARNED, HELD_OUT))
     first = with_hands(learned, STAGES[0])
-    sent = torch.cat([as_sent(some) for some in plain.pictures.split(100)])
+    sent = torch.cat([as_sent(some) for some in plain.images.split(100)])
     held_out = [plain, Labelled(sent, plain.labels)]
     model, course = fit(learned, first, held_out, contract, STAGES)
     temperature = calibrate(model, held_out, contract)
@@ -117,8 +117,8 @@ def main() -> None:
 
 def with_hands(learned: Labelled, stage: Stage) -> Labelled:
     """Return the digits, and behind them those that the stage's other hands have written."""
-    pictures, labels = written(stage.written, stage.hands)
-    return Labelled(torch.cat([learned.pictures, pictures]), torch.cat([learned.labels, labels]))
+    images, labels = written(stage.written, stage.hands)
+    return Labelled(torch.cat([learned.images, images]), torch.cat([learned.labels, labels]))
 
 
 def fit(
@@ -127,7 +127,7 @@ def fit(
     """Train on digits as MNIST has them, stage by stage; return the model and its course.
 
     `first` are those digits with the first stage's other hands; the later stages' are written here.
-    `held_out` are the plain pictures and those as sent, by which the course, and nothing else, is measured.
+    `held_out` are the plain images and those as sent, by which the course, and nothing else, is measured.
     """
     # Without dropout: of endless variants none is learned by heart, and the small network needs all it has.
     # The channels come last while it trains: a fifth of the time less.
@@ -163,8 +163,8 @@ def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contrac
     losses: list[float] = []
     # A process of its own makes the next batches while one is learned from.
     loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
-    for pictures, truth in tqdm(loader, total=steps, unit="batch", mininterval=1):
-        loss = F.cross_entropy(model(normalize(pictures, contract)), truth)
+    for images, truth in tqdm(loader, total=steps, unit="batch", mininterval=1):
+        loss = F.cross_entropy(model(normalize(images, contract)), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -188,29 +188,29 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for _ in range(self.stage.epochs):
             for chosen in torch.randperm(len(self.learned.labels))[: len(self) * BATCH].split(BATCH):
-                digits, labels = self.learned.pictures[chosen], self.learned.labels[chosen]
+                digits, labels = self.learned.images[chosen], self.learned.labels[chosen]
                 yield varied(digits, labels, self.contract, self.stage)
 
 
 def varied(
     digits: torch.Tensor, labels: torch.Tensor, contract: Contract, stage: Stage
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pictures (M, 1, 28, 28) that a batch of digits becomes, and their truth (M, labels).
+    """Return the images (M, 1, 28, 28) that a batch of digits becomes, and their truth (M, labels).
 
     M is more than the digits: what holds no digit comes with them; its truth is that all labels are alike.
     """
     plain = distort(digits[: stage.plain])
     half = len(plain) // 2
     sent, no_digits = as_sent(digits[stage.plain :], stage.often), taken(outliers(digits[:OUTLIERS]))
-    pictures = torch.cat([plain[:half], negated(plain[half:]), sent, no_digits])
+    images = torch.cat([plain[:half], negated(plain[half:]), sent, no_digits])
     columns = len(contract.labels)
-    truth = torch.full((len(pictures), columns), 1 / columns)
+    truth = torch.full((len(images), columns), 1 / columns)
     truth[: len(labels)] = (1 - SMOOTHING) * F.one_hot(labels, columns) + SMOOTHING / columns
-    return pictures, truth
+    return images, truth
 
 
 def calibrate(model: ConvNet, held_out: list[Labelled], contract: Contract) -> float:
-    """Make the probabilities those that fit the pictures held out; return the temperature."""
+    """Make the probabilities those that fit the images held out; return the temperature."""
     outputs = torch.cat([outputs_of(model, part, contract) for part in held_out])
     temperature = best_temperature(outputs, torch.cat([part.labels for part in held_out]))
     fold(temperature, model.fc2)
@@ -226,7 +226,7 @@ def normalize(images: torch.Tensor, contract: Contract) -> torch.Tensor:
 def outputs_of(model: ConvNet, part: Labelled, contract: Contract) -> torch.Tensor:
     """Return the log-probabilities (N, labels)."""
     with torch.inference_mode():
-        return torch.cat([model(normalize(some, contract)) for some in part.pictures.split(1000)])
+        return torch.cat([model(normalize(some, contract)) for some in part.images.split(1000)])
 
 
 def accuracy_of(model: ConvNet, part: Labelled, contract: Contract) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from bench.report.markdown import circumstances, replace_marked, table
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE, PICTURE = DOCS / "soak.md", DOCS / "soak.png"
+PAGE, IMAGE = DOCS / "soak.md", DOCS / "soak.png"
 COLORS = {"Java": "#b0412e", "worker": "#2e6f8e", "supervisor": "#6aa084", "nginx": "#d9a441"}
 GREY = "#8c8c8c"
 MILLISECONDS = 1000
@@ -121,7 +121,7 @@ def _draw(samples: Sequence[Sample]) -> None:
         _line(axes[2], minutes, values, color, f"p{share}")
     axes[2].set(title="Latency of right answers, ms", xlabel="minutes", yscale="log")
     axes[2].get_yaxis().set_major_formatter("{x:g}")
-    figure.savefig(PICTURE, dpi=100, metadata={"Software": None})
+    figure.savefig(IMAGE, dpi=100, metadata={"Software": None})
     plt.close(figure)
 
 

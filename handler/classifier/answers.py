@@ -18,24 +18,24 @@ Model = Mapping[str, Any]
 
 
 def labels_as_text(seen: Seen, labels: Sequence[str]) -> Response:
-    """Return the label of each picture, one a line."""
+    """Return the label of each image, one a line."""
     return Response("\n".join(labels[index] for index in seen.outputs.argmax(axis=1).tolist()), TEXT)
 
 
 def one_as_json(seen: Seen, labels: Sequence[str], form: AnswerForm, model: Model) -> Response:
-    """Return the answer to one picture, and which archive gives it."""
+    """Return the answer to one image, and which archive gives it."""
     [prediction] = predictions(seen, labels, form)
     return as_json({**prediction, "model": model})
 
 
 def all_as_json(seen: Seen, labels: Sequence[str], form: AnswerForm, model: Model | None) -> Response:
-    """Return the answers in the order of the pictures; without a model as KServe has it."""
+    """Return the answers in the order of the images; without a model as KServe has it."""
     named = {} if model is None else {"model": model}
     return as_json({"predictions": list(predictions(seen, labels, form)), **named})
 
 
 def predictions(seen: Seen, labels: Sequence[str], form: AnswerForm) -> Iterator[dict[str, Any]]:
-    """Yield what is told of each picture."""
+    """Yield what is told of each image."""
     for pixels, outputs, sure in zip(seen.rows, seen.outputs, seen.probabilities(), strict=True):
         told = _ranked(int(outputs.argmax()), sure, labels)
         if form.top_k:
@@ -63,7 +63,7 @@ def checked(response: Response) -> Response:
     if len(response.body) > MOST_BYTES:  # JSON is ASCII, and labels are a few bytes
         raise BadRequest(
             f"the answer would have {len(response.body):,} bytes, more than {MOST_BYTES:,}",
-            "send fewer pictures a request, or leave show_input out",
+            "send fewer images a request, or leave show_input out",
             Reason.OPTION,
         )
     return response

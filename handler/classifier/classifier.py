@@ -23,10 +23,10 @@ from .headers import HEALTH_CHECK, QUERY
 from .image.decode import check_together, read_pixels
 from .messages import Posed, Question, Request, Response, Seen
 from .metrics.batch_record import BatchRecord
-from .protocols.body import MOST_PICTURES, is_json, lone_file
+from .protocols.body import MOST_IMAGES, is_json, lone_file
 from .protocols.errors import failed, refused
 from .protocols.options import ACCEPT, ANYTHING
-from .protocols.read import picture_to_explain, question_of
+from .protocols.read import image_to_explain, question_of
 from .runtime.eager import load_eager
 from .runtime.exported import Model, load_exported
 from .runtime.fixed_batch import FixedBatch
@@ -179,18 +179,18 @@ class Classifier:
         except Exception as error:
             first = str(error).partition("\n")[0]
             raise BadContract(
-                f"the model does not take one picture in {self.contract.color} of {height} x {width} "
+                f"the model does not take one image in {self.contract.color} of {height} x {width} "
                 f"({first}); correct input.color and input.size, or export it for batches of any size"
             ) from error
         labels = len(self.contract.labels)
         if outputs.shape != (1, labels):
             raise BadContract(
-                f"the model answers one picture with {tuple(outputs.shape)} values, but "
+                f"the model answers one image with {tuple(outputs.shape)} values, but "
                 f"model-config.yaml has {labels} labels; return (N, labels), a value per label"
             )
         if _takes(model, np.concatenate([blank, blank]), labels):
             return model
-        logger.info("the model takes one picture at a time: a batch is answered picture by picture")
+        logger.info("the model takes one image at a time: a batch is answered image by image")
         return FixedBatch(model, 1)
 
     def _read(self, index: int, request: Request, batch: BatchRecord) -> np.ndarray | Posed | Response:
@@ -249,7 +249,7 @@ class Classifier:
             rows += [one] if isinstance(one, np.ndarray) else one.rows if isinstance(one, Posed) else []
         began = perf_counter()
         # A batch may be 16 requests of many images: scaled all at once they would take gigabytes.
-        parts = [rows[first : first + MOST_PICTURES] for first in range(0, len(rows), MOST_PICTURES)]
+        parts = [rows[first : first + MOST_IMAGES] for first in range(0, len(rows), MOST_IMAGES)]
         outputs = np.concatenate([self.inference(self._scaled(part)) for part in parts])
         batch.outputs, batch.inference = outputs, perf_counter() - began
         responses: list[Response] = []
@@ -290,7 +290,7 @@ class Classifier:
     def _explanation(self, request: Request) -> Question:
         """Return the question why an image is answered as it is. Raises BadRequest."""
         check_offered()
-        image, form = picture_to_explain(request, self.contract)
+        image, form = image_to_explain(request, self.contract)
         return Question(
             lambda seen: explained(seen, form, self.contract, self.identity, self._reference), [image]
         )

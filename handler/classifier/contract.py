@@ -117,14 +117,14 @@ class Contract:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one picture as the model takes it."""
+        """The shape (C, H, W) of one image as the model takes it."""
         return len(self.mode), self.height, self.width
 
     @cached_property
     def _levels(self) -> np.ndarray:
         """The value of each grey level in each channel, float32 (C, 256).
 
-        A picture has only 256 levels a channel, so looking up is exact, and in torchvision's order:
+        An image has only 256 levels a channel, so looking up is exact, and in torchvision's order:
         ToTensor divides by 255, Normalize takes the mean off and divides by the deviation.
         """
         levels = np.arange(GREY_LEVELS, dtype=np.float32) / np.float32(GREY_LEVELS - 1)

@@ -19,7 +19,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # in pixels; TorchServe itself refuses too many bytes
     TOO_MANY_SCANS = "too_many_scans"  # a JPEG that is drawn over and over
     TOO_MANY = "too_many_pictures"  # for one request
-    SEVERAL_FIELDS = "several_fields"  # more than one picture, where one is explained
+    SEVERAL_FIELDS = "several_fields"  # more than one image, where one is explained
     WEB_FORM = "web_form"  # curl --data-binary without a Content-Type
     JSON = "json"  # that is malformed, or asks in a form that is not known
     OPTION = "option"  # a wish for the answer's form that is not understood
@@ -36,12 +36,12 @@ class BadRequest(ValueError):
         self.message, self.hint, self.reason = message, hint, reason
 
     def of(self, which: str) -> Self:
-        """Return the same refusal, of one picture among several."""
+        """Return the same refusal, of one image among several."""
         return type(self)(f"{which}: {self.message}", self.hint, self.reason)
 
 
 class BadImage(BadRequest):
-    """A request whose picture cannot be read."""
+    """A request whose image cannot be read."""
 
 
 class NotOffered(BadRequest):

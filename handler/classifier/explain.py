@@ -1,6 +1,6 @@
 """Which pixels made the model answer as it did: integrated gradients, by captum, where that is asked for.
 
-What an output changes by between a black picture and the one that was sent is shared out among the pixels:
+What an output changes by between a black image and the one that was sent is shared out among the pixels:
 Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, 2017.
 """
 
@@ -22,19 +22,19 @@ METHOD = "integrated gradients"
 PACKAGE = "captum"
 # The variable that opens them, and how: one request takes a worker half a gigabyte (docs/answers.md).
 SWITCH, ON = "EXPLAIN", "1"
-REMEDY = "start the server by make serve EXPLAIN=1, or send the picture to /predictions"
-# A black picture: paper without ink, on which a digit is nothing but what was added. Grey would have the
-# model see a square that no picture has.
+REMEDY = "start the server by make serve EXPLAIN=1, or send the image to /predictions"
+# A black image: paper without ink, on which a digit is nothing but what was added. Grey would have the
+# model see a square that no image has.
 BASELINE = "black"
-# Places between the two pictures where the gradient is taken. The pixels' shares then add up to what the
+# Places between the two images where the gradient is taken. The pixels' shares then add up to what the
 # output changes by, but for what docs/answers.md has, at 16 to 512 steps.
 STEPS = 128
-# Of these so many at once: a picture of 224 x 224 in a large network takes megabytes for each.
+# Of these so many at once: an image of 224 x 224 in a large network takes megabytes for each.
 AT_ONCE = 16
 
 
 class Explanation(NamedTuple):
-    """Each value's share, float32 (C, H, W), and the target's output for the picture and for black."""
+    """Each value's share, float32 (C, H, W), and the target's output for the image and for black."""
 
     shares: np.ndarray
     output: float
@@ -56,7 +56,7 @@ def explained(
     named: Mapping[str, Any],
     reference: Callable[[], tuple[Any, str]],
 ) -> Response:
-    """Return the answer to one picture and each pixel's share in it, or in the label that is asked about.
+    """Return the answer to one image and each pixel's share in it, or in the label that is asked about.
 
     `reference` returns the eager model and its device; it is called first here, because it takes torch.
     Raises NotOffered where that model has no gradients.
@@ -65,7 +65,7 @@ def explained(
     target = told["index"] if form.target is None else form.target
     model, device = reference()
     if model is None:
-        raise NotOffered("this model is an ONNX file without gradients", "send the picture to /predictions")
+        raise NotOffered("this model is an ONNX file without gradients", "send the image to /predictions")
     [pixels] = seen.rows
     black = np.zeros_like(pixels)
     found = explain(model, device, contract.normalize(pixels), contract.normalize(black), target)
@@ -89,20 +89,20 @@ def explained(
 
 
 def explain(model: Any, device: Any, scaled: np.ndarray, black: np.ndarray, target: int) -> Explanation:
-    """Share out one output of an eager model among the values of a picture.
+    """Share out one output of an eager model among the values of an image.
 
-    `scaled` and `black` are pictures as the model takes them, float32 (C, H, W).
+    `scaled` and `black` are images as the model takes them, float32 (C, H, W).
     """
     # torch first: captum imports parts of it.
     import torch
     from captum.attr import IntegratedGradients
 
-    pictures = [torch.from_numpy(np.ascontiguousarray(one))[None].to(device) for one in (scaled, black)]
+    images = [torch.from_numpy(np.ascontiguousarray(one))[None].to(device) for one in (scaled, black)]
     shares = IntegratedGradients(model).attribute(
-        *pictures, target=target, n_steps=STEPS, internal_batch_size=AT_ONCE
+        *images, target=target, n_steps=STEPS, internal_batch_size=AT_ONCE
     )
     with torch.inference_mode():
-        output, baseline_output = model(torch.cat(pictures))[:, target].tolist()
+        output, baseline_output = model(torch.cat(images))[:, target].tolist()
     return Explanation(shares[0].float().cpu().numpy(), output, baseline_output)
 
 

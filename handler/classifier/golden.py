@@ -1,4 +1,4 @@
-"""The archive's proof of itself: real pictures, and the answers that the eager model gave at build time.
+"""The archive's proof of itself: real images, and the answers that the eager model gave at build time.
 
 A worker runs them when it loads. Swapped weights, a changed constant or a broken kernel show up there,
 before a client meets them; and the first request finds everything warm.
@@ -27,7 +27,7 @@ class GoldenMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Golden:
-    """One picture file of the archive and its outputs (labels,), from float64 arithmetic."""
+    """One image file of the archive and its outputs (labels,), from float64 arithmetic."""
 
     path: Path
     label: str
@@ -39,16 +39,16 @@ def read(folder: Path) -> list[Golden]:
     answers = folder / ANSWERS
     if not answers.exists():
         return []
-    pictures = json.loads(answers.read_text(encoding="utf-8"))["pictures"]
+    images = json.loads(answers.read_text(encoding="utf-8"))["pictures"]
     return [
-        Golden(folder / FOLDER / name, one["label"], tuple(one["outputs"])) for name, one in pictures.items()
+        Golden(folder / FOLDER / name, one["label"], tuple(one["outputs"])) for name, one in images.items()
     ]
 
 
 def check(golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], labels: tuple[str, ...]) -> None:
-    """Hold outputs (N, labels) for the golden pictures against the recorded ones.
+    """Hold outputs (N, labels) for the golden images against the recorded ones.
 
-    Raises GoldenMismatch with the picture, what was expected and what came.
+    Raises GoldenMismatch with the image, what was expected and what came.
     """
     import numpy as np
 
@@ -60,14 +60,14 @@ def check(golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], lab
         got = labels[int(output.argmax())]
         if got != one.label or not difference <= TOLERANCE:  # "not", so that NaN is a mismatch
             raise GoldenMismatch(
-                f"golden picture {one.path.name}: expected {one.label} {shown(one.outputs)}, "
+                f"golden image {one.path.name}: expected {one.label} {shown(one.outputs)}, "
                 f"got {got} {shown(tuple(output.tolist()))}; they differ by {difference:.2g}, allowed is "
                 f"{TOLERANCE:.0e}. The weights, the contract or the code are not those of the build"
             )
 
 
 def shown(outputs: tuple[float, ...]) -> str:
-    """Return the first outputs of a picture as a sentence has them."""
+    """Return the first outputs of an image as a sentence has them."""
     most = 10
     more = ", ..." if len(outputs) > most else ""
     return "[" + ", ".join(f"{value:.5f}" for value in outputs[:most]) + more + "]"

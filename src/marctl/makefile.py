@@ -16,7 +16,7 @@ from marctl.errors import UserError
 FOLDER = {"RUN": "--run"}
 SIGNED = {"PUBLIC_KEY": "--public-key"}
 WHERE = {"PROPERTIES": "--config", "PORT": "--port"}
-SERVING = FOLDER | SIGNED | WHERE | {"GOLDEN": "--picture", "TOKENS": "--tokens", "MARS": "--archives"}
+SERVING = FOLDER | SIGNED | WHERE | {"GOLDEN": "--image", "TOKENS": "--tokens", "MARS": "--archives"}
 PROXY = {
     "DOOR": "--door",
     "RATE": "--rate",
@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "status": FOLDER,
     "token": FOLDER | {"KIND": "--kind"},
     "logs": FOLDER,
-    "flask": SIGNED | WHERE | {"GOLDEN": "--picture"},
+    "flask": SIGNED | WHERE | {"GOLDEN": "--image"},
     "predict": SIGNED | {"URL": "--url", "OUT": "--out"},
     "verify": SIGNED | {"RUN=1": "--run"},
     "sign": {"KEY": "--key"},

@@ -51,7 +51,7 @@ class Program:
 
 
 class Means(torch.nn.Module):
-    """A model for pictures of any size: the mean of each channel."""
+    """A model for images of any size: the mean of each channel."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C) for (N, C, H, W)."""

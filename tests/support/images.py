@@ -1,4 +1,4 @@
-"""Picture files made from the real digits: other colours, sizes, encodings; and files that are bad."""
+"""Image files made from the real digits: other colours, sizes, encodings; and files that are bad."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drawn_again_and_again(image: Image.Image, times: int) -> bytes:
     return body[:-2] + scan * times + body[-2:]
 
 
-def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
+def bad_images(good: bytes) -> dict[str, tuple[bytes, str]]:
     """Return files that are refused, each with the start of its sentence; good is a PNG."""
     image = enlarged(opened(good)).convert("RGB")
     jpeg = encoded(image, "JPEG")
@@ -49,29 +49,29 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str]]:
         "eps": (encoded(image, "EPS"), "cannot read"),
         "signature-alone": (good[:8], "cannot read 8 bytes starting"),
         "truncated-header": (good[:30], "cannot read 30 bytes starting b'\\x89PNG'"),
-        "truncated-png": (good[: len(good) // 2], "the PNG picture of 28 x 28 pixels in"),
-        "truncated-jpeg": (jpeg[: len(jpeg) // 2], "the JPEG picture of 250 x 250 pixels in"),
+        "truncated-png": (good[: len(good) // 2], "the PNG image of 28 x 28 pixels in"),
+        "truncated-jpeg": (jpeg[: len(jpeg) // 2], "the JPEG image of 250 x 250 pixels in"),
         "truncated-webp": (encoded(image, "WEBP")[:500], "cannot read 500 bytes starting b'RIFF'"),
-        "truncated-bmp": (encoded(image, "BMP")[:5000], "the BMP picture of 250 x 250 pixels in"),
-        "truncated-gif": (encoded(image, "GIF")[:2000], "the GIF picture of 250 x 250 pixels in"),
-        "truncated-tiff": (encoded(image, "TIFF")[:5000], "the TIFF picture of 250 x 250 pixels in"),
-        "palette-missing": (without_palette(good), "the PNG picture of 28 x 28 pixels in"),
-        "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG picture is drawn in 10"),
-        "scan-by-scan": (scan_by_scan(image.convert("L"), 100), "the JPEG picture is drawn in 300 scans"),
-        "long-strip": (png_of(2**16, 2, lines=2), "the picture is too large (65536 x 2 pixels)"),
-        "flipped-byte": (bytes(flipped), "the PNG picture of 28 x 28 pixels in"),
+        "truncated-bmp": (encoded(image, "BMP")[:5000], "the BMP image of 250 x 250 pixels in"),
+        "truncated-gif": (encoded(image, "GIF")[:2000], "the GIF image of 250 x 250 pixels in"),
+        "truncated-tiff": (encoded(image, "TIFF")[:5000], "the TIFF image of 250 x 250 pixels in"),
+        "palette-missing": (without_palette(good), "the PNG image of 28 x 28 pixels in"),
+        "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG image is drawn in 10"),
+        "scan-by-scan": (scan_by_scan(image.convert("L"), 100), "the JPEG image is drawn in 300 scans"),
+        "long-strip": (png_of(2**16, 2, lines=2), "the image is too large (65536 x 2 pixels)"),
+        "flipped-byte": (bytes(flipped), "the PNG image of 28 x 28 pixels in"),
         "above-the-cap": (
             png_of(2**13 + 1, 2**13, lines=1),
-            "the picture is too large (8193 x 8192 pixels); send at most 67,108,864 pixels",
+            "the image is too large (8193 x 8192 pixels); send at most 67,108,864 pixels",
         ),
-        "bomb": (png_of(60_000, 60_000, lines=60_000 // 10), "the picture is too large ("),
+        "bomb": (png_of(60_000, 60_000, lines=60_000 // 10), "the image is too large ("),
     }
 
 
 def on_sheet(digit: np.ndarray, sheet: tuple[int, int], side: int, place: tuple[float, float]) -> Image.Image:
     """Draw a digit so many pixels large on black, at a place from 0 to 1."""
     large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
-    picture = Image.new("L", sheet)
+    image = Image.new("L", sheet)
     left, top = (round((length - side) * share) for length, share in zip(sheet, place, strict=True))
-    picture.paste(large, (left, top))
-    return picture
+    image.paste(large, (left, top))
+    return image

@@ -16,7 +16,7 @@ SIDE = 4
 PIXELS = SIDE * SIDE
 
 
-def picture(white: int) -> bytes:
+def image(white: int) -> bytes:
     """Return a black PNG of 4 x 4 with one white pixel: float32 1 there, 0 elsewhere."""
     levels = np.zeros(PIXELS, np.uint8)
     levels[white] = 255
@@ -67,20 +67,20 @@ def onnx_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def write(folder: Path, model: onnx.ModelProto, config: dict[str, object], pictures: int) -> dict[str, str]:
+def write(folder: Path, model: onnx.ModelProto, config: dict[str, object], images: int) -> dict[str, str]:
     """Write weights, contract and golden images; return the make variables that name them."""
     onnx.save(model, folder / "lookup.onnx")
-    return write_contract(folder, config, pictures) | {
+    return write_contract(folder, config, images) | {
         "MODEL": "", "WEIGHTS": str(folder / "lookup.onnx"), "RUNTIME": "eager"
     }  # fmt: skip
 
 
-def write_contract(folder: Path, config: dict[str, object], pictures: int) -> dict[str, str]:
+def write_contract(folder: Path, config: dict[str, object], images: int) -> dict[str, str]:
     """Write a contract and golden images; return the make variables that name them, and the archive."""
     golden = folder / "golden"
     golden.mkdir(parents=True)
-    for white in range(pictures):
-        (golden / f"{white}.png").write_bytes(picture(white))
+    for white in range(images):
+        (golden / f"{white}.png").write_bytes(image(white))
     (folder / "lookup.yaml").write_text(yaml.safe_dump(config))
     return {
         "NAME": "lookup",

@@ -58,7 +58,7 @@ class Page:
             self.by("le", f"{name}_bucket")["+Inf"] == self.total(f"{name}_count") for name in HISTOGRAMS
         )
         latencies = self.total("classifier_request_duration_seconds_count")
-        answers = self.total("classifier_predictions_total")  # of a request of two pictures there are two
+        answers = self.total("classifier_predictions_total")  # of a request of two images there are two
         return (
             whole
             and latencies == self.total("classifier_batch_size_sum") == self.requests

@@ -13,7 +13,7 @@ import requests
 
 from bench.load.images import VARIANTS, opened
 from tests.conftest import DIGITS
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 
 GOOD = DIGITS["3"]
 PREDICTIONS = "/predictions/convnet"
@@ -73,9 +73,9 @@ def _urlencoded(body: bytes) -> Asked:
     return Asked(body, URLENCODED)
 
 
-PICTURES = {
+IMAGES = {
     **{f"variant-{name}": Asked(make(opened(DIGITS["5"]))) for name, make in VARIANTS.items()},
-    **{f"bad-{name}": Asked(body) for name, (body, _) in bad_pictures(GOOD).items()},
+    **{f"bad-{name}": Asked(body) for name, (body, _) in bad_images(GOOD).items()},
     **{f"digit-{digit}": Asked(body, method="PUT") for digit, body in DIGITS.items()},
 }
 RAW = {
@@ -122,9 +122,9 @@ FORMS = {
 }
 
 
-def json_of(*pictures: bytes, **more: object) -> bytes:
-    """Return the body of KServe's V1 protocol with these pictures."""
-    instances = [{"data": base64.b64encode(picture).decode()} for picture in pictures]
+def json_of(*images: bytes, **more: object) -> bytes:
+    """Return the body of KServe's V1 protocol with these images."""
+    instances = [{"data": base64.b64encode(image).decode()} for image in images]
     return json.dumps({"instances": instances, **more}).encode()
 
 
@@ -202,7 +202,7 @@ PATHS = {
     )
 }
 TABLE = {
-    **PICTURES,
+    **IMAGES,
     **RAW,
     **{f"form-{name}": asked for name, asked in FORMS.items()},
     **JSON_FORMS,

@@ -62,7 +62,7 @@ def test_archive_of_the_article_is_adopted_and_answers(checkout_in, tmp_path):
     assert not (tmp_path / "copy" / "model_store" / "convnet.mar").exists()
     command = shlex.split(done.stdout.splitlines()[-1])
     assert command[:2] == ["make", "archive"]
-    assert "holds no pictures" in make(*command[1:], cwd=copy).stderr
+    assert "holds no images" in make(*command[1:], cwd=copy).stderr
     for digit in DIGITS:
         (copy / "my models" / "one" / "golden" / f"{digit}.png").write_bytes(
             (IMAGES / f"{digit}.png").read_bytes()

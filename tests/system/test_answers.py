@@ -20,7 +20,7 @@ from tests.support.wire import PREDICTIONS as ADDRESS
 OK, BAD_REQUEST = 200, 400
 JSON = "application/json"
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
-MOST = 64  # pictures of one request
+MOST = 64  # images of one request
 
 
 def post(url: str, path: str = ADDRESS, body: bytes = GOOD, **options) -> requests.Response:
@@ -76,7 +76,7 @@ def test_top_k_are_the_likeliest_in_order(engine):
 
 
 def test_input_is_what_the_model_saw(engine):
-    """A picture of the model's size as it is; another one as it was cut, turned and scaled."""
+    """An image of the model's size as it is; another one as it was cut, turned and scaled."""
     shown = told(engine, {"body": GOOD}, Accept=f"{JSON};show_input=true")["input"]
     assert shown == np.asarray(Image.open(io.BytesIO(GOOD)).convert("L")).tolist()
     large = (ROOT / "tests" / "images" / "5-large.png").read_bytes()
@@ -170,9 +170,9 @@ def test_query_says_what_the_header_says(everywhere):
         assert len(post(url, "/invocations?top_k=2").json()["top_k"]) == 2
 
 
-def test_several_pictures_come_back_in_order(everywhere):
+def test_several_images_come_back_in_order(everywhere):
     """A form's fields one a line, or as a list with what else was asked for, by other fields of it."""
-    files = [(f"f{9 - int(digit)}", picture) for digit, picture in DIGITS.items()]
+    files = [(f"f{9 - int(digit)}", image) for digit, image in DIGITS.items()]
     for url in everywhere.values():
         text = requests.post(url + ADDRESS, files=files, timeout=PATIENCE)
         assert (text.text, text.headers["Content-Type"]) == ("\n".join(DIGITS), "text/plain; charset=utf-8")
@@ -184,25 +184,23 @@ def test_several_pictures_come_back_in_order(everywhere):
 
 
 def test_as_many_as_allowed(engine):
-    """64 pictures are answered, and 65 are too many, whatever they are sent by."""
+    """64 images are answered, and 65 are too many, whatever they are sent by."""
     most = {str(number): DIGITS[str(number % 10)] for number in range(MOST)}
     assert asked(engine, most, **MULTIPART).body.split("\n") == [str(number % 10) for number in range(MOST)]
     refused = asked(engine, most | {"one more": GOOD}, **MULTIPART)
-    assert refused.reason.endswith("65 pictures; send at most 64 a request")
+    assert refused.reason.endswith("65 images; send at most 64 a request")
 
 
-def test_pictures_together_have_the_pixels_of_one(engine):
+def test_images_together_have_the_pixels_of_one(engine):
     """Two of 36 million each are refused by their headers; one of them is read."""
     large = encoded(Image.new("L", (6000, 6000)), "PNG")
     refused = asked(engine, {"a": large, "b": large}, **MULTIPART)
-    assert refused.reason.startswith(
-        "the 2 pictures have 72,000,000 pixels together; send at most 67,108,864"
-    )
+    assert refused.reason.startswith("the 2 images have 72,000,000 pixels together; send at most 67,108,864")
     assert asked(engine, {"a": large}, **MULTIPART).status == OK
 
 
 def test_batch_of_all_kinds(engine):
-    """Text, JSON, several pictures and bad ones in one batch: each gets its own answer."""
+    """Text, JSON, several images and bad ones in one batch: each gets its own answer."""
     rows = [
         {"body": DIGITS["1"]}, {"a": DIGITS["2"], "b": DIGITS["3"]}, {"body": b"no"}, {"body": DIGITS["4"]},
         {"a": DIGITS["5"], "b": b"no"}, {"body": DIGITS["6"]}, {"body": b'{"instances": []}'},
@@ -216,7 +214,7 @@ def test_batch_of_all_kinds(engine):
 
 
 def test_model_sees_no_more_at_once_than_one_request_may_have(engine, monkeypatch):
-    """A batch of requests of many pictures is answered in parts, rightly."""
+    """A batch of requests of many images is answered in parts, rightly."""
     model, sizes = engine.handler.model, []
 
     def counting(batch):
@@ -240,13 +238,13 @@ def test_answer_that_torchserve_would_not_let_out_is_refused(engine, monkeypatch
     monkeypatch.setattr(engine.observer, "tally", tally)
     refused = asked(engine, {"body": GOOD}, Accept=f"{JSON}; show_input=true")
     assert refused.status == BAD_REQUEST
-    assert "more than 1,000; send fewer pictures a request, or leave show_input out" in refused.reason
+    assert "more than 1,000; send fewer images a request, or leave show_input out" in refused.reason
     counted = {(name, label): value for name, label, value in tally.take()}
     assert (counted[REQUESTS, "200"], counted[REQUESTS, "400"], counted[PREDICTIONS, "3"]) == (1, 1, 1)
 
 
-def test_each_picture_and_each_request_is_counted(engine, monkeypatch):
-    """One request of three pictures is one request, and three answers."""
+def test_each_image_and_each_request_is_counted(engine, monkeypatch):
+    """One request of three images is one request, and three answers."""
     tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.observer, "tally", tally)
     form = {"a": DIGITS["1"], "b": DIGITS["2"], "c": DIGITS["1"]}

@@ -14,16 +14,16 @@ from marctl.archive.mar import BadArchive, read_manifest
 from tests.conftest import DIGITS, make
 from tests.support.rows import Engine
 
-# Loads an unpacked archive with TorchServe's loader and prints the answer to a picture.
+# Loads an unpacked archive with TorchServe's loader and prints the answer to an image.
 LOAD_AND_ANSWER = """
 import sys
 from pathlib import Path
 from ts.context import RequestProcessor
 from ts.model_loader import TsModelLoader
-folder, picture = sys.argv[1:]
+folder, image = sys.argv[1:]
 service = TsModelLoader().load("convnet", folder, "convnet_handler.py")
 service.context.request_processor = [RequestProcessor({})]
-print(service._entry_point([{"body": Path(picture).read_bytes()}], service.context)[0])
+print(service._entry_point([{"body": Path(image).read_bytes()}], service.context)[0])
 """
 
 
@@ -46,10 +46,10 @@ def test_archive_runs_without_the_repository(archive, tmp_path):
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(archive) as mar:
         mar.extractall(unpacked)
-    picture = tmp_path / "picture.png"
-    picture.write_bytes(DIGITS["9"])
+    image = tmp_path / "image.png"
+    image.write_bytes(DIGITS["9"])
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(unpacked)}
-    command = [sys.executable, "-c", LOAD_AND_ANSWER, str(unpacked), str(picture)]
+    command = [sys.executable, "-c", LOAD_AND_ANSWER, str(unpacked), str(image)]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "9"
@@ -140,7 +140,7 @@ def test_model_that_does_not_fit_its_contract_is_refused(archive, tmp_path):
         for info in mar.infolist():
             data = mar.read(info).replace(b"size: [28, 28]", b"size: [32, 32]")
             changed.writestr(info, data)
-    with pytest.raises(BadArchive, match=r"does not take one picture in grayscale of 32 x 32 .* input.size"):
+    with pytest.raises(BadArchive, match=r"does not take one image in grayscale of 32 x 32 .* input.size"):
         Engine(tmp_path / "a.mar")
 
 

@@ -49,10 +49,10 @@ def pretender():
 
 
 def test_nothing_odd_is_printed_or_waited_for(tmp_path):
-    """A name is shown by what prints of it; a pipe is no picture."""
+    """A name is shown by what prints of it; a pipe is no image."""
     os.mkfifo(tmp_path / "\x1b[2J.png")
-    for picture, words in (("none\x1b[2J.png", "cannot read"), ("\x1b[2J.png", "is no file; name a picture")):
-        line = failure(str(tmp_path / picture))
+    for image, words in (("none\x1b[2J.png", "cannot read"), ("\x1b[2J.png", "is no file; name an image")):
+        line = failure(str(tmp_path / image))
         assert line.isprintable()
         assert words in line
 
@@ -98,8 +98,8 @@ def test_refusal_is_printed(server):
     assert line.startswith(f"error: {server.inference}/contract answers 404: {{")
 
 
-def test_unreadable_picture_is_named(flask_server, tmp_path):
-    """A missing file and one that is no picture are told apart."""
+def test_unreadable_image_is_named(flask_server, tmp_path):
+    """A missing file and one that is no image are told apart."""
     missing, text = tmp_path / "none.png", tmp_path / "a b.png"
     text.write_bytes(b"hello")
     assert failure(str(missing), "--url", flask_server.url) == f"error: cannot read {missing}: " + (

@@ -1,4 +1,4 @@
-"""A folder of pictures is answered on all cores, past broken files, and gone on with after a stop."""
+"""A folder of images is answered on all cores, past broken files, and gone on with after a stop."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def rows_of(out):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_folder_is_answered(folder, tmp_path, suffix):
-    """Every picture has its row, in order; broken files have their reasons, and are listed."""
+    """Every image has its row, in order; broken files have their reasons, and are listed."""
     out = tmp_path / f"answers{suffix}"
     done = make("predict", IMAGES=str(folder), OUT=str(out))
     assert done.returncode != 0
@@ -76,7 +76,7 @@ def test_pattern_chooses(folder, tmp_path):
     assert [row["label"] for row in rows_of(out)] == ["7", "8", "9"]
 
 
-def test_done_pictures_are_not_done_again(folder, tmp_path):
+def test_done_images_are_not_done_again(folder, tmp_path):
     """A second run answers what is new, and keeps what is there."""
     out = tmp_path / "answers.csv"
     make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out))
@@ -98,8 +98,8 @@ def test_torn_row_is_done_again(folder, tmp_path, suffix):
         assert out.read_bytes() == whole, cut
 
 
-def test_broken_pictures_are_tried_again(folder, tmp_path):
-    """A second run is no success while a picture is broken, and answers it once it is mended."""
+def test_broken_images_are_tried_again(folder, tmp_path):
+    """A second run is no success while an image is broken, and answers it once it is mended."""
     out = tmp_path / "answers.csv"
     assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
     assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
@@ -248,7 +248,7 @@ def test_half_characters_are_written_all_the_same(tmp_path):
 
 
 def test_names_are_printed_as_they_can_be(folder, tmp_path):
-    """Of broken pictures, of an output and of a single one: no terminal obeys a file's name."""
+    """Of broken images, of an output and of a single one: no terminal obeys a file's name."""
     (folder / "\x1b[2J\u202e\udcff.png").write_bytes(b"hello")
     out = tmp_path / "\x1b]0;a\x07.csv"
     done = make("predict", IMAGES=str(folder / "*2J*"), OUT=str(out))
@@ -485,8 +485,8 @@ def test_full_disk_ends_with_a_sentence(tmp_path, suffix):
         assert [row["image"] for row in rows_of(out)] == [row.image for row in rows]
 
 
-def test_answers_among_the_pictures_are_no_picture(folder):
-    """OUT may lie in the folder of the pictures; twice the same picture in a pattern counts once."""
+def test_answers_among_the_images_are_no_image(folder):
+    """OUT may lie in the folder of the images; twice the same image in a pattern counts once."""
     out = folder / "answers.csv"
     for count in ("1 answered, 0 broken, 0 done", "0 answered, 0 broken, 1 done"):
         done = make("predict", IMAGES=f"{folder}/**/**/[7a]*", OUT=str(out))
@@ -512,7 +512,7 @@ def test_archive_that_does_not_load_says_why(archive, folder, tmp_path):
     for words in ([bad, folder, "--out", answers], [bad, "x"]):
         done = marctl("predict", *words)
         assert done.returncode == 1
-        assert done.stderr.startswith(f"error: {bad} does not load: GoldenMismatch: golden picture 0.png")
+        assert done.stderr.startswith(f"error: {bad} does not load: GoldenMismatch: golden image 0.png")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])

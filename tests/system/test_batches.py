@@ -10,10 +10,10 @@ import pytest
 import requests
 import torch
 
-from classifier.protocols.body import MOST_PICTURES
+from classifier.protocols.body import MOST_IMAGES
 from marctl.verify.verify import faults
 from tests.conftest import free_port, make
-from tests.support.lookup import contract, onnx_model, picture, table_of, write, write_contract
+from tests.support.lookup import contract, image, onnx_model, table_of, write, write_contract
 from tests.support.rows import Engine
 from tests.support.sealing import archive_here
 from tests.support.waiting import PATIENCE
@@ -38,9 +38,9 @@ class Lookup(nn.Module):
 """
 
 
-def class_of(folder, body, config, pictures=2):
+def class_of(folder, body, config, images=2):
     """Write a class whose forward has this body, with the table as weights; return the make variables."""
-    variables = write_contract(folder, config, pictures)
+    variables = write_contract(folder, config, images)
     (folder / "lookup.py").write_text(CLASS.format(body=body))
     torch.save({"table.weight": torch.from_numpy(table_of(ROWS)).T.contiguous()}, folder / "lookup.pth")
     return variables | {"MODEL": str(folder / "lookup.py"), "WEIGHTS": str(folder / "lookup.pth")}
@@ -67,11 +67,11 @@ def test_onnx_of_a_fixed_batch_answers_any(case, tmp_path):
     assert f"the model takes batches of {batch if batch != 'n' else 1} alone" in done.stdout
     with Engine(tmp_path / "lookup.mar") as engine:
         for size in (1, 2, 3, 4, 7):
-            answers = engine.predict([picture(place % 3) for place in range(size)])
+            answers = engine.predict([image(place % 3) for place in range(size)])
             assert [one.body for one in answers] == [LABELS[place % 3] for place in range(size)]
-        form = {str(place): picture(place % 3) for place in range(MOST_PICTURES)}
-        answers = engine.answer([form, {"body": picture(1)}], [MULTIPART, {}])
-        assert answers[0].body.split("\n") == [LABELS[place % 3] for place in range(MOST_PICTURES)]
+        form = {str(place): image(place % 3) for place in range(MOST_IMAGES)}
+        answers = engine.answer([form, {"body": image(1)}], [MULTIPART, {}])
+        assert answers[0].body.split("\n") == [LABELS[place % 3] for place in range(MOST_IMAGES)]
         assert answers[1].body == LABELS[1]
     assert faults(Path(variables["MAR"])) == []
 
@@ -90,7 +90,7 @@ def test_onnx_of_a_fixed_batch_serves_eight_connections(tmp_path):
         def ask(client):
             with requests.Session() as session:
                 for white in [(client + number) % 3 for number in range(40)]:
-                    reply = session.put(url, data=picture(white), timeout=PATIENCE)
+                    reply = session.put(url, data=image(white), timeout=PATIENCE)
                     counted[reply.status_code, reply.text == LABELS[white]] += 1
 
         counted = collections.Counter()
@@ -122,7 +122,7 @@ def test_torchscript_of_a_fixed_batch_answers_any(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the model takes batches of 1 alone" in done.stdout
     with Engine(tmp_path / "lookup.mar") as engine:
-        assert [one.body for one in engine.predict([picture(place) for place in (0, 1, 2)])] == LABELS
+        assert [one.body for one in engine.predict([image(place) for place in (0, 1, 2)])] == LABELS
 
 
 @pytest.mark.parametrize("runtime", ["eager", "torchscript"])
@@ -132,9 +132,9 @@ def test_class_of_a_fixed_batch_answers_any(runtime, tmp_path):
     done = archive_here(**variables, RUNTIME=runtime)
     assert done.returncode == 0, done.stderr
     with Engine(tmp_path / "lookup.mar") as engine:
-        assert [one.body for one in engine.predict([picture(place) for place in (0, 1, 2)])] == LABELS
+        assert [one.body for one in engine.predict([image(place) for place in (0, 1, 2)])] == LABELS
         engine.check_eager()
-        [why] = engine.answer([{"body": picture(1)}], [{"explain": "True"}])
+        [why] = engine.answer([{"body": image(1)}], [{"explain": "True"}])
         told = json.loads(why.content)
         assert (told["label"], told["output"]) == (LABELS[1], pytest.approx(ROWS[1][2]))
         rise = told["output"] - told["baseline_output"]
@@ -153,7 +153,7 @@ def test_class_of_a_fixed_batch_is_not_exported(runtime, tmp_path):
 def test_build_of_influenced_images_is_refused(tmp_path):
     """BatchNorm with the batch's own statistics: no archive, one sentence."""
     body = "return self.norm(self.table(x.flatten(1))) if len(x) > 1 else self.table(x.flatten(1))"
-    done = make("archive", **class_of(tmp_path, body, contract(3), pictures=1), RUNTIME="eager")
+    done = make("archive", **class_of(tmp_path, body, contract(3), images=1), RUNTIME="eager")
     assert done.returncode != 0
     assert done.stderr.startswith("error: in a batch of 2 the model answers an image otherwise than alone")
     assert not (tmp_path / "lookup.mar").exists()
@@ -174,8 +174,8 @@ RETURNED = {
     "integers": ("return self.table(x.flatten(1)).argmax(1)", "the model returns a tensor of int64; return"),
     "four-axes": ("return self.table(x.flatten(1))[..., None, None]",
                   "with (1, 3, 1, 1) values, but model-config.yaml has 3 labels; return (N, labels)"),
-    "one-axis": ("return self.table(x.flatten(1)).squeeze()", "answers one picture with (3,) values, but"),
-    "one-output": ("return self.table(x.flatten(1))[:, :1]", "answers one picture with (1, 1) values, but"),
+    "one-axis": ("return self.table(x.flatten(1)).squeeze()", "answers one image with (3,) values, but"),
+    "one-output": ("return self.table(x.flatten(1))[:, :1]", "answers one image with (1, 1) values, but"),
     "nothing": ("return None", "the model returns a NoneType; return one float32 tensor"),
 }  # fmt: skip
 
@@ -194,8 +194,8 @@ def test_other_floats_are_answered(dtype, tmp_path):
     done = archive_here(**class_of(tmp_path, body, contract(3)), RUNTIME="eager")
     assert done.returncode == 0, done.stderr
     with Engine(tmp_path / "lookup.mar") as engine:
-        assert engine.handler.outputs([picture(2)]).dtype == np.float32
-        assert [one.body for one in engine.predict([picture(place) for place in (0, 1, 2)])] == LABELS
+        assert engine.handler.outputs([image(2)]).dtype == np.float32
+        assert [one.body for one in engine.predict([image(place) for place in (0, 1, 2)])] == LABELS
 
 
 TWO = ("features", "scores")
@@ -207,7 +207,7 @@ def test_output_is_named(tmp_path):
     done = archive_here(**write(tmp_path, model, contract(3, output="scores"), 3))
     assert done.returncode == 0, done.stderr
     with Engine(tmp_path / "lookup.mar") as engine:
-        assert [one.body for one in engine.predict([picture(place) for place in (0, 1, 2)])] == LABELS
+        assert [one.body for one in engine.predict([image(place) for place in (0, 1, 2)])] == LABELS
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_output_is_named(tmp_path):
         ({}, "lookup.onnx has 2 outputs: features, scores; name the one with a value per label in model-"),
         ({"output": "score"}, "output is 'score', which lookup.onnx does not have; did you mean 'scores'?"),
         ({"output": "x"}, "output is 'x', which lookup.onnx does not have; it has features, scores"),
-        ({"output": "features"}, "answers one picture with (1, 16) values, but model-config.yaml has 3"),
+        ({"output": "features"}, "answers one image with (1, 16) values, but model-config.yaml has 3"),
     ],
     ids=["none", "near", "far", "other"],
 )
@@ -241,7 +241,7 @@ def test_json_of_a_split_batch_is_that_of_each_image(tmp_path):
         variables = write(folder, onnx_model(table_of(ROWS), batch), contract(3), 1)
         assert archive_here(**variables).returncode == 0
         with Engine(folder / "lookup.mar") as engine:
-            rows = [{"body": picture(place)} for place in (0, 1, 2, 1)]
+            rows = [{"body": image(place)} for place in (0, 1, 2, 1)]
             answers = engine.answer(rows, [{"Accept": "application/json"}] * len(rows))
             told.append([json.loads(one.content)["probability"] for one in answers])
     assert told[0] == told[1]

@@ -28,7 +28,7 @@ import marctl.client
 from bench.servers.limits import small_disk
 from marctl.client import (
     AsyncClient,
-    BadPicture,
+    BadImage,
     BadSetting,
     Client,
     ClientError,
@@ -136,7 +136,7 @@ def client(url):
         yield opened
 
 
-def test_picture_gets_its_prediction(client):
+def test_image_gets_its_prediction(client):
     """Label, number and probability, which archive answers, and no more than was asked for."""
     answer = client.predict(DIGITS["2"])
     assert (answer.label, answer.index) == ("2", 2)
@@ -165,7 +165,7 @@ def test_pixels_that_decided_are_told(flask_server):
     assert min(values) < 0 < max(values)
 
 
-def test_refused_picture_is_told_once(client):
+def test_refused_image_is_told_once(client):
     """The server's words and its hint, and what it was."""
     with pytest.raises(Refused, match="answers 400: cannot read 5 bytes starting") as refusal:
         client.predict(b"hello")
@@ -182,15 +182,15 @@ def test_unknown_model_is_refused(url):
 
 def test_missing_file_is_named(client, tmp_path):
     """Nothing is sent."""
-    with pytest.raises(BadPicture, match=f"cannot read {tmp_path}/none.png: No such file"):
+    with pytest.raises(BadImage, match=f"cannot read {tmp_path}/none.png: No such file"):
         client.predict(tmp_path / "none.png")
 
 
 def many(tmp_path) -> tuple[list, list]:
-    """Return pictures, good and bad ones in turn, and what is to come of each."""
+    """Return images, good and bad ones in turn, and what is to come of each."""
     files = [str(IMAGES / f"{digit}.png") for digit in DIGITS]
-    pictures = [*DIGITS.values(), b"hello", tmp_path / "none.png", *files] * 3
-    return pictures, [*DIGITS, "Refused", "BadPicture", *DIGITS] * 3
+    images = [*DIGITS.values(), b"hello", tmp_path / "none.png", *files] * 3
+    return images, [*DIGITS, "Refused", "BadImage", *DIGITS] * 3
 
 
 def name_of(outcome: Prediction | ClientError) -> str:
@@ -198,24 +198,24 @@ def name_of(outcome: Prediction | ClientError) -> str:
 
 
 def test_many_are_answered_in_order(client, tmp_path):
-    """Those that fail cost the others nothing; an error stands where its picture stood."""
-    pictures, expected = many(tmp_path)
-    assert [name_of(outcome) for outcome in client.predict_many(pictures)] == expected
+    """Those that fail cost the others nothing; an error stands where its image stood."""
+    images, expected = many(tmp_path)
+    assert [name_of(outcome) for outcome in client.predict_many(images)] == expected
 
 
 def test_many_are_answered_by_asyncio(url, tmp_path):
     """The same outcomes, in the same order."""
-    pictures, expected = many(tmp_path)
+    images, expected = many(tmp_path)
 
     async def ask():
         async with AsyncClient(url) as client:
-            return [name_of(outcome) async for outcome in client.predict_many(pictures)]
+            return [name_of(outcome) async for outcome in client.predict_many(images)]
 
     assert asyncio.run(ask()) == expected
 
 
 def test_asyncio_is_answered_and_refused(flask_server):
-    """One picture, its pixels' shares, and an error by asyncio, too."""
+    """One image, its pixels' shares, and an error by asyncio, too."""
 
     async def ask():
         async with AsyncClient(flask_server.url) as client:
@@ -226,8 +226,8 @@ def test_asyncio_is_answered_and_refused(flask_server):
     assert asyncio.run(ask()) == ("3", "3")
 
 
-def test_pictures_under_way_are_bounded(flask_server):
-    """Of endless pictures no more are read than a few ahead of whoever takes the answers."""
+def test_images_under_way_are_bounded(flask_server):
+    """Of endless images no more are read than a few ahead of whoever takes the answers."""
     read = itertools.count()
 
     def endless():
@@ -312,10 +312,10 @@ def test_bad_setting_is_said_at_once(url, token, sentence):
         Client(url, token=token)
 
 
-def test_name_of_no_file_is_a_bad_picture(client):
+def test_name_of_no_file_is_a_bad_image(client):
     """Also one that no system takes; the others of many are answered all the same."""
     outcomes = list(client.predict_many(["a\0b.png", GOOD]))
-    assert [name_of(outcome) for outcome in outcomes] == ["BadPicture", "3"]
+    assert [name_of(outcome) for outcome in outcomes] == ["BadImage", "3"]
 
 
 def test_answer_that_cannot_be_unpacked_is_no_prediction():
@@ -612,18 +612,18 @@ def test_command_prints_no_strangers_commands(tmp_path, reply_of):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_picture_that_is_no_file_is_not_waited_for(tmp_path, kind):
+def test_image_that_is_no_file_is_not_waited_for(tmp_path, kind):
     """Nobody reads a pipe to an end that does not come, with a server or without one."""
-    picture = tmp_path / "a.png"
-    os.mkfifo(picture) if kind == "pipe" else picture.mkdir()
+    image = tmp_path / "a.png"
+    os.mkfifo(image) if kind == "pipe" else image.mkdir()
     for where in ({}, {"URL": "http://127.0.0.1:1"}):
-        done = make("predict", IMAGE=str(picture), **where)
-        assert f"error: {picture} is no file; name a picture\n" in done.stderr
+        done = make("predict", IMAGE=str(image), **where)
+        assert f"error: {image} is no file; name an image\n" in done.stderr
         assert done.returncode != 0
 
 
 def test_command_says_what_is_wrong(flask_server, tmp_path):
-    """One line for a picture that is none, and for a server that is none."""
+    """One line for an image that is none, and for a server that is none."""
     text = tmp_path / "a b.png"
     text.write_bytes(b"hello")
     refused = make("predict", URL=flask_server.url, IMAGE=str(text))
@@ -633,7 +633,7 @@ def test_command_says_what_is_wrong(flask_server, tmp_path):
 
 
 def test_command_answers_a_folder(flask_server, tmp_path):
-    """A row for each picture, with the archive's digest; a second run asks for the broken ones alone."""
+    """A row for each image, with the archive's digest; a second run asks for the broken ones alone."""
     folder, out = tmp_path / "images", tmp_path / "answers.csv"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"hello")
@@ -693,7 +693,7 @@ def test_command_names_folders_that_cannot_be_searched(tmp_path):
     assert done.returncode != 0
 
 
-def test_command_goes_past_an_unlucky_first_picture(tmp_path):
+def test_command_goes_past_an_unlucky_first_image(tmp_path):
     """One that the server cannot answer now ends no run; a server that answers none does, and says why."""
     for name in "abcd":
         (tmp_path / f"{name}.png").write_bytes(GOOD)

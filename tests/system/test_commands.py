@@ -186,7 +186,7 @@ ALTERED = (
     "classifier.canonical.Altered: {} is not the file that the archive was built with; "
     "build it anew: make archive"
 )
-MISMATCH = "classifier.golden.GoldenMismatch: golden picture 0.png: expected 0 [-0.0"
+MISMATCH = "classifier.golden.GoldenMismatch: golden image 0.png: expected 0 [-0.0"
 OTHER_MEAN = (ROOT / "model" / "model-config.yaml").read_bytes().replace(b"0.1302", b"0.1402")
 
 
@@ -327,7 +327,7 @@ def test_predict_needs_no_server(digit):
 
 
 def test_predict_says_what_is_wrong(tmp_path):
-    """A missing IMAGE, a missing file and a file that is no picture each get a sentence."""
+    """A missing IMAGE, a missing file and a file that is no image each get a sentence."""
     assert "say which image: make predict IMAGE=" in make("predict").stderr
     [line] = errors(make("predict", IMAGE=str(tmp_path / "none.png")))
     assert line == f"error: cannot read {tmp_path / 'none.png'}: No such file or directory"

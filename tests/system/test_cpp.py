@@ -12,7 +12,7 @@ from classifier.image.limits import MAX_PIXELS, MAX_SCANS, MAX_SIDE
 from classifier.runtime.torch import as_function
 from tests.conftest import DIGITS
 from tests.support.cpp_program import RGB, exported, rgb
-from tests.support.images import bad_pictures, drawn_again_and_again, on_sheet, png_of
+from tests.support.images import bad_images, drawn_again_and_again, on_sheet, png_of
 from training.mnist import load_test
 
 pytestmark = pytest.mark.cpp
@@ -30,7 +30,7 @@ def noise(width: int, height: int, mode: str) -> Image.Image:
     return Image.fromarray(np.random.default_rng(width * height).integers(0, 256, shape, dtype=np.uint8))
 
 
-def test_all_test_pictures_are_answered_as_by_the_archive(program, scripted, engine):
+def test_all_test_images_are_answered_as_by_the_archive(program, scripted, engine):
     """MNIST's 10,000: the same pixels to the last level, the same labels, outputs as near as float32 is."""
     files = {f"{i}.png": encoded(Image.fromarray(image), "PNG") for i, image in enumerate(load_test()[0])}
     run = program(scripted, files, "--outputs", "--pixels")
@@ -77,7 +77,7 @@ def sheets() -> dict[str, bytes]:
 
 
 def shapes(contract: Contract) -> dict[str, bytes]:
-    """Pictures of noise; two of them are where Pillow begins to go down before it goes across."""
+    """Images of noise; two of them are where Pillow begins to go down before it goes across."""
     tall = contract.height + 2 * (300 - contract.width)
     sizes = [(1, 1), (3, 500), (500, 3), (27, 29), (640, 480), (64, 64), (300, tall), (300, tall + 1)]
     modes = ["L", "LA", "RGB", "RGBA"]
@@ -87,7 +87,7 @@ def shapes(contract: Contract) -> dict[str, bytes]:
 
 
 def turned() -> dict[str, bytes]:
-    """Pictures that lie in each of EXIF's ways, one that says so by XMP, one with a broken EXIF block."""
+    """Images that lie in each of EXIF's ways, one that says so by XMP, one with a broken EXIF block."""
     files = {}
     for orientation in range(10):
         exif = Image.Exif()
@@ -101,7 +101,7 @@ def turned() -> dict[str, bytes]:
 
 
 def holes() -> dict[str, bytes]:
-    """Transparent pictures: dark and light ink, by alpha, by palette and by one colour that is none."""
+    """Transparent images: dark and light ink, by alpha, by palette and by one colour that is none."""
     light = noise(90, 60, "RGBA").point(lambda level: 128 + level // 2)
     dark = noise(90, 60, "RGBA").point(lambda level: level // 2)
     palette = dark.convert("RGB").quantize(16)
@@ -119,7 +119,7 @@ def holes() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", JPEGS)
 @pytest.mark.parametrize("resize", [None, 256], ids=["grey", "rgb"])
 def test_jpeg_differs_by_a_few_levels(name, resize, program, scripted, contract):
-    """Another decoder: no level is off by more than a few, and a picture that lies is turned."""
+    """Another decoder: no level is off by more than a few, and an image that lies is turned."""
     model, body = scripted, VARIANTS[name](opened(DIGITS["4"]))
     if resize:
         contract = Contract.from_config({"input": RGB | {"resize": resize}, "labels": ["r", "g", "b"]})
@@ -129,7 +129,7 @@ def test_jpeg_differs_by_a_few_levels(name, resize, program, scripted, contract)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
-def test_no_part_of_a_picture_is_answered(kind, program, scripted):
+def test_no_part_of_a_image_is_answered(kind, program, scripted):
     """A file that ends anywhere is refused, or has the pixels of the whole."""
     body = encoded(opened(DIGITS["7"]).convert("RGB"), kind)
     run = program(scripted, {str(cut): body[:cut] for cut in range(len(body))} | {"whole": body}, "--pixels")
@@ -139,10 +139,10 @@ def test_no_part_of_a_picture_is_answered(kind, program, scripted):
     assert len(run.errors) == len(body) - len(parts)
 
 
-@pytest.mark.parametrize("name", [*bad_pictures(DIGITS["2"]), *UNREAD])
-def test_bad_picture_is_refused_and_the_others_answered(name, program, scripted):
+@pytest.mark.parametrize("name", [*bad_images(DIGITS["2"]), *UNREAD])
+def test_bad_image_is_refused_and_the_others_answered(name, program, scripted):
     """One sentence names the file and says what to send; the status is 1."""
-    body = VARIANTS[name](opened(DIGITS["2"])) if name in UNREAD else bad_pictures(DIGITS["2"])[name][0]
+    body = VARIANTS[name](opened(DIGITS["2"])) if name in UNREAD else bad_images(DIGITS["2"])[name][0]
     run = program(scripted, {"bad": body})
     assert (run.rows, run.status) == ({"good": ["2"]}, 1)
     [line] = run.errors
@@ -169,16 +169,16 @@ JPEG = VARIANTS["jpeg"](opened(DIGITS["2"]))
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (patched(BMP, 28, b"\x10\x00"), "the BMP picture has 16 bits a pixel in compression 0"),
-        (patched(BMP, 30, b"\x01"), "the BMP picture has 8 bits a pixel in compression 1"),
-        (patched(BMP, 14, b"\x0c"), "the BMP picture has a header of the oldest kind"),
+        (patched(BMP, 28, b"\x10\x00"), "the BMP image has 16 bits a pixel in compression 0"),
+        (patched(BMP, 30, b"\x01"), "the BMP image has 8 bits a pixel in compression 1"),
+        (patched(BMP, 14, b"\x0c"), "the BMP image has a header of the oldest kind"),
         (patched(GIF, 6, b"\x40"), "its first frame does not fill it"),
         (patched(patched(GIF, 6, b"\x40"), 11, b"\x01"), "its first frame does not fill it"),
         (patched(STORED, STORED.index(b"IDAT") + 99, b"\x77"), "wrong checksum of its IDAT"),
-        (CMYK.replace(b"Adobe", b"Bdobe"), "the JPEG picture has four colours and does not say which"),
+        (CMYK.replace(b"Adobe", b"Bdobe"), "the JPEG image has four colours and does not say which"),
         (patched(JPEG, JPEG.index(b"\xff\xc4") + 5, b"\xff" * 16), "a table is too long"),
         (packed_xmp(), "keeps its orientation in a text that is not read here"),
-        (png_of(0, 5, lines=5), "the picture has no pixels"),
+        (png_of(0, 5, lines=5), "the image has no pixels"),
     ],
     ids=[
         "bmp-16-bit", "bmp-compressed", "bmp-oldest", "gif-partial", "gif-background", "png-checksum",
@@ -206,8 +206,8 @@ def test_limits_are_the_handlers(program, scripted):
     run = program(scripted, files)
     assert {*run.rows} == {"full", "full-long", "good"}
     by_name = {line.split(": ")[1]: line for line in run.errors}
-    assert by_name["pixels"].startswith(f"error: pixels: the picture is too large ({side + 1} x {side}")
-    assert by_name["long"].startswith(f"error: long: the picture is too large ({MAX_SIDE + 1} x 2 pixels)")
-    assert by_name["scans"].startswith(f"error: scans: the JPEG picture is drawn in {MAX_SCANS + 1} scans")
+    assert by_name["pixels"].startswith(f"error: pixels: the image is too large ({side + 1} x {side}")
+    assert by_name["long"].startswith(f"error: long: the image is too large ({MAX_SIDE + 1} x 2 pixels)")
+    assert by_name["scans"].startswith(f"error: scans: the JPEG image is drawn in {MAX_SCANS + 1} scans")
     # stb_image itself refuses the last scan when it comes again, but not for their number.
     assert "scans" not in by_name["full-scans"].removeprefix("error: full-scans")

@@ -14,11 +14,11 @@ from tests.support.cpp_program import Means, exported, rgb
 
 pytestmark = pytest.mark.cpp
 
-PICTURE = str(ROOT / "tests" / "images" / "2.png")
+IMAGE = str(ROOT / "tests" / "images" / "2.png")
 
 
 @pytest.mark.parametrize("digit", list(DIGITS))
-def test_one_picture_gets_the_bare_label(digit, program, scripted):
+def test_one_image_gets_the_bare_label(digit, program, scripted):
     """The label and a line's end, nothing else."""
     done = program.start(str(scripted), str(ROOT / "tests" / "images" / f"{digit}.png"))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{digit}\n", "")
@@ -32,9 +32,9 @@ def test_file_named_like_an_option_is_read(program, scripted):
 
 def test_missing_file_and_folder_are_named(program, scripted):
     """What cannot be opened gets the system's reason; the rest is answered."""
-    done = program.start(str(scripted), "none.png", ".", PICTURE)
+    done = program.start(str(scripted), "none.png", ".", IMAGE)
     assert done.returncode == 1
-    assert done.stdout == f"{PICTURE}\t2\n"
+    assert done.stdout == f"{IMAGE}\t2\n"
     assert done.stderr.splitlines() == [
         "error: none.png: cannot read it: No such file or directory",
         "error: .: cannot read it: Is a directory",
@@ -44,13 +44,13 @@ def test_missing_file_and_folder_are_named(program, scripted):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "give an exported model and at least one picture"),
-        (["model.pt"], "give an exported model and at least one picture"),
+        ([], "give an exported model and at least one image"),
+        (["model.pt"], "give an exported model and at least one image"),
         (["--colour", "a", "b"], "there is no option --colour"),
         (["a", "b", "--time"], "--time is ''; give a number of repeats from 1 to 1000000"),
         (["--time", "0", "a", "b"], "--time is '0'; give a number"),
     ],
-    ids=["nothing", "no-picture", "unknown", "time-of-nothing", "time-0"],
+    ids=["nothing", "no-image", "unknown", "time-of-nothing", "time-0"],
 )
 def test_wrong_call_gets_a_sentence_and_the_usage(arguments, sentence, program):
     """Exit status 2, what is wrong, and how to call it."""
@@ -71,7 +71,7 @@ def test_wrong_call_gets_a_sentence_and_the_usage(arguments, sentence, program):
         (rgb(100), "its contract has an impossible size"),
         (rgb(100, size=[90, 101]), "its contract has an impossible size"),
         (rgb(None, size=[0, 5]), "its contract has an impossible size"),
-        (rgb(None, labels=["a"]), "it does not answer each picture with 1 values"),
+        (rgb(None, labels=["a"]), "it does not answer each image with 1 values"),
     ],
     ids=[
         "none", "no-json", "no-mean", "std-of-one", "color", "resize-too-low", "resize-too-narrow",
@@ -81,7 +81,7 @@ def test_wrong_call_gets_a_sentence_and_the_usage(arguments, sentence, program):
 def test_wrong_contract_is_refused(contract, sentence, program):
     """A file whose contract does not fit is refused in a sentence that names the file."""
     model = exported(program.folder / "model.pt", contract)
-    done = program.start(str(model), PICTURE)
+    done = program.start(str(model), IMAGE)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {model}: {sentence}")
@@ -92,7 +92,7 @@ def test_what_is_no_exported_model_is_refused(name, program):
     """Text, or no file at all: one line, no backtrace."""
     if name != "none.pt":
         (program.folder / name).write_text("hello")
-    done = program.start(name, PICTURE)
+    done = program.start(name, IMAGE)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {name}: {'cannot read it' if name == 'none.pt' else 'it is no '}")
@@ -122,10 +122,10 @@ def test_package_of_aotinductor_is_answered(program):
 
 def test_times_are_told_as_json(program, scripted):
     """Loading, reading and answering, the last at both batch sizes, on one thread."""
-    times = json.loads(program.start("--time", "3", str(scripted), PICTURE).stdout)
+    times = json.loads(program.start("--time", "3", str(scripted), IMAGE).stdout)
     assert (times["threads"], times["repeats"]) == (1, 3)
-    seconds = [times["load_seconds"], times["read_seconds"], *times["seconds_per_picture"].values()]
-    assert list(times["seconds_per_picture"]) == ["1", "32"]
+    seconds = [times["load_seconds"], times["read_seconds"], *times["seconds_per_image"].values()]
+    assert list(times["seconds_per_image"]) == ["1", "32"]
     assert all(second > 0 for second in seconds)
 
 

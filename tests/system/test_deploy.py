@@ -107,13 +107,13 @@ class Kept:
                     self.failed.append(str(error))
 
     def stop(self) -> None:
-        """End with the picture that is under way."""
+        """End with the image that is under way."""
         self._going = False
 
 
 @contextlib.contextmanager
 def kept_connections(up: Stack, count: int = 8):
-    """Clients that send, one picture after another, each on its one connection."""
+    """Clients that send, one image after another, each on its one connection."""
     clients = [Kept(up) for _ in range(count)]
     with ThreadPoolExecutor(count) as pool:
         for client in clients:

@@ -11,7 +11,7 @@ import requests
 
 from bench.load.clients import Clients
 from tests.conftest import DIGITS, free_port, make
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import said
 
@@ -31,7 +31,7 @@ class Container:
 
     @property
     def predictions(self) -> str:
-        """The address that answers pictures."""
+        """The address that answers images."""
         return f"http://127.0.0.1:{self.port}/predictions/convnet"
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -99,9 +99,9 @@ def test_every_digit_is_read_in_a_container(container):
     assert {digit: put(container, body).text for digit, body in DIGITS.items()} == {d: d for d in DIGITS}
 
 
-def test_bad_picture_gets_400_in_a_container(container):
+def test_bad_image_gets_400_in_a_container(container):
     """What came and what to send stand in the answer."""
-    for body, sentence in bad_pictures(DIGITS["3"]).values():
+    for body, sentence in bad_images(DIGITS["3"]).values():
         reply = put(container, body)
         assert reply.status_code == 400
         assert said(reply).startswith(sentence)
@@ -123,7 +123,7 @@ def test_image_holds_the_archive(container, archive):
 
 
 def test_health_is_a_real_prediction(container):
-    """Docker says healthy, by asking for the golden picture's answer; without the answer it would not."""
+    """Docker says healthy, by asking for the golden image's answer; without the answer it would not."""
     assert container.inspect(".State.Health.Status") == "healthy"
     command = json.loads(container.inspect("json .Config.Healthcheck.Test"))[1:]
     assert docker("exec", container.name, *command).returncode == 0

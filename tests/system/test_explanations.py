@@ -1,4 +1,4 @@
-"""Why a picture is answered as it is: each pixel's share in it, by integrated gradients."""
+"""Why an image is answered as it is: each pixel's share in it, by integrated gradients."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_shares_add_up_to_what_the_output_changes_by(engine, digit):
 
 
 def test_outputs_are_those_of_the_model(engine):
-    """The two that the shares lead from and to: of the picture, and of a black one."""
+    """The two that the shares lead from and to: of the image, and of a black one."""
     told = explained(engine, {"body": GOOD})
     handler = engine.handler
     pixels = handler.read_pixels(GOOD)
@@ -48,7 +48,7 @@ def test_outputs_are_those_of_the_model(engine):
 
 
 def test_paper_has_no_share(engine):
-    """A pixel that is black in both pictures explains nothing."""
+    """A pixel that is black in both images explains nothing."""
     told = explained(engine, {"body": GOOD})
     shares, levels = np.array(told["attributions"]), np.array(told["input"])
     assert not shares[levels == 0].any()
@@ -65,14 +65,14 @@ def test_another_label_can_be_explained(engine):
     assert explained(engine, {"body": GOOD}, Accept="application/json; target=8") == eight
 
 
-def test_two_pictures_are_not_explained_at_once(engine):
+def test_two_images_are_not_explained_at_once(engine):
     """One a request, and no neighbour is harmed."""
     tensor = b'{"inputs": []}'
     bad = [{"a": GOOD, "b": GOOD}, {"body": json_of(GOOD, GOOD)}, {"body": b"no"}, {"body": tensor}]
     why = {"explain": "True", "Content-Type": "multipart/form-data; boundary=b"}
     *refused, good = engine.answer([*bad, {"body": GOOD}], [why, why, why, why, {}])
     assert [one.status for one in refused] == [BAD_REQUEST] * 4
-    assert refused[0].reason == refused[1].reason == "there are 2 pictures; send one to be explained"
+    assert refused[0].reason == refused[1].reason == "there are 2 images; send one to be explained"
     assert refused[2].reason.startswith("cannot read 2 bytes")
     assert refused[3].reason.startswith('tensors are not explained; send {"instances"')
     assert good.body == "3"
@@ -99,7 +99,7 @@ def explaining(archive, tmp_path_factory):
 
 
 def test_servers_explain_alike(explaining, engine):
-    """As the handler does; and pictures are answered as before."""
+    """As the handler does; and images are answered as before."""
     expected = explained(engine, {"body": GOOD})
     for url in explaining.values():
         for body in (GOOD, json_of(GOOD)):
@@ -123,7 +123,7 @@ def test_what_cannot_be_explained_is_refused(explaining):
 
 
 def check_closed(url: str) -> None:
-    """Assert that no picture is explained, and that who asks hears how it would be."""
+    """Assert that no image is explained, and that who asks hears how it would be."""
     reply = requests.post(url + ADDRESS, GOOD, timeout=PATIENCE)
     assert reply.status_code == NOT_IMPLEMENTED
     assert said(reply).startswith("this server gives no explanations; start the server by make serve")

@@ -40,7 +40,7 @@ LOADERS = {
 NAMES = [pytest.param(name, marks=pytest.mark.compiler if name.endswith(".pt2") else ()) for name in LOADERS]
 # float32 sums in another order; the log-probabilities go down to -30.
 TOLERANCE = 2e-5
-PICTURES = 10_000
+IMAGES = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def exported():
 
 @pytest.fixture(scope="module")
 def batch(contract):
-    """All of MNIST's test pictures as the model takes them."""
+    """All of MNIST's test images as the model takes them."""
     images, _ = load_test()
     return contract.normalize(images[..., None])
 
@@ -67,9 +67,9 @@ def eager(engine, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_export_answers_as_the_archive(exported, name, batch, eager):
-    """All 10,000 test pictures get the same digit, and the same log-probabilities but for rounding."""
+    """All 10,000 test images get the same digit, and the same log-probabilities but for rounding."""
     outputs = LOADERS[name](exported / name)(batch)
-    assert len(outputs) == PICTURES
+    assert len(outputs) == IMAGES
     assert np.array_equal(outputs.argmax(axis=1), eager.argmax(axis=1))
     np.testing.assert_allclose(outputs, eager, rtol=0, atol=TOLERANCE)
 
@@ -77,7 +77,7 @@ def test_export_answers_as_the_archive(exported, name, batch, eager):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 7, 32])
 def test_batch_is_of_any_size(exported, name, size, batch, eager):
-    """One file answers one picture, or seven, or thirty-two."""
+    """One file answers one image, or seven, or thirty-two."""
     outputs = LOADERS[name](exported / name)(batch[:size])
     np.testing.assert_allclose(outputs, eager[:size], rtol=0, atol=TOLERANCE)
 
@@ -92,7 +92,7 @@ def test_loaders_really_run_their_file(exported):
 
 @pytest.mark.compiler
 def test_contract_lies_in_each_file(exported, contract):
-    """Whoever has the file needs nothing else to prepare a picture."""
+    """Whoever has the file needs nothing else to prepare an image."""
     asked = {"contract.json": ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -130,7 +130,7 @@ def test_export_repeats_itself(exported, archive, tmp_path, kind, file):
 
 
 class Bright(nn.Module):
-    """Pass bright pictures on and turn dark ones round: what it does depends on what it sees."""
+    """Pass bright images on and turn dark ones round: what it does depends on what it sees."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the pixels (N, C * H * W), turned round or not."""
@@ -147,15 +147,15 @@ def test_script_keeps_a_branch_and_trace_does_not(contract, tmp_path):
         (tmp_path / "traced.pt").write_bytes(traced(Bright(), contract))
     eager = as_function(Bright())
     one, other = load_torchscript(tmp_path / "scripted.pt"), load_torchscript(tmp_path / "traced.pt")
-    for picture in (light, -light):
-        assert np.array_equal(one(picture), eager(picture))
+    for image in (light, -light):
+        assert np.array_equal(one(image), eager(image))
     # The example was dark: zeros.
     assert np.array_equal(other(-light), eager(-light))
     assert not np.array_equal(other(light), eager(light))
 
 
 def test_model_that_onnx_cannot_hold_is_said(contract):
-    """A class whose way depends on the picture is no ONNX graph: the sentence says why, and what to do."""
+    """A class whose way depends on the image is no ONNX graph: the sentence says why, and what to do."""
     with pytest.raises(UserError, match=r"torch cannot export .* to ONNX \(\w+: .+\); .* RUNTIME=eager"):
         to_onnx(Bright().eval(), contract)
 
@@ -193,7 +193,7 @@ def test_no_compiler_is_said(archive, tmp_path):
 
 
 def test_export_that_answers_otherwise_is_not_written(archive, tmp_path):
-    """An exporter that changes the model is found by the golden pictures; no file is left."""
+    """An exporter that changes the model is found by the golden images; no file is left."""
     from marctl.export.export import export
 
     def broken(model: nn.Module, contract: object) -> bytes:
@@ -201,6 +201,6 @@ def test_export_that_answers_otherwise_is_not_written(archive, tmp_path):
             model.fc2.bias += torch.arange(10.0)
         return scripted(model, contract)
 
-    with pytest.raises(golden.GoldenMismatch, match=r"golden picture 0\.png"):
+    with pytest.raises(golden.GoldenMismatch, match=r"golden image 0\.png"):
         export(archive, tmp_path / "out.pt", broken, load_torchscript)
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ from marctl.serve.torchserve.instance import Served
 from marctl.serve.torchserve.settings import body_limit
 from tests.conftest import DIGITS, IMAGES, ROOT
 from tests.support.flask_process import flask_of
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import GOOD, PREDICTIONS, QUIRKS, TABLE, Asked, said
 
@@ -68,7 +68,7 @@ def test_every_digit_is_read(flask_server, digit):
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", [PREDICTIONS, "/test"])
 def test_wrong_method_is_405(flask_server, path, method):
-    """What neither sends nor puts a picture is told which methods do."""
+    """What neither sends nor puts an image is told which methods do."""
     reply = ask(flask_server.url, Asked(path=path, method=method))
     assert reply.status_code == 405
     assert said(reply).startswith(f"{method} is not the way to ask this; use ")
@@ -118,7 +118,7 @@ def test_limit_is_that_of_the_settings(archive, tmp_path):
         assert chunks.status_code == 413
 
 
-def articles_client(url: str, picture: bytes) -> requests.Response:
+def articles_client(url: str, image: bytes) -> requests.Response:
     """Ask as an article's reader does: torchvision's transforms, numpy's bytes, requests' files."""
     spec = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())["input"]
     steps = transforms.Compose([
@@ -127,7 +127,7 @@ def articles_client(url: str, picture: bytes) -> requests.Response:
         transforms.ToTensor(),
         transforms.Normalize(spec["mean"], spec["std"]),
     ])  # fmt: skip
-    tensor = steps(opened(picture))
+    tensor = steps(opened(image))
     metadata = json.dumps({"dims": list(tensor.shape)})
     files = {"data": tensor.numpy().tobytes(), "metadata": metadata}
     return requests.post(f"{url}/test", files=files, timeout=PATIENCE)
@@ -192,11 +192,11 @@ def bad_data(tensor):
     """Return contents of `data` that are refused, each with its sentence."""
     nan, endless, huge = (tensor.copy() for _ in range(3))
     nan[0, 0, 0], endless[0, 3, 3:5] = float("nan"), float("inf")
-    huge[:] = np.where(huge > 0, 3e38, -3e38)  # a whole picture of one value may come through as zeros
+    huge[:] = np.where(huge > 0, 3e38, -3e38)  # a whole image of one value may come through as zeros
     return {
-        "twelve-bytes": (bytes(12), "a float32 picture of [1, 28, 28] is 3136 bytes, got 12; send"),
-        "empty": (b"", "a float32 picture of [1, 28, 28] is 3136 bytes, got 0"),
-        "float64": (bytes(2 * 3136), "a float32 picture of [1, 28, 28] is 3136 bytes, got 6272"),
+        "twelve-bytes": (bytes(12), "a float32 image of [1, 28, 28] is 3136 bytes, got 12; send"),
+        "empty": (b"", "a float32 image of [1, 28, 28] is 3136 bytes, got 0"),
+        "float64": (bytes(2 * 3136), "a float32 image of [1, 28, 28] is 3136 bytes, got 6272"),
         "nan": (nan.tobytes(), "1 of the 784 values are NaN or infinite; send finite"),
         "infinite": (endless.tobytes(), "2 of the 784 values are NaN or infinite; send finite"),
         "overflowing": (huge.tobytes(), "the values reach 3e+38, too much for the model; normalise them"),
@@ -205,7 +205,7 @@ def bad_data(tensor):
 
 @pytest.mark.parametrize("name", ["twelve-bytes", "empty", "float64", "nan", "infinite", "overflowing"])
 def test_bad_data_is_refused(flask_server, tensor, name):
-    """Bytes that are no picture of the model's shape get 400 and the numbers."""
+    """Bytes that are no image of the model's shape get 400 and the numbers."""
     data, sentence = bad_data(tensor)[name]
     files = {"data": data, "metadata": json.dumps({"dims": tensor.shape})}
     reply = requests.post(f"{flask_server.url}/test", files=files, timeout=PATIENCE)
@@ -231,16 +231,16 @@ def test_form_without_a_part_is_refused(flask_server, content, sentence):
 
 
 def mixed_work(times: int) -> list[tuple[bytes, int, str]]:
-    """Return good and bad pictures in random order, each with its status and the start of its answer."""
+    """Return good and bad images in random order, each with its status and the start of its answer."""
     good = [(body, 200, digit) for digit, body in DIGITS.items()]
-    bad = [(body, 400, sentence) for body, sentence in bad_pictures(GOOD).values()]
+    bad = [(body, 400, sentence) for body, sentence in bad_images(GOOD).values()]
     work = good * (times // len(good)) + bad * (times // len(bad))
     random.Random(0).shuffle(work)  # noqa: S311 no secret
     return work
 
 
 def test_concurrent_clients_get_each_their_own_answer(flask_server):
-    """32 clients mix good and bad pictures: every answer is right, and every reason fits."""
+    """32 clients mix good and bad images: every answer is right, and every reason fits."""
 
     def right(task: tuple[bytes, int, str]) -> bool:
         body, status, text = task

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.flask
 
 
 def test_start_prints_what_can_be_pasted(archive):
-    """Address, a curl line, the page and how to stop stand there once a picture was answered."""
-    with flask_of(archive, "--picture", "tests/images/2.png") as running:
+    """Address, a curl line, the page and how to stop stand there once an image was answered."""
+    with flask_of(archive, "--image", "tests/images/2.png") as running:
         first, ready, page, line, stop = running.printed
         assert first == f"serving {archive} on {running.url} by Flask\n"
         assert ready.startswith("  ready after ")
@@ -58,8 +58,8 @@ def test_killed_worker_is_replaced(archive):
             worker.kill()
         wait_for_the_end_of(old)
         url = f"{running.url}/predictions/convnet"
-        picture = (IMAGES / "7.png").read_bytes()
-        assert requests.put(url, data=picture, timeout=PATIENCE).text == "7"
+        image = (IMAGES / "7.png").read_bytes()
+        assert requests.put(url, data=image, timeout=PATIENCE).text == "7"
         assert not {worker.pid for worker in main.children()} & {worker.pid for worker in old}
 
 
@@ -196,7 +196,7 @@ def test_archive_that_does_not_load_ends_the_server(archive, tmp_path):
                 data = data.replace(b"std: [0.", b"std: [1.")
             changed.writestr(info, data)
     line = refused(bad, "--port", str(free_port()))
-    assert line.startswith(f"error: {bad} does not load: GoldenMismatch: golden picture 0.png: expected 0")
+    assert line.startswith(f"error: {bad} does not load: GoldenMismatch: golden image 0.png: expected 0")
 
 
 def test_workers_compute_in_one_thread(archive):

@@ -103,7 +103,7 @@ def healthcheck(*arguments) -> subprocess.CompletedProcess[str]:
 
 
 def test_health_is_the_right_answer(server, archive):
-    """A server that gives the golden picture its label is healthy, and nothing is printed."""
+    """A server that gives the golden image its label is healthy, and nothing is printed."""
     done = healthcheck(archive, server.inference)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -119,7 +119,7 @@ def test_wrong_answer_is_not_healthy(server, archive, tmp_path):
             mar.writestr(name, data)
     done = healthcheck(wrong, server.inference)
     assert done.returncode == 1
-    assert "must answer the golden picture 3.png by 4, got 200: 3" in done.stderr
+    assert "must answer the golden image 3.png by 4, got 200: 3" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.torchserve, pytest.mark.nginx]
 BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
 NOWHERE = "http://127.0.0.1:1"
-SMALL_CONTAINER = 2**29  # bytes: twice what all of it takes, and less than the largest pictures want
+SMALL_CONTAINER = 2**29  # bytes: twice what all of it takes, and less than the largest images want
 
 
 def started(run, **variables):
@@ -110,12 +110,12 @@ def door_to(tmp_path, scratch, server):
 
 
 def blank(side: int) -> bytes:
-    """Return a square picture that takes little to send and, as all half transparent ones, much to read."""
+    """Return a square image that takes little to send and, as all half transparent ones, much to read."""
     return encoded(Image.new("RGBA", (side, side), (0, 0, 0, 128)), "PNG")
 
 
 def put(opening: Opening, **options) -> requests.Response:
-    """Send a picture through a door."""
+    """Send an image through a door."""
     return requests.put(
         f"{opening.address}/predictions/convnet", data=DIGITS["2"], timeout=PATIENCE, **options
     )
@@ -129,13 +129,13 @@ def raw(port: int, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("digit", DIGITS)
-def test_picture_gets_its_digit(up, digit):
+def test_image_gets_its_digit(up, digit):
     """Raw, as a form's field and in chunks: the door changes no answer."""
-    picture = DIGITS[digit]
-    raw_body = requests.put(up.predictions, data=picture, timeout=PATIENCE)
-    form = requests.post(up.predictions, files={"data": picture}, timeout=PATIENCE)
-    chunked = requests.put(up.predictions, data=iter([picture[:50], picture[50:]]), timeout=PATIENCE)
-    version = requests.put(f"{up.predictions}/1.0", data=picture, timeout=PATIENCE)
+    image = DIGITS[digit]
+    raw_body = requests.put(up.predictions, data=image, timeout=PATIENCE)
+    form = requests.post(up.predictions, files={"data": image}, timeout=PATIENCE)
+    chunked = requests.put(up.predictions, data=iter([image[:50], image[50:]]), timeout=PATIENCE)
+    version = requests.put(f"{up.predictions}/1.0", data=image, timeout=PATIENCE)
     assert {reply.text for reply in (raw_body, form, chunked, version)} == {digit}
 
 
@@ -150,7 +150,7 @@ def test_door_is_open_on_both_kinds_of_address(up):
 
 
 def test_client_is_no_question_of_health(server, door_to):
-    """Whoever marks a picture as one is counted as all other clients are."""
+    """Whoever marks an image as one is counted as all other clients are."""
     name = "classifier_health_checks_total"
     before = page_when(server, lambda page: page.total(name) == 1)  # of the start, by make
     opening, _ = door_to()
@@ -172,7 +172,7 @@ def test_page_is_there_and_knows_what_answers(up):
     assert told == {"models": [{"name": "convnet", "labels": list(DIGITS)}]}
 
 
-def test_bad_picture_is_told_what_to_send(up):
+def test_bad_image_is_told_what_to_send(up):
     """The handler's own sentence passes."""
     reply = requests.put(up.predictions, data=b"hello", timeout=PATIENCE)
     assert reply.status_code == 400
@@ -242,7 +242,7 @@ def test_page_is_only_read(up, method, path):
         "/v2/models/convnet/infer", "/v2/models/convnet/versions/1.0/infer",
     ],
 )  # fmt: skip
-def test_only_put_and_post_bring_pictures(up, path, method):
+def test_only_put_and_post_bring_images(up, path, method):
     """Another method is told which ones there are."""
     reply = requests.request(method, up.url + path, timeout=PATIENCE)
     assert (reply.status_code, reply.headers["Allow"]) == (405, "PUT, POST")
@@ -275,10 +275,10 @@ REFUSED_IN_V2 = {
     "no-model-to-tell-of": (404, "GET /v2/models/other", "", NO_MODEL),
     "no-model-ready": (404, "GET /v2/models/other/ready", "", NO_MODEL),
     "no-version-ready": (404, "GET /v2/models/convnet/versions/2.0/ready", "", NO_MODEL),
-    "method": (405, f"GET {INFER}", "", "GET is no way to send a picture; use PUT or POST"),
+    "method": (405, f"GET {INFER}", "", "GET is no way to send an image; use PUT or POST"),
     "method-of-a-version": (405, f"PATCH {INFER_VERSION}", "", "PATCH is no way to send"),
     "length": (413, f"POST {INFER}", f"Content-Length: {BODY + 1}\r\n", "the body is too large; send at"),
-    "web-form": (400, f"POST {INFER}", f"Content-Type: {WEB_FORM}\r\n", "a web form holds no picture; send"),
+    "web-form": (400, f"POST {INFER}", f"Content-Type: {WEB_FORM}\r\n", "a web form holds no image; send"),
     "large-form": (413, f"POST {INFER}", f"Content-Type: {LARGE_FORM}\r\nContent-Length: {BODY}\r\n",
         "the form is too large, or does not say how large it is; send"),
     "header": (400, f"POST {INFER}", f"X: {'a' * 5 * HEADER_LIMIT}\r\n", "the request is no HTTP, or its"),
@@ -525,7 +525,7 @@ def test_stop_loses_no_answer(own_up):
 
 
 def taken_in_by(port: int) -> HTTPConnection:
-    """Send a picture, and return the connection when nginx has taken the request in."""
+    """Send an image, and return the connection when nginx has taken the request in."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.putrequest("PUT", "/predictions/convnet")
     connection.putheader("Content-Length", str(len(DIGITS["2"])))
@@ -537,13 +537,13 @@ def taken_in_by(port: int) -> HTTPConnection:
 
 
 def test_stop_waits_for_what_was_taken_in(own_up):
-    """A picture that is with a worker when the stop comes is answered, and not told to go elsewhere."""
+    """An image that is with a worker when the stop comes is answered, and not told to go elsewhere."""
     for worker in own_up.workers:
         worker.suspend()
     with ThreadPoolExecutor() as pool:
         taken_in = taken_in_by(own_up.door)
         stop = pool.submit(make, "stop", RUN=str(own_up.run))
-        time.sleep(2)  # the stop has come; if it comes later, the picture is answered all the same
+        time.sleep(2)  # the stop has come; if it comes later, the image is answered all the same
         for worker in own_up.workers:
             worker.resume()
         assert taken_in.getresponse().read() == b"2"
@@ -572,7 +572,7 @@ def test_kernel_ends_a_worker_before_java(up):
 
 
 @pytest.mark.root
-def test_picture_beyond_the_memory_costs_no_answer(up_in_a_small_container):
+def test_image_beyond_the_memory_costs_no_answer(up_in_a_small_container):
     """It is told that it is too large, a smaller one is answered, and no process ends."""
     up = up_in_a_small_container
     before = pids(up)
@@ -584,7 +584,7 @@ def test_picture_beyond_the_memory_costs_no_answer(up_in_a_small_container):
         smaller = requests.put(up.predictions, data=blank(math.isqrt(most) * 3 // 4), timeout=PATIENCE)
     assert (too_large.status_code, smaller.status_code) == (400, 200)
     assert told["message"].startswith(
-        "the picture is too large (8000 x 8000 pixels): reading it may take 640 MB of memory, and "
+        "the image is too large (8000 x 8000 pixels): reading it may take 640 MB of memory, and "
     )
     assert pids(up) == before
     assert (clients.wrong, dict(clients.failed)) == ([], {})
@@ -646,7 +646,7 @@ def test_worker_that_is_given_up_costs_no_answer(tmp_path, impatient):
 
 @pytest.mark.root
 def test_full_disk_costs_no_answer(tmp_path):
-    """Nothing can be written where the logs are: pictures are answered, also after a worker's death."""
+    """Nothing can be written where the logs are: images are answered, also after a worker's death."""
     with small_disk(tmp_path / "run") as run:
         running, _ = started(run)
         try:

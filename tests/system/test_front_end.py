@@ -16,7 +16,7 @@ def test_metrics_are_still_told(server):
 
 
 def test_lone_request_does_not_wait_for_others(tmp_path):
-    """Though its contract has a worker wait an hour for a full batch, one picture is answered."""
+    """Though its contract has a worker wait an hour for a full batch, one image is answered."""
     patient = tmp_path / "patient.yaml"
     contract = (ROOT / "model" / "model-config.yaml").read_text()
     patient.write_text(contract.replace("maxBatchDelay: 1", "maxBatchDelay: 3600000"))

@@ -20,7 +20,7 @@ from classifier.metrics.tally import (
 )
 from classifier.torchserve.observer import Observer
 from tests.conftest import DIGITS, IMAGES
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 
 OK, BAD_REQUEST, NOT_IMPLEMENTED = 200, 400, 501
 GOOD = DIGITS["3"]
@@ -40,9 +40,9 @@ def test_every_encoding_is_read(engine, variant):
     assert [a.body for a in engine.predict(bodies)] == list(DIGITS)
 
 
-def test_bad_pictures_fail_alone(engine):
-    """In one batch the bad pictures get 400 and their reasons, the good ones between them their digits."""
-    bad = bad_pictures(GOOD)
+def test_bad_images_fail_alone(engine):
+    """In one batch the bad images get 400 and their reasons, the good ones between them their digits."""
+    bad = bad_images(GOOD)
     answers = engine.predict([part for body, _ in bad.values() for part in (body, GOOD)])
     for (_, sentence), refused, good in zip(bad.values(), answers[::2], answers[1::2], strict=True):
         assert refused.status == BAD_REQUEST
@@ -52,7 +52,7 @@ def test_bad_pictures_fail_alone(engine):
 
 
 def test_fault_of_ours_costs_one_answer(engine, monkeypatch):
-    """Where our own code fails on one picture, that one gets 500, and the others their digits."""
+    """Where our own code fails on one image, that one gets 500, and the others their digits."""
     read = engine.handler.read_pixels
 
     def failing(body):
@@ -73,16 +73,16 @@ def test_batches_of_any_size(engine, count):
     assert [a.body for a in engine.predict([DIGITS[d] for d in digits])] == digits
 
 
-@pytest.mark.parametrize("name", ["data", "file", "my picture", "content-type", "describe", "explain"])
+@pytest.mark.parametrize("name", ["data", "file", "my image", "content-type", "describe", "explain"])
 def test_form_field_of_any_name(engine, name):
-    """A form's one field is the picture; TorchServe puts the field's own type among the headers."""
+    """A form's one field is the image; TorchServe puts the field's own type among the headers."""
     [answer] = engine.answer([{name: GOOD}], [{name: {"content-type": "image/png"}, "explain": "False"}])
     assert answer.body == "3"
 
 
 def test_text_body_is_read_as_its_bytes(engine):
     """A body that a server decoded as text is refused as the bytes that it was."""
-    [answer] = engine.answer([{"body": "no picture"}])
+    [answer] = engine.answer([{"body": "no image"}])
     assert answer.reason.startswith("cannot read 10 bytes starting b'no p'")
 
 
@@ -90,16 +90,16 @@ def test_text_body_is_read_as_its_bytes(engine):
     ("row", "headers", "sentence"),
     [
         ({}, {}, "the request has no content"),
-        ({"body": {"instances": []}}, {}, "instances is a list of 0, no list of pictures; send"),
+        ({"body": {"instances": []}}, {}, "instances is a list of 0, no list of images; send"),
         (dict.fromkeys(map(str, range(65)), GOOD), FORM, "the form has the fields 0, 1, 10, 11, 12 and 60"),
         ({"body": GOOD, "b": b"no"}, FORM, "the field b: cannot read 2 bytes starting b'no' as an image;"),
         ({"a": 1}, FORM, "cannot read 1 bytes starting b'1' as an image;"),
-        ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the picture came as application/x-www"),
+        ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the image came as application/x-www"),
     ],
     ids=["nothing", "json", "too-many-fields", "one-of-two-bad", "number", "urlencoded"],
 )
-def test_request_without_a_picture_is_refused(engine, row, headers, sentence):
-    """A request that holds no picture, or several, gets 400; its neighbour is answered."""
+def test_request_without_a_image_is_refused(engine, row, headers, sentence):
+    """A request that holds no image, or several, gets 400; its neighbour is answered."""
     refused, good = engine.answer([row, {"body": GOOD}], [headers, {}])
     assert refused.status == BAD_REQUEST
     assert refused.reason.startswith(sentence)
@@ -135,7 +135,7 @@ def run(program: str) -> str:
 
 
 def test_prediction_in_this_process_needs_no_torch(archive):
-    """Opening the archive and answering all its golden pictures leaves torch alone."""
+    """Opening the archive and answering all its golden images leaves torch alone."""
     printed = run(
         f"""
 import sys
@@ -168,14 +168,14 @@ def test_batch_that_fails_is_counted_as_torchserve_answers_it(engine, monkeypatc
     monkeypatch.setattr(engine.observer, "tally", tally)
     monkeypatch.setattr(engine.handler, "model", failing)
     with pytest.raises(type(error)):
-        engine.predict([DIGITS["1"], b"no picture", DIGITS["2"]])
+        engine.predict([DIGITS["1"], b"no image", DIGITS["2"]])
     counted = numbers(tally)
     assert counted[REQUESTS, status] == counted[BATCH_SIZE + SUM, None] == 3
     assert not [name for name, _ in counted if name in (PREDICTIONS, REJECTED)]
     assert {label for name, label in counted if name == REQUESTS} == {status}
 
 
-def test_fault_at_one_picture_is_one_500(engine, monkeypatch):
+def test_fault_at_one_image_is_one_500(engine, monkeypatch):
     """The others of its batch are counted with their labels."""
     read = engine.handler.read_pixels
 

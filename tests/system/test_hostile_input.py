@@ -1,4 +1,4 @@
-"""Hostile input: spoilt pictures, requests that are no requests, floods. Each gets a label or a sentence."""
+"""Hostile input: spoilt images, requests that are no requests, floods. Each gets a label or a sentence."""
 
 import json
 import os
@@ -51,8 +51,8 @@ def unharmed(up):
     """Behind the door the same processes answer before and after, and answer rightly."""
     before = pids(up)
     yield up
-    for digit, picture in DIGITS.items():
-        assert requests.put(up.predictions, picture, timeout=PATIENCE).text == digit
+    for digit, image in DIGITS.items():
+        assert requests.put(up.predictions, image, timeout=PATIENCE).text == digit
     assert pids(up) == before
 
 
@@ -63,7 +63,7 @@ def at_first(up):
 
 
 def test_files_are_whole_before_they_are_spoilt(contract):
-    """Every file that is spoilt below is a picture that is read."""
+    """Every file that is spoilt below is an image that is read."""
     for files in FILES.values():
         for body in files:
             assert read_pixels(body, contract).shape == (28, 28, 1)
@@ -77,7 +77,7 @@ def test_spoilt_files_are_the_same_in_every_run():
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_spoilt_picture_gets_a_label_or_a_sentence(kind, archive):
+def test_spoilt_image_gets_a_label_or_a_sentence(kind, archive):
     """Bits flipped, parts lost, doubled and mixed, lengths at their extremes: nothing dies or is 500."""
     body = partial(mutation, FILES, kind, seed=0)
     outcomes = list(answered(archive, range(SEVERAL), body))
@@ -88,13 +88,13 @@ def test_spoilt_picture_gets_a_label_or_a_sentence(kind, archive):
 
 
 def deadly(number: int) -> bytes:
-    """Return a picture, but end the process that asks for the second one."""
+    """Return an image, but end the process that asks for the second one."""
     if number == 1:
         os._exit(3)
     return DIGITS["2"]
 
 
-def test_death_is_seen_and_the_next_picture_is_answered(archive):
+def test_death_is_seen_and_the_next_image_is_answered(archive):
     """What ends the process is known by its number, and costs no other its answer."""
     outcomes = list(answered(archive, range(3), deadly))
     assert [(one.status, one.end) for one in outcomes] == [(200, ""), (0, DIED), (200, "")]
@@ -108,8 +108,8 @@ def test_death_is_seen_and_the_next_picture_is_answered(archive):
     patch=st.binary(max_size=100),
     kept=st.booleans(),
 )
-def test_any_bytes_are_a_picture_or_refused(file, place, patch, kept, contract):
-    """Whatever stands in a picture's first bytes or follows them: pixels or BadImage, and no other error."""
+def test_any_bytes_are_a_image_or_refused(file, place, patch, kept, contract):
+    """Whatever stands in an image's first bytes or follows them: pixels or BadImage, and no other error."""
     body = file[:place] + patch + (file[place + len(patch) :] if kept else b"")
     try:
         said = str(read_pixels(body, contract).shape)
@@ -158,8 +158,8 @@ class TestFrontDoor:
         assert tally.findings == {}
         assert tally.good + tally.refused + tally.closed == len(HOSTILE[kind])
 
-    def test_spoilt_pictures(self, at_first, unharmed):
-        """Spoilt pictures through the door, too."""
+    def test_spoilt_images(self, at_first, unharmed):
+        """Spoilt images through the door, too."""
         assert at_first
         tally = mutations_over_http(unharmed.door, range(OVER_HTTP, 2 * OVER_HTTP), 0, "reverse proxy")
         assert tally.findings == {}
@@ -182,7 +182,7 @@ class TestFrontDoor:
     @pytest.mark.parametrize(
         ("kind", "length", "said"),
         [
-            (URLENCODED, 10, (400, "a web form holds no picture")),
+            (URLENCODED, 10, (400, "a web form holds no image")),
             (MULTIPART, 10_000_000, (413, "the form is too large")),
             (MULTIPART, -1, (413, "does not say how large it is")),
         ],

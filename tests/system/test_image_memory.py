@@ -14,7 +14,7 @@ from classifier.image import memory as memory_left
 from tests.conftest import ROOT
 
 SIDE = 3000
-# Bytes that do not grow with the picture: decoders are loaded when needed, and have tables of their own.
+# Bytes that do not grow with the image: decoders are loaded when needed, and have tables of their own.
 LOADED = 2**24
 RAMP = np.tile((np.arange(SIDE) % 256).astype(np.uint8), (SIDE, 1))
 TURNED = Image.Exif()
@@ -22,7 +22,7 @@ TURNED[EXIF_ORIENTATION] = EXIF_TURNED
 
 
 def ramp(mode: str) -> Image.Image:
-    """Return a picture that is neither opaque nor plain, in a mode of Pillow's."""
+    """Return an image that is neither opaque nor plain, in a mode of Pillow's."""
     grey, across = Image.fromarray(RAMP), Image.fromarray(RAMP.T.copy())
     if mode in {"LA", "RGBA"}:
         return Image.merge(mode, [grey] * (len(mode) - 1) + [across])
@@ -77,10 +77,10 @@ def cost():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_picture_takes_no_more_than_is_held_ready(tmp_path, cost, kind):
+def test_image_takes_no_more_than_is_held_ready(tmp_path, cost, kind):
     """Of each kind of file: else the kernel would end a worker that thought it had enough."""
     mode, name, options = KINDS[kind]
-    file = tmp_path / "picture"
+    file = tmp_path / "image"
     file.write_bytes(encoded(ramp(mode), name, **options))
     for color in ("grayscale", "rgb"):
         taken, reserved = cost(file, color)

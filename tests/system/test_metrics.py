@@ -17,7 +17,7 @@ from bench.servers.stack import Stack
 from classifier.headers import HEALTH_CHECK
 from classifier.torchserve.reporter import FAMILIES, INFO
 from tests.conftest import DIGITS, ROOT, Served, free_port, make
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 from tests.support.metrics_page import HISTOGRAMS, page_of, page_when
 from tests.support.waiting import PATIENCE
 from tests.support.wire import said
@@ -25,16 +25,16 @@ from tests.support.wire import said
 pytestmark = pytest.mark.torchserve
 
 FAMILIES_FILE = ROOT / "src" / "marctl" / "serve" / "torchserve" / "metrics.yaml"
-BAD = bad_pictures(DIGITS["3"])
+BAD = bad_images(DIGITS["3"])
 HEALTH_CHECKS = "classifier_health_checks_total"
 # How each sentence of a refusal begins, and the reason that it is counted by; all others are damaged files.
 REASONS = {
     "the request has no content": "empty",
     "cannot read": "unknown_format",
-    "the picture is too large": "too_large",
-    "the JPEG picture is drawn in": "too_many_scans",
+    "the image is too large": "too_large",
+    "the JPEG image is drawn in": "too_many_scans",
     "there are": "several_fields",
-    "the picture came as": "web_form",
+    "the image came as": "web_form",
     "top_k is": "option",
     "the JSON is": "json",
     "the form has the fields": "too_many_pictures",
@@ -81,7 +81,7 @@ def difference(now, before, name: str, label: str) -> Counter:
 
 
 def test_start_counts_as_a_question_of_health_alone(tmp_path):
-    """The golden picture that a start is proven by is told apart; all else is there from the start, as 0."""
+    """The golden image that a start is proven by is told apart; all else is there from the start, as 0."""
     with serving(tmp_path) as server:
         page = page_when(
             server,
@@ -98,7 +98,7 @@ def test_start_counts_as_a_question_of_health_alone(tmp_path):
 def test_every_request_is_counted(counted, engine):
     """Good, bad, in forms and of no use: by status, reason and label each number is that of what was sent.
 
-    Two pictures in a form are one request, and two answers.
+    Two images in a form are one request, and two answers.
     """
     before = page_of(counted)
     work = [*DIGITS.values()] * 3 + [body for body, _ in BAD.values()]
@@ -139,7 +139,7 @@ def test_every_request_is_counted(counted, engine):
 def test_histograms_hold_every_request(counted):
     """One after the other each request is a batch: all counts agree, and buckets rise to them."""
     before = page_of(counted)
-    for body in [*DIGITS.values(), b"no picture"]:
+    for body in [*DIGITS.values(), b"no image"]:
         put(counted, body)
     now = told_from(counted, before.requests, 11)
     counts = {name: now.total(f"{name}_count") - before.total(f"{name}_count") for name in HISTOGRAMS}

@@ -39,7 +39,7 @@ KNOWN_COMPLAINTS = (
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A server that one client asks without a pause, a good and a bad picture in turn, and its Prometheus."""
+    """A server that one client asks without a pause, a good and a bad image in turn, and its Prometheus."""
     folder = tmp_path_factory.mktemp("watched")
     with serving(folder) as server, prometheus_of(server.port + 2, free_port(), folder) as one, asked(server):
         yield server, one
@@ -52,13 +52,13 @@ def promtool(*words, text: str | None = None) -> subprocess.CompletedProcess[str
 
 @contextlib.contextmanager
 def asked(server):
-    """Ask a server until the end: each digit in turn, and between two of them a file that is no picture."""
+    """Ask a server until the end: each digit in turn, and between two of them a file that is no image."""
     ended = threading.Event()
 
     def ask() -> None:
         for digit in itertools.cycle(DIGITS.values()):
             put(server, digit)
-            put(server, b"no picture")
+            put(server, b"no image")
             if ended.wait(0.01):
                 return
 

@@ -9,7 +9,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from classifier.protocols.body import MOST_PICTURES
+from classifier.protocols.body import MOST_IMAGES
 from classifier.protocols.kserve_v2 import JSON_LENGTH
 from marctl.serve.status_pages import DOOR, FLASK, description
 from tests.conftest import DIGITS
@@ -154,7 +154,7 @@ def test_binary_answer_is_as_the_document_says(everywhere):
         check(json.loads(reply.content[:length]), {"$ref": "#/components/schemas/V2Response"})
 
 
-B64 = st.sampled_from([json.loads(json_of(picture))["instances"][0]["data"] for picture in DIGITS.values()])
+B64 = st.sampled_from([json.loads(json_of(image))["instances"][0]["data"] for image in DIGITS.values()])
 INSTANCE = st.one_of(
     B64,
     st.fixed_dictionaries({"data": B64}),
@@ -162,7 +162,7 @@ INSTANCE = st.one_of(
     st.fixed_dictionaries({"image_bytes": st.fixed_dictionaries({"b64": B64})}),
 )
 BY_SCHEMA = st.fixed_dictionaries(
-    {"instances": st.lists(INSTANCE, min_size=1, max_size=MOST_PICTURES)},
+    {"instances": st.lists(INSTANCE, min_size=1, max_size=MOST_IMAGES)},
     optional={
         "parameters": st.fixed_dictionaries(
             {}, optional={"top_k": st.integers(1, 10), "show_input": st.booleans(), "format": st.just("json")}

@@ -14,7 +14,7 @@ from classifier.runtime.exported import load_torchscript
 from marctl.export.export import contract_json
 from marctl.export.to_torchscript import scripted
 from tests.conftest import make
-from tests.support.lookup import PIXELS, contract, onnx_model, picture, table_of, write, write_contract
+from tests.support.lookup import PIXELS, contract, image, onnx_model, table_of, write, write_contract
 from tests.support.outputs import TOLD, eight_bits, softmax
 from tests.support.rows import Engine
 from tests.support.sealing import archive_here
@@ -85,7 +85,7 @@ def test_archive_names_the_kind_and_answers_by_it(case, tmp_path):
     with Engine(tmp_path / "lookup.mar") as engine:
         assert engine.handler.contract.outputs == engine.handler.description["contract"]["outputs"] == kind
         for places in ([0], [1], [0, 1], [1, 0, 1]):
-            answers = engine.answer([{"body": picture(place)} for place in places], [JSON] * len(places))
+            answers = engine.answer([{"body": image(place)} for place in places], [JSON] * len(places))
             for place, answer in zip(places, answers, strict=True):
                 told = json.loads(answer.content)
                 assert told["index"] == np.argmax(table[place])

@@ -52,7 +52,7 @@ SMALL_CONTRACT = {
 
 
 def photos():
-    """Return pictures with colours and edges, of different shapes, each as a PNG file."""
+    """Return images with colours and edges, of different shapes, each as a PNG file."""
     rng = np.random.default_rng(0)
     files = []
     for height, width in [(300, 400), (400, 300), (224, 224), (50, 700)]:
@@ -105,7 +105,7 @@ def resnet(copy):
 
 
 def torchvisions(body, spec):
-    """Return torchvision's tensor for a picture file, by the contract's own numbers."""
+    """Return torchvision's tensor for an image file, by the contract's own numbers."""
     steps = [transforms.Resize(spec["resize"]), transforms.CenterCrop(spec["size"])]
     steps += [transforms.ToTensor(), transforms.Normalize(spec["mean"], spec["std"])]
     return transforms.Compose(steps)(opened(body).convert("RGB"))
@@ -242,7 +242,7 @@ def test_models_and_versions_serve_side_by_side(own, tmp_path):
     [
         ({"input.mean": None}, "input.mean is None; write a list of numbers, 1 for grayscale"),
         ({"input.mean": [0.1, 0.2, 0.3]}, "input.mean has 3 numbers; grayscale needs 1"),
-        ({"labels": ["a", "b"]}, "answers one picture with (1, 3) values, but model-config.yaml has 2"),
+        ({"labels": ["a", "b"]}, "answers one image with (1, 3) values, but model-config.yaml has 2"),
         ({"batchsize": 4}, "batchsize is not known; did you mean 'batchSize'?"),
         ({"labels": "index_to_name.json"}, "the archive has no such file; name it: LABELS="),
     ],

@@ -24,7 +24,7 @@ OK, BAD_REQUEST = 200, 400
 V1, V2, INVOCATIONS = "/v1/models/convnet:predict", "/v2/models/convnet/infer", "/invocations"
 MOST = 64
 UNKNOWN = ("/v2/models/other", "/v2/models/other/versions/1.0", "/v2/models/convnet/versions/2.0")
-B64 = {digit: base64.b64encode(picture).decode() for digit, picture in DIGITS.items()}
+B64 = {digit: base64.b64encode(image).decode() for digit, image in DIGITS.items()}
 ONE = {"name": "picture", "shape": [1], "datatype": "BYTES", "data": [B64["3"]]}
 
 
@@ -54,7 +54,7 @@ INSTANCES = {
 
 @pytest.mark.parametrize("kind", INSTANCES)
 def test_v1_answers_instances_in_order(everywhere, kind):
-    """KServe's V1: a list of pictures in base64, a list of predictions."""
+    """KServe's V1: a list of images in base64, a list of predictions."""
     body = {"instances": [INSTANCES[kind](b64) for b64 in B64.values()]}
     for url in everywhere.values():
         assert labels_of(post(url + V1, body)) == list(DIGITS)
@@ -74,7 +74,7 @@ def test_vertex_parameters_are_heeded(everywhere):
 
 
 def test_sagemaker_sends_files_and_json(everywhere):
-    """POST /invocations with a picture as it is, or with JSON; what it accepts decides on the answer."""
+    """POST /invocations with an image as it is, or with JSON; what it accepts decides on the answer."""
     for url in everywhere.values():
         text = post(url + INVOCATIONS, DIGITS["4"], **{"Content-Type": "image/png"})
         assert (text.text, text.headers["Content-Type"]) == ("4", "text/plain; charset=utf-8")
@@ -140,7 +140,7 @@ def test_open_size_of_numbers_is_told_from_the_data(engine, place, binary):
     """FP32, with -1 for any one of the sizes."""
     count = 10 if place == 0 else 1
     scaled = engine.handler.preprocess(
-        [engine.handler.read_pixels(picture) for picture in list(DIGITS.values())[-count:]]
+        [engine.handler.read_pixels(image) for image in list(DIGITS.values())[-count:]]
     )
     shape = list(scaled.shape)
     shape[place] = -1
@@ -167,7 +167,7 @@ def clients(everywhere):
 
 
 def files_of(digits, *, binary: bool):
-    """Return Triton's input of picture files: as bytes, or in base64 within JSON."""
+    """Return Triton's input of image files: as bytes, or in base64 within JSON."""
     values = [DIGITS[digit] if binary else B64[digit].encode() for digit in digits]
     tensor = triton.InferInput("picture", [len(values)], "BYTES")
     tensor.set_data_from_numpy(np.array(values, dtype=np.object_), binary_data=binary)
@@ -176,7 +176,7 @@ def files_of(digits, *, binary: bool):
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_tritons_client_is_answered(clients, engine, binary):
-    """Its own way, tensors as bytes behind JSON in both directions, and all in JSON: ten pictures at once."""
+    """Its own way, tensors as bytes behind JSON in both directions, and all in JSON: ten images at once."""
     outputs = np.exp(engine.handler.outputs(list(DIGITS.values())))
     names = ("label", "index", "probability", "probabilities")
     wanted = None if binary else [triton.InferRequestedOutput(name, binary_data=False) for name in names]
@@ -197,8 +197,8 @@ def test_tritons_client_is_answered(clients, engine, binary):
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_scaled_grey_levels_are_answered(clients, engine, binary):
-    """FP32 of the model's shape, scaled by the client: answered as picture files, by what was asked for."""
-    scaled = engine.handler.preprocess([engine.handler.read_pixels(picture) for picture in DIGITS.values()])
+    """FP32 of the model's shape, scaled by the client: answered as image files, by what was asked for."""
+    scaled = engine.handler.preprocess([engine.handler.read_pixels(image) for image in DIGITS.values()])
     tensor = triton.InferInput("anything", list(scaled.shape), "FP32")
     tensor.set_data_from_numpy(scaled, binary_data=binary)
     wanted = [triton.InferRequestedOutput("index", binary_data=True),
@@ -217,7 +217,7 @@ def test_tritons_client_is_told_why_not(clients):
         with pytest.raises(InferenceServerException) as refused:
             client.infer("convnet", files_of(["1"] * (MOST + 1), binary=True))
         assert refused.value.status() == "400"
-        assert str(refused.value) == "[400] the input's shape has: 65 pictures; send at most 64 a request"
+        assert str(refused.value) == "[400] the input's shape has: 65 images; send at most 64 a request"
 
 
 def test_tritons_client_is_told_of_a_missing_model(clients):
@@ -279,28 +279,28 @@ BAD_JSON = {
     "huge-number": (b'{"instances": ' + b"9" * 10_000 + b"}", "the body is no JSON (Exceeds the limit"),
     "no-instances": ({"images": ["x"]}, "the JSON is an object with the keys 'images', without instances"),
     "no-keys": ({}, "the JSON is an object with the keys , without instances or inputs"),
-    "instances-null": ({"instances": None}, "instances is null, no list of pictures"),
+    "instances-null": ({"instances": None}, "instances is null, no list of images"),
     "instances-object": ({"instances": {"data": "x"}}, "instances is an object with the keys 'data', no"),
-    "instances-empty": ({"instances": []}, "instances is a list of 0, no list of pictures; send"),
-    "too-many": ({"instances": [""] * 65}, "instances has: 65 pictures; send at most 64 a request"),
-    "number": ({"instances": [7]}, "instance 0 is 7, no picture; send"),
-    "pixels": ({"instances": [B64["3"], [[0] * 28] * 28]}, "instance 1 is a list of 28, no picture"),
+    "instances-empty": ({"instances": []}, "instances is a list of 0, no list of images; send"),
+    "too-many": ({"instances": [""] * 65}, "instances has: 65 images; send at most 64 a request"),
+    "number": ({"instances": [7]}, "instance 0 is 7, no image; send"),
+    "pixels": ({"instances": [B64["3"], [[0] * 28] * 28]}, "instance 1 is a list of 28, no image"),
     "unknown-key": ({"instances": [{"image": "x"}]}, "instance 0 is an object with the keys 'image', no"),
     "two-keys": ({"instances": [{"data": "x", "b64": "x"}]}, "instance 0 is an object with the keys 'data'"),
     "too-deep": ({"instances": [{"data": {"b64": {"b64": "x"}}}]}, "instance 0 is an object"),
     "no-base64": ({"instances": [{"data": "häh?"}]}, "instance 0 is no base64 ("),
     "url-alphabet": ({"instances": ["-_-_"]}, "instance 0 is no base64 ("),
     "padding": ({"instances": [B64["3"].rstrip("=")[:-1]]}, "instance 0"),
-    "no-picture": ({"instances": [B64["3"], "aGVsbG8="]}, "instance 1: cannot read 5 bytes starting b'hell'"),
-    "empty-picture": ({"instances": [""]}, "instance 0: the request has no content"),
+    "no-image": ({"instances": [B64["3"], "aGVsbG8="]}, "instance 1: cannot read 5 bytes starting b'hell'"),
+    "empty-image": ({"instances": [""]}, "instance 0: the request has no content"),
     "parameters": ({"instances": [B64["3"]], "parameters": [3]}, "parameters is a list of 1, no object"),
     "top-k-true": ({"instances": [B64["3"]], "parameters": {"top_k": True}}, "top_k is 'true'; send"),
     "top-k-list": ({"instances": [B64["3"]], "parameters": {"top_k": [3]}}, "top_k is '[3]'; send"),
     "surrogate": ({"instances": [B64["3"]], "parameters": {"format": "\ud800"}}, "format is "),
-    "no-inputs": ({"inputs": []}, "inputs is a list of 0, without a tensor; send picture files as BYTES"),
+    "no-inputs": ({"inputs": []}, "inputs is a list of 0, without a tensor; send image files as BYTES"),
     "inputs-null": ({"inputs": None}, "inputs is null, without a tensor"),
     "two-inputs": ({"inputs": [ONE, ONE]}, "there are 2 inputs; the model has one"),
-    "datatype": (v2(datatype="INT64"), "the input's datatype is 'INT64'; send picture files as BYTES"),
+    "datatype": (v2(datatype="INT64"), "the input's datatype is 'INT64'; send image files as BYTES"),
     "datatype-number": (v2(datatype=3), "the input's datatype is 3"),
     "datatype-missing": ({"inputs": [{"shape": [1]}]}, "inputs is a list of 1, without a tensor"),
     "shape-missing": ({"inputs": [{"datatype": "BYTES", "data": ["x"]}]}, "the input's shape is null"),
@@ -309,33 +309,33 @@ BAD_JSON = {
     "shape-negative": (v2(shape=[-2]), "the input's shape is a list of 1; send"),
     "shape-fraction": (v2(shape=[-1.0]), "the input's shape is a list of 1; send"),
     "shape-open-twice": (v2(shape=[-1, -1]), "the input's shape [-1, -1] leaves 2 sizes open; send -1"),
-    "shape-open-zero": (v2(shape=[-1], data=[]), "the input's shape [-1] holds no picture; send"),
-    "shape-open-by-zero": (v2(shape=[-1, 0], data=[]), "the input's shape [-1, 0] holds no picture; send"),
+    "shape-open-zero": (v2(shape=[-1], data=[]), "the input's shape [-1] holds no image; send"),
+    "shape-open-by-zero": (v2(shape=[-1, 0], data=[]), "the input's shape [-1, 0] holds no image; send"),
     "shape-open-no-multiple": (v2(shape=[-1, 2]),
         "the input's shape [-1, 2] has a multiple of 2 elements, its data 1; send whole rows"),
-    "shape-open-too-many": (v2(shape=[-1], data=[B64["3"]] * 65), "the input's shape has: 65 pictures; send"),
+    "shape-open-too-many": (v2(shape=[-1], data=[B64["3"]] * 65), "the input's shape has: 65 images; send"),
     "shape-open-too-many-each": (v2(shape=[1, -1], data=[B64["3"]] * 65), "the input's shape has: 65"),
     "floats-open-twice": (numbers([-1, -1, 28, 28], ZEROS), "the input's shape [-1, -1, 28, 28] leaves 2"),
-    "floats-open-zero": (numbers([-1, 1, 28, 28], []), "the input's shape [-1, 1, 28, 28] holds no picture"),
+    "floats-open-zero": (numbers([-1, 1, 28, 28], []), "the input's shape [-1, 1, 28, 28] holds no image"),
     "floats-open-few": (numbers([-1, 1, 28, 28], ZEROS[1:]),
         "the input's shape [-1, 1, 28, 28] has a multiple of 784 elements, its data 783"),
-    "floats-open-flat": (numbers([-1, 784], ZEROS), "the input's shape is [-1, 784]; send picture files"),
+    "floats-open-flat": (numbers([-1, 784], ZEROS), "the input's shape is [-1, 784]; send image files"),
     "floats-open-other": (numbers([1, -1, 28, 28], ZEROS * 3), "the input's shape is [1, -1, 28, 28]; send"),
     "floats-open-too-many": (numbers([-1, 1, 28, 28], [0] * 784 * 64 + ZEROS), "the input's shape has: 65"),
     "shape-empty": (v2(shape=[]), "the input's shape is a list of 0; send"),
     "shape-huge": (v2(shape=[1, 10**300]), "the input's shape is a list of 2; send"),
     "shape-long": (v2(shape=[1] * 500), "the input's shape is a list of 500; send"),
-    "shape-zero": (v2(shape=[0], data=[]), "the input's shape [0] holds no picture; send"),
-    "shape-zero-each": (v2(shape=[1, 0], data=[]), "the input's shape [1, 0] holds no picture; send"),
-    "floats-zero": (numbers([1, 0, 28, 28], []), "the input's shape [1, 0, 28, 28] holds no picture; send"),
-    "shape-too-many": (v2(shape=[65]), "the input's shape has: 65 pictures; send at most 64 a request"),
-    "shape-too-many-each": (v2(shape=[1, 65]), "the input's shape has: 65 pictures; send at most 64 a"),
+    "shape-zero": (v2(shape=[0], data=[]), "the input's shape [0] holds no image; send"),
+    "shape-zero-each": (v2(shape=[1, 0], data=[]), "the input's shape [1, 0] holds no image; send"),
+    "floats-zero": (numbers([1, 0, 28, 28], []), "the input's shape [1, 0, 28, 28] holds no image; send"),
+    "shape-too-many": (v2(shape=[65]), "the input's shape has: 65 images; send at most 64 a request"),
+    "shape-too-many-each": (v2(shape=[1, 65]), "the input's shape has: 65 images; send at most 64 a"),
     "shape-and-data": (v2(shape=[2]), "the input's shape [2] has 2 elements, its data 1"),
     "data-missing": (v2(data=None), "the input's data is null; send a list"),
     "data-numbers": (v2(data=[1]), "the data of BYTES is no list of texts"),
     "data-no-base64": (v2(data=["?"]), "element 0 is no base64"),
-    "data-no-picture": (v2(data=["aGVsbG8="]), "element 0: cannot read 5 bytes"),
-    "floats-shape": (numbers([1, 784], ZEROS), "the input's shape is [1, 784]; send picture files"),
+    "data-no-image": (v2(data=["aGVsbG8="]), "element 0: cannot read 5 bytes"),
+    "floats-shape": (numbers([1, 784], ZEROS), "the input's shape is [1, 784]; send image files"),
     "floats-flat": (numbers([1, 28, 28], ZEROS), "the input's shape is [1, 28, 28]; send"),
     "floats-few": (numbers([1, 1, 28, 28], ZEROS[1:]), "the input's shape [1, 1, 28, 28] has 784 values"),
     "floats-text": (numbers([1, 1, 28, 28], ["0"] * 784), "the data of FP32 is no list of numbers"),
@@ -429,11 +429,11 @@ BAD_BYTES = {
     "element-cut": (behind(v2(**SIZED), struct.pack("<I", 99) + b"1234"), "the bytes behind the JSON end"),
     "element-length-cut": (behind(v2(parameters={"binary_data_size": 2}), b"12"), "the bytes behind"),
     "elements-too-many": (behind(v2(shape=[1, 65], parameters={"binary_data_size": 260}), bytes(260)),
-        "the input's shape has: 65 pictures; send at most 64"),
+        "the input's shape has: 65 images; send at most 64"),
     "elements-uncounted": (behind(v2(parameters={"binary_data_size": 400_000}), bytes(400_000)),
         "the input's shape [1] has 1 elements, its data 65"),
     "elements": (behind(v2(**SIZED), bytes(8)), "the input's shape [1] has 1 elements, its data 2"),
-    "no-picture": (behind(v2(**SIZED), struct.pack("<I", 4) + b"1234"), "element 0: cannot read 4 bytes"),
+    "no-image": (behind(v2(**SIZED), struct.pack("<I", 4) + b"1234"), "element 0: cannot read 4 bytes"),
     "floats": (behind(v2(datatype="FP32", shape=[1, 1, 28, 28], **SIZED), bytes(8)),
         "the input's shape [1, 1, 28, 28] has 784 values, its data 2"),
     "floats-nan": (behind({"inputs": [{"datatype": "FP32", "shape": [1, 1, 28, 28],

@@ -188,7 +188,7 @@ def test_paths_exist(page):
 def test_figures_are_the_measured_ones():
     """The accuracy in README, changelog and page is the one that training saved."""
     accuracy = re.search(r'"test_accuracy": ([\d.]+)', (ROOT / "model" / "convnet.json").read_text())[1]
-    for page in ("README.md", "CHANGELOG.md", "docs/real-pictures.md"):
+    for page in ("README.md", "CHANGELOG.md", "docs/real-images.md"):
         assert f"{float(accuracy) * 100:.2f} %" in (ROOT / page).read_text()
 
 

@@ -100,7 +100,7 @@ def test_runtime_of_other_weights_does_not_load(archives, runtime, contract, tmp
     swapped = tmp_path / "swapped.mar"
     with swapped.open("wb") as file:
         canonical.write(canonical.with_sums(members | foreign), created, file)
-    with pytest.raises(BadArchive, match=r"GoldenMismatch: golden picture 0\.png: expected 0 "):
+    with pytest.raises(BadArchive, match=r"GoldenMismatch: golden image 0\.png: expected 0 "):
         Engine(swapped)
 
 

@@ -111,13 +111,13 @@ def test_description_tells_the_history(server, archive):
 
 
 def test_golden_answers_are_the_models(archive, engine):
-    """The recorded labels are those of the pictures' names, the outputs those of this process to 2e-5."""
+    """The recorded labels are those of the images' names, the outputs those of this process to 2e-5."""
     with zipfile.ZipFile(archive) as mar:
-        pictures = json.loads(mar.read("golden.json"))["pictures"]
-    assert {name: one["label"] for name, one in pictures.items()} == {name: name[0] for name in pictures}
-    assert pictures.keys() == {file.name for file in IMAGES.iterdir()}
-    outputs = engine.handler.outputs([(IMAGES / name).read_bytes() for name in pictures])
-    for row, one in zip(outputs.tolist(), pictures.values(), strict=True):
+        images = json.loads(mar.read("golden.json"))["pictures"]
+    assert {name: one["label"] for name, one in images.items()} == {name: name[0] for name in images}
+    assert images.keys() == {file.name for file in IMAGES.iterdir()}
+    outputs = engine.handler.outputs([(IMAGES / name).read_bytes() for name in images])
+    for row, one in zip(outputs.tolist(), images.values(), strict=True):
         assert row == pytest.approx(one["outputs"], abs=2e-5)
 
 
@@ -163,9 +163,9 @@ def test_bad_inputs_are_named(tmp_path, checkout_in):
     """Each file that cannot go into an archive is named, with what to do."""
     copy = checkout_in(tmp_path / "copy")
     (copy / "golden").mkdir()
-    assert "holds no pictures" in built(copy, GOLDEN="golden")
+    assert "holds no images" in built(copy, GOLDEN="golden")
     (copy / "golden" / "a.png").write_bytes(b"hello")
-    assert "the golden picture a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
+    assert "the golden image a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
     (copy / "bad.yaml").write_text("input: [")
     assert "bad.yaml or index_to_name.json cannot be read" in built(copy, CONFIG="bad.yaml")
     (copy / "bad.json").write_text("[1]")
@@ -173,7 +173,7 @@ def test_bad_inputs_are_named(tmp_path, checkout_in):
     assert "SOURCE_DATE_EPOCH is 'soon'" in built(copy, SOURCE_DATE_EPOCH="soon")
 
 
-def test_dotfiles_are_no_golden_pictures(tmp_path, checkout_in):
+def test_dotfiles_are_no_golden_images(tmp_path, checkout_in):
     """What a file manager leaves in a folder is passed over."""
     copy = checkout_in(tmp_path / "copy")
     (copy / "tests" / "images" / ".DS_Store").write_bytes(b"x")

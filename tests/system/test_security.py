@@ -157,8 +157,8 @@ FORMS = {
 LARGE = {"no-end-of-a-part", "no-end-of-a-header"}
 SMUGGLED = "/smuggled"
 INSIDE = f"GET {SMUGGLED} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-PICTURE = DIGITS["2"]
-SIZE = b"%x" % len(PICTURE)
+IMAGE = DIGITS["2"]
+SIZE = b"%x" % len(IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_forms_cost_nothing(up, name):
         reply = requests.post(up.predictions, data=body, headers={"Content-Type": kind}, timeout=PATIENCE)
         assert reply.status_code == (413 if name in LARGE else 400)
     assert (up.java, [worker.pid for worker in up.workers]) == before
-    assert requests.put(up.predictions, data=PICTURE, timeout=PATIENCE).text == "2"
+    assert requests.put(up.predictions, data=IMAGE, timeout=PATIENCE).text == "2"
 
 
 def framed(*headers: bytes, body: bytes, version: bytes = b"1.1") -> bytes:
@@ -190,26 +190,26 @@ def framed(*headers: bytes, body: bytes, version: bytes = b"1.1") -> bytes:
 
 CHUNKED = b"Transfer-Encoding: chunked"
 END = b"0\r\n\r\n"
-CHUNKS = SIZE + b"\r\n" + PICTURE + b"\r\n" + END
-LENGTH = b"Content-Length: %d" % len(PICTURE)
+CHUNKS = SIZE + b"\r\n" + IMAGE + b"\r\n" + END
+LENGTH = b"Content-Length: %d" % len(IMAGE)
 AMBIGUOUS = {
     "length-and-chunked": framed(LENGTH, CHUNKED, body=END + INSIDE),
     "chunked-and-length": framed(CHUNKED, b"Content-Length: 5", body=CHUNKS + INSIDE),
-    "two-lengths": framed(LENGTH, b"Content-Length: 0", body=PICTURE + INSIDE),
-    "list-of-lengths": framed(b"Content-Length: %d, 0" % len(PICTURE), body=PICTURE + INSIDE),
-    "signed-length": framed(b"Content-Length: +%d" % len(PICTURE), body=PICTURE + INSIDE),
+    "two-lengths": framed(LENGTH, b"Content-Length: 0", body=IMAGE + INSIDE),
+    "list-of-lengths": framed(b"Content-Length: %d, 0" % len(IMAGE), body=IMAGE + INSIDE),
+    "signed-length": framed(b"Content-Length: +%d" % len(IMAGE), body=IMAGE + INSIDE),
     "chunked-twice": framed(CHUNKED, CHUNKED, body=CHUNKS + INSIDE),
     "chunked-and-identity": framed(CHUNKED, b"Transfer-Encoding: identity", body=CHUNKS + INSIDE),
-    "unknown-encoding": framed(b"Transfer-Encoding: xchunked", LENGTH, body=PICTURE + INSIDE),
-    "space-before-colon": framed(b"Transfer-Encoding : chunked", LENGTH, body=PICTURE + END + INSIDE),
-    "tab-in-encoding": framed(b"Transfer-Encoding:\x0bchunked", LENGTH, body=PICTURE + END + INSIDE),
-    "folded-header": framed(b"Transfer-Encoding:\r\n chunked", LENGTH, body=PICTURE + END + INSIDE),
+    "unknown-encoding": framed(b"Transfer-Encoding: xchunked", LENGTH, body=IMAGE + INSIDE),
+    "space-before-colon": framed(b"Transfer-Encoding : chunked", LENGTH, body=IMAGE + END + INSIDE),
+    "tab-in-encoding": framed(b"Transfer-Encoding:\x0bchunked", LENGTH, body=IMAGE + END + INSIDE),
+    "folded-header": framed(b"Transfer-Encoding:\r\n chunked", LENGTH, body=IMAGE + END + INSIDE),
     "chunked-in-http-1.0": framed(CHUNKED, body=CHUNKS + INSIDE, version=b"1.0"),
     # A line feed in what is behind a chunk's size: Netty 4.1.53 takes it for the end of the line.
-    "line-feed-in-extension": framed(CHUNKED, body=SIZE + b";\nx\r\n" + PICTURE + b"\r\n" + END + INSIDE),
-    "line-feed-ends-a-size": framed(CHUNKED, body=SIZE + b"\n" + PICTURE + b"\n0\n\n" + INSIDE),
+    "line-feed-in-extension": framed(CHUNKED, body=SIZE + b";\nx\r\n" + IMAGE + b"\r\n" + END + INSIDE),
+    "line-feed-ends-a-size": framed(CHUNKED, body=SIZE + b"\n" + IMAGE + b"\n0\n\n" + INSIDE),
     "size-with-a-prefix": framed(CHUNKED, body=b"0x" + CHUNKS + INSIDE),
-    "size-beyond-all": framed(CHUNKED, body=b"f" * 17 + b"\r\n" + PICTURE + INSIDE),
+    "size-beyond-all": framed(CHUNKED, body=b"f" * 17 + b"\r\n" + IMAGE + INSIDE),
     "trailer": framed(CHUNKED, body=CHUNKS[:-2] + b"Content-Length: 0\r\n\r\n" + INSIDE),
 }
 
@@ -222,8 +222,8 @@ def test_request_in_a_request_reaches_nobody(up, name):
     code = int(head.split()[1])
     assert (code, body) == (200, b"2") or code in {400, 411, 501}
     assert b"HTTP/1.1 " not in body
-    for digit, picture in DIGITS.items():
-        assert requests.put(up.predictions, data=picture, timeout=PATIENCE).text == digit
+    for digit, image in DIGITS.items():
+        assert requests.put(up.predictions, data=image, timeout=PATIENCE).text == digit
     assert SMUGGLED not in refused_by_torchserve(up)
 
 

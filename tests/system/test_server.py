@@ -9,7 +9,7 @@ import requests
 
 from bench.load.images import VARIANTS, opened
 from tests.conftest import DIGITS, IMAGES, Served
-from tests.support.images import bad_pictures
+from tests.support.images import bad_images
 from tests.support.waiting import PATIENCE
 from tests.support.wire import said
 
@@ -42,7 +42,7 @@ def test_every_encoding_is_read(server, variant):
     [None, "image/png", "application/octet-stream", "text/plain", "application/json", "image/nonsense", "x"],
 )
 def test_content_type_of_a_raw_body_is_ignored(server, method, content_type):
-    """A picture is a picture whatever its Content-Type says."""
+    """An image is an image whatever its Content-Type says."""
     headers = {"Content-Type": content_type} if content_type else {}
     reply = requests.request(method, server.predictions, data=GOOD, headers=headers, timeout=PATIENCE)
     assert (reply.status_code, reply.text) == (200, "3")
@@ -55,7 +55,7 @@ def test_form_field_of_any_name_is_read(server, field):
     assert (reply.status_code, reply.text) == (200, "3")
 
 
-def test_form_with_two_pictures_gets_two_answers(server):
+def test_form_with_two_images_gets_two_answers(server):
     """In the order of its fields, one a line."""
     for first, second in (("a", "b"), ("b", "a")):
         files = {first: DIGITS["7"], second: DIGITS["2"]}
@@ -64,7 +64,7 @@ def test_form_with_two_pictures_gets_two_answers(server):
         assert reply.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_urlencoded_picture_is_refused_with_the_remedy(server):
+def test_urlencoded_image_is_refused_with_the_remedy(server):
     """`curl --data-binary` says that it sends a web form; TorchServe drops such a body before the handler."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     reply = requests.post(server.predictions, data=GOOD, headers=headers, timeout=PATIENCE)
@@ -72,10 +72,10 @@ def test_urlencoded_picture_is_refused_with_the_remedy(server):
     assert "curl -T FILE" in said(reply)
 
 
-@pytest.mark.parametrize("name", bad_pictures(GOOD))
-def test_bad_picture_gets_400_and_a_reason(server, name):
+@pytest.mark.parametrize("name", bad_images(GOOD))
+def test_bad_image_gets_400_and_a_reason(server, name):
     """What came and what to send stand in the answer, in JSON."""
-    body, sentence = bad_pictures(GOOD)[name]
+    body, sentence = bad_images(GOOD)[name]
     reply = put(server, body)
     assert reply.status_code == 400
     assert said(reply).startswith(sentence)
@@ -88,8 +88,8 @@ def test_body_above_the_limit_is_refused(server):
 
 
 def test_concurrent_clients_get_each_their_own_answer(server):
-    """32 clients mix good and bad pictures: every answer is right, and every reason fits."""
-    bad = list(bad_pictures(GOOD).values())
+    """32 clients mix good and bad images: every answer is right, and every reason fits."""
+    bad = list(bad_images(GOOD).values())
     work = [(body, 200, digit) for digit, body in DIGITS.items()] * (REQUESTS // 16)
     work += [(body, 400, sentence) for body, sentence in bad] * (REQUESTS // 2 // len(bad))
     random.Random(0).shuffle(work)  # noqa: S311 no secret
@@ -155,9 +155,9 @@ def test_ports_are_open_on_loopback_alone(server):
 
 
 def test_printed_curl_line_works(server):
-    """The line that `make serve` prints can be pasted: it names an address and a picture that are there."""
+    """The line that `make serve` prints can be pasted: it names an address and an image that are there."""
     [line] = [line for line in server.printed.splitlines() if "predictions" in line]
-    _, curl, address, option, picture = line.split()
+    _, curl, address, option, image = line.split()
     assert (curl, address, option) == ("curl", server.predictions, "-T")
-    assert picture == "tests/images/2.png"
+    assert image == "tests/images/2.png"
     assert put(server, (IMAGES / "2.png").read_bytes()).text == "2"

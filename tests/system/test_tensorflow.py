@@ -24,20 +24,20 @@ TOLERANCE = 5e-5
 FROZEN = """
 import sys, numpy, tensorflow as tf
 definition = tf.compat.v1.GraphDef.FromString(open(sys.argv[1], "rb").read())
-pictures = numpy.load(sys.argv[2])
+images = numpy.load(sys.argv[2])
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     tf.import_graph_def(definition, name="")
     numpy.savez(sys.argv[3], **{
-        str(size): session.run("output:0", {"input:0": pictures[:size]}) for size in map(int, sys.argv[4:])
+        str(size): session.run("output:0", {"input:0": images[:size]}) for size in map(int, sys.argv[4:])
     })
 """
 SIGNATURE = """
 import sys, numpy, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
-pictures = tf.constant(numpy.load(sys.argv[2]))
+images = tf.constant(numpy.load(sys.argv[2]))
 classify = loaded.signatures["serving_default"]
 numpy.savez(sys.argv[3], **{
-    str(size): classify(input=pictures[:size])["output"].numpy() for size in map(int, sys.argv[4:])
+    str(size): classify(input=images[:size])["output"].numpy() for size in map(int, sys.argv[4:])
 })
 """
 
@@ -48,8 +48,8 @@ from pathlib import Path
 from marctl.export import onnx_file, to_tensorflow
 onnx, saved_model, graph = map(Path, sys.argv[1:])
 source = onnx_file.read(onnx)
-pictures = to_tensorflow.golden_batch(Path("tests/images"), source)
-to_tensorflow.check(source, saved_model, graph, pictures)
+images = to_tensorflow.golden_batch(Path("tests/images"), source)
+to_tensorflow.check(source, saved_model, graph, images)
 """
 
 
@@ -61,15 +61,15 @@ def exported():
 
 
 @pytest.fixture(scope="module")
-def pictures(contract):
-    """MNIST's test pictures as the model takes them."""
+def images(contract):
+    """MNIST's test images as the model takes them."""
     return contract.normalize(mnist.load_test()[0][..., None])
 
 
 @pytest.fixture(scope="module")
-def expected(engine, pictures):
+def expected(engine, images):
     """What the archive answers to them."""
-    return as_function(engine.eager)(pictures)
+    return as_function(engine.eager)(images)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
 
 
-def measured(graph, pictures, outputs):
+def measured(graph, images, outputs):
     """Run a frozen graph on an array, and measure it."""
-    return run("-P", "-m", "marctl", "run-tensorflow", graph, pictures, outputs)
+    return run("-P", "-m", "marctl", "run-tensorflow", graph, images, outputs)
 
 
 def convert(source, folder, golden=IMAGES):
@@ -108,28 +108,28 @@ def convert(source, folder, golden=IMAGES):
     return run("-P", "-m", "marctl", "to-tensorflow", *words)
 
 
-def test_ten_thousand_pictures_are_answered_as_by_the_archive(pictures, expected, tmp_path):
-    """All of MNIST's test pictures, by a TensorFlow 1 session; the program tells its measurements."""
-    np.save(tmp_path / "pictures.npy", pictures)
-    done = measured(GRAPH, tmp_path / "pictures.npy", tmp_path / "outputs.npy")
+def test_ten_thousand_images_are_answered_as_by_the_archive(images, expected, tmp_path):
+    """All of MNIST's test images, by a TensorFlow 1 session; the program tells its measurements."""
+    np.save(tmp_path / "images.npy", images)
+    done = measured(GRAPH, tmp_path / "images.npy", tmp_path / "outputs.npy")
     assert (done.returncode, done.stderr) == (0, "")
     outputs = np.load(tmp_path / "outputs.npy")
     assert outputs.dtype == np.float32
     assert (outputs.argmax(axis=1) == expected.argmax(axis=1)).sum() == len(expected) == 10_000
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE)
     told = json.loads(done.stdout)
-    assert told["pictures"] == 10_000
+    assert told["images"] == 10_000
     assert told["load_seconds"] > 0
-    assert all(told["seconds_per_picture"][size] > 0 for size in ("1", "32"))
+    assert all(told["seconds_per_image"][size] > 0 for size in ("1", "32"))
 
 
 @pytest.mark.parametrize(
     "files", [(FROZEN, GRAPH), (SIGNATURE, SAVED_MODEL)], ids=["frozen graph", "SavedModel"]
 )
-def test_batches_of_any_size(pictures, expected, tmp_path, files):
-    """Batches of 1, 7 and 32 pictures (N, C, H, W), with nothing but TensorFlow, by name."""
-    np.save(tmp_path / "pictures.npy", pictures[: max(BATCHES)])
-    done = run("-c", *files, tmp_path / "pictures.npy", tmp_path / "outputs.npz", *BATCHES)
+def test_batches_of_any_size(images, expected, tmp_path, files):
+    """Batches of 1, 7 and 32 images (N, C, H, W), with nothing but TensorFlow, by name."""
+    np.save(tmp_path / "images.npy", images[: max(BATCHES)])
+    done = run("-c", *files, tmp_path / "images.npy", tmp_path / "outputs.npz", *BATCHES)
     assert done.returncode == 0, done.stderr
     outputs = np.load(tmp_path / "outputs.npz")
     assert sorted(outputs) == sorted(map(str, BATCHES))
@@ -138,7 +138,7 @@ def test_batches_of_any_size(pictures, expected, tmp_path, files):
 
 
 def test_saved_model_carries_the_contract(contract):
-    """Whoever has the SavedModel alone reads there how to scale a picture, and the labels."""
+    """Whoever has the SavedModel alone reads there how to scale an image, and the labels."""
     said = json.loads((SAVED_MODEL / "assets" / "contract.json").read_text())
     assert Contract.from_dict(said) == contract
 
@@ -204,27 +204,27 @@ def test_unsuitable_onnx_is_refused(tmp_path, change, said):
 
 
 def test_what_is_no_onnx_is_refused(tmp_path):
-    """A missing file, one of another kind, and a folder without pictures."""
+    """A missing file, one of another kind, and a folder without images."""
     (tmp_path / "text.onnx").write_text("hello")
     refused(convert(tmp_path / "none.onnx", tmp_path), "No such file or directory; export it with: make onnx")
     refused(convert(tmp_path / "text.onnx", tmp_path), "text.onnx is no ONNX model")
     (tmp_path / "empty").mkdir()
-    refused(convert(ONNX, tmp_path, golden=tmp_path / "empty"), "holds no picture to check the export with")
+    refused(convert(ONNX, tmp_path, golden=tmp_path / "empty"), "holds no image to check the export with")
 
 
 @pytest.mark.parametrize(
     ("array", "said"),
     [
         (np.zeros((2, 1, 4, 4)), "holds float64 (2, 1, 4, 4); send one array float32 (N, C, H, W)"),
-        (np.zeros((0, 1, 4, 4), np.float32), "holds no picture"),
-        (np.zeros((2, 1, 4, 4), np.float32), "the pictures are [1, 4, 4]"),
+        (np.zeros((0, 1, 4, 4), np.float32), "holds no image"),
+        (np.zeros((2, 1, 4, 4), np.float32), "the images are [1, 4, 4]"),
         (None, "is no .npy file of numbers"),
     ],
     ids=["float64", "empty", "other size", "text"],
 )
 def test_unsuitable_array_is_refused(tmp_path, array, said):
     """What came and what to send, and no outputs."""
-    file = tmp_path / "pictures.npy"
+    file = tmp_path / "images.npy"
     file.write_text("hello")
     if array is not None:
         np.save(file, array)
@@ -232,10 +232,10 @@ def test_unsuitable_array_is_refused(tmp_path, array, said):
     assert not (tmp_path / "outputs.npy").exists()
 
 
-def test_what_is_no_graph_is_refused(pictures, tmp_path):
+def test_what_is_no_graph_is_refused(images, tmp_path):
     """Another file than a frozen graph is named, with the command that makes one."""
-    np.save(tmp_path / "pictures.npy", pictures[:1])
-    done = measured(ONNX, tmp_path / "pictures.npy", tmp_path / "outputs.npy")
+    np.save(tmp_path / "images.npy", images[:1])
+    done = measured(ONNX, tmp_path / "images.npy", tmp_path / "outputs.npy")
     refused(done, "convnet.onnx is no frozen graph from input:0 to output:0")
 
 

@@ -80,7 +80,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def put(url: str, key: str | None = None) -> requests.Response:
-    """Send a picture, with a token or without."""
+    """Send an image, with a token or without."""
     return requests.put(url, data=DIGITS["2"], headers=bearer(key) if key else {}, timeout=PATIENCE)
 
 

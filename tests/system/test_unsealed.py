@@ -38,9 +38,9 @@ def test_foreign_archive_answers(foreign, tmp_path):
         done = make("serve", MARS=str(foreign), RUN=run, PORT=str(port), SEALED="no")
         assert done.returncode == 0, done.stderr
         assert f"  not sealed: {foreign}; {UNPROVEN}\n" in done.stdout
-        for digit, picture in DIGITS.items():
+        for digit, image in DIGITS.items():
             url = f"http://127.0.0.1:{port}/predictions/digits"
-            assert requests.put(url, data=picture, timeout=PATIENCE).text == digit
+            assert requests.put(url, data=image, timeout=PATIENCE).text == digit
         status = make("status", RUN=run)
         assert status.returncode == 0
         assert "digits 1.0: 2 of 2 workers ready, not sealed\n" in status.stdout

@@ -34,7 +34,7 @@ def reader(contract):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_weights_read_each_family(family, reader):
-    """At least 97 % of the pictures of each family, at its middle severity: of evaluation's, the first."""
+    """At least 97 % of the images of each family, at its middle severity: of evaluation's, the first."""
     count = 2 * SOME if family.most is None else family.most // 2
     chosen = np.random.default_rng(SEED).permutation(len(IMAGES))[:count]
     made = files(family, family.severities[MIDDLE], IMAGES[chosen])

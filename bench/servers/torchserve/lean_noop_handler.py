@@ -2,7 +2,7 @@
 
 from classifier.torchserve.socket import speed_up
 
-LABEL = "2"  # what the load's picture shows
+LABEL = "2"  # what the load's image shows
 
 
 class LeanNoopHandler:

@@ -1,6 +1,6 @@
 """A handler that computes nothing: what is left is TorchServe."""
 
-LABEL = "2"  # what the load's picture shows
+LABEL = "2"  # what the load's image shows
 
 
 def handle(data, context):  # noqa: ARG001 TorchServe's signature

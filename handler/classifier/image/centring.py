@@ -1,7 +1,7 @@
 """Bring what is drawn to the size and place in which the model knows digits, as MNIST's authors did.
 
-A picture is first looked at as it is resized. Where its ink is not where the contract wants it, that part of
-the picture is looked at again, closer or from further away. So a digit in a corner, a small one, and one on a
+An image is first looked at as it is resized. Where its ink is not where the contract wants it, that part of
+the image is looked at again, closer or from further away. So a digit in a corner, a small one, and one on a
 sheet that is no square are read like one in the middle.
 """
 
@@ -21,12 +21,12 @@ INK = 0.35
 # where that difference is at least so many grey levels: else nothing is drawn.
 VISIBLE = 24
 # More of the edge than this under ink, or ink on as many of the four edges as this, is no paper: a shadow, a
-# table, noise, squares. Such a picture stays as it is.
+# table, noise, squares. Such an image stays as it is.
 MOST_OF_EDGE = 0.4
 EDGES = 3
 # By how many of the model's pixels a digit's size, and the place of its ink, may be off and are left so.
 SIZE_TOLERANCE, PLACE_TOLERANCE = 1.5, 1.5
-# Of width to height: beyond it a picture has been squeezed.
+# Of width to height: beyond it an image has been squeezed.
 SQUEEZE_TOLERANCE = 1.05
 # The closer looks are taken from at most so many pixels a side, so that they cost little whatever came.
 MOST_PIXELS = 448
@@ -43,7 +43,7 @@ class Ink(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of the picture, in its pixels; it may reach beyond the edges."""
+    """A part of the image, in its pixels; it may reach beyond the edges."""
 
     left: int
     top: int
@@ -65,23 +65,23 @@ class Grid(NamedTuple):
     squares_down: float
 
 
-def centred(picture: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
-    """Return a grey picture as uint8 (H, W), with the longer side of what is drawn `ink_side` pixels long.
+def centred(image: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
+    """Return a grey image as uint8 (H, W), with the longer side of what is drawn `ink_side` pixels long.
 
     The mean place of its ink is in the middle. `size` is the width and height. Where nothing is drawn, or too
-    much of the edge is, it is the whole picture, resized.
+    much of the edge is, it is the whole image, resized.
     """
-    seen = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
-    window = Window(0, 0, *picture.size)
+    seen = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    window = Window(0, 0, *image.size)
     for look in range(LOOKS - 1):
         ink = find(seen)
         if ink is None or _fits(ink, window, size, ink_side):
             break
         if look == 0:
-            picture = _reduced(picture)
-            window = Window(0, 0, *picture.size)
-        window = _around(ink, window, size, ink_side, picture.size)
-        seen = _look(picture, window, size, ink.paper)
+            image = _reduced(image)
+            window = Window(0, 0, *image.size)
+        window = _around(ink, window, size, ink_side, image.size)
+        seen = _look(image, window, size, ink.paper)
     return seen
 
 
@@ -151,18 +151,16 @@ def _fits(ink: Ink, window: Window, size: tuple[int, int], ink_side: int) -> boo
     )
 
 
-def _around(
-    ink: Ink, window: Window, size: tuple[int, int], ink_side: int, picture: tuple[int, int]
-) -> Window:
+def _around(ink: Ink, window: Window, size: tuple[int, int], ink_side: int, image: tuple[int, int]) -> Window:
     """Return the window in which the ink is in the middle, and as large as it should be.
 
-    Its middle is within the picture, whatever was taken for ink: paper beyond an edge may be.
+    Its middle is within the image, whatever was taken for ink: paper beyond an edge may be.
     """
     width, height = size
     pixel_width, pixel_height = window.width / width, window.height / height
     scale = max(ink.width * pixel_width, ink.height * pixel_height) / ink_side
-    x = min(max(window.left + ink.x * pixel_width, 0.0), float(picture[0]))
-    y = min(max(window.top + ink.y * pixel_height, 0.0), float(picture[1]))
+    x = min(max(window.left + ink.x * pixel_width, 0.0), float(image[0]))
+    y = min(max(window.top + ink.y * pixel_height, 0.0), float(image[1]))
     return Window(
         _rounded(x - scale * width / 2),
         _rounded(y - scale * height / 2),
@@ -171,31 +169,31 @@ def _around(
     )
 
 
-def _look(picture: Image.Image, window: Window, size: tuple[int, int], paper: float) -> np.ndarray:
-    """Resize a part of the picture to `size`; what is beyond its edges is paper."""
-    columns, of_width = _within(window.left, window.width, picture.width, size[0])
-    rows, of_height = _within(window.top, window.height, picture.height, size[1])
+def _look(image: Image.Image, window: Window, size: tuple[int, int], paper: float) -> np.ndarray:
+    """Resize a part of the image to `size`; what is beyond its edges is paper."""
+    columns, of_width = _within(window.left, window.width, image.width, size[0])
+    rows, of_height = _within(window.top, window.height, image.height, size[1])
     part_size = (columns.stop - columns.start, rows.stop - rows.start)
-    part = picture.crop((of_width.start, of_height.start, of_width.stop, of_height.stop))
+    part = image.crop((of_width.start, of_height.start, of_width.stop, of_height.stop))
     seen = np.full(size[::-1], _rounded(min(max(paper, 0.0), 255.0)), np.uint8)
     seen[rows, columns] = np.asarray(part.resize(part_size, Image.Resampling.BILINEAR))
     return seen
 
 
 def _within(start: int, length: int, limit: int, cells: int) -> tuple[slice, slice]:
-    """Return which of the grid's cells are within the picture, and which of the picture's pixels they are."""
+    """Return which of the grid's cells are within the image, and which of the image's pixels they are."""
     first, last = max(start, 0), min(start + length, limit)
     from_cell = min(_rounded((first - start) * cells / length), cells - 1)
     to_cell = max(_rounded((last - start) * cells / length), from_cell + 1)
     return slice(from_cell, to_cell), slice(first, last)
 
 
-def _reduced(picture: Image.Image) -> Image.Image:
-    longer = max(picture.size)
+def _reduced(image: Image.Image) -> Image.Image:
+    longer = max(image.size)
     if longer <= MOST_PIXELS:
-        return picture
-    size = [max(1, _rounded(length * MOST_PIXELS / longer)) for length in picture.size]
-    return picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)
+        return image
+    size = [max(1, _rounded(length * MOST_PIXELS / longer)) for length in image.size]
+    return image.resize((size[0], size[1]), Image.Resampling.BILINEAR)
 
 
 def _rounded(number: float) -> int:

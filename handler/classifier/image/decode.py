@@ -1,7 +1,7 @@
-"""From the bytes of a picture file to the pixels that the model takes.
+"""From the bytes of an image file to the pixels that the model takes.
 
 What the values must be is defined by torchvision's Grayscale and Resize on a Pillow image; the tests
-compare with them. Where that definition has nothing to say, a picture is read as a person sees it:
+compare with them. Where that definition has nothing to say, an image is read as a person sees it:
 turned as its EXIF orientation says, transparency held against paper, 16 bits scaled and not cut off,
 the first frame of an animation.
 """
@@ -28,17 +28,17 @@ SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
 
 ORIENTATION = ExifTags.Base.Orientation
 WHITE, BLACK = 255, 0
-# What white may be in a picture of float or 32-bit levels; the first that its largest level fits.
+# What white may be in an image of float or 32-bit levels; the first that its largest level fits.
 WHITES = (1.0, 255.0, 65535.0)
 FITS = 1.01
-INK_SAMPLE = (64, 64)  # pixels in which a transparent picture's ink is weighed, whatever its size
-DARK_INK = 0.01  # the share of dark in the ink from which a picture shows on white paper
+INK_SAMPLE = (64, 64)  # pixels in which a transparent image's ink is weighed, whatever its size
+DARK_INK = 0.01  # the share of dark in the ink from which an image shows on white paper
 
 
 def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
-    """Decode one picture file into uint8 pixels (H, W, C) of the contract's size and colour.
+    """Decode one image file into uint8 pixels (H, W, C) of the contract's size and colour.
 
-    Raises BadImage where the bytes are no picture, are cut short or hold more pixels than there may be or
+    Raises BadImage where the bytes are no image, are cut short or hold more pixels than there may be or
     than there is memory for.
     """
     if not body:
@@ -67,14 +67,14 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
         raise
     except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
         raise BadImage(
-            f"the {image.format} picture of {whole[0]} x {whole[1]} pixels in {len(body)} bytes is "
+            f"the {image.format} image of {whole[0]} x {whole[1]} pixels in {len(body)} bytes is "
             f"truncated, damaged or of a kind that cannot be shown ({error})",
             "send the whole file",
         ) from error
 
 
 def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
-    """Return a decoded picture as it is seen: uint8 (H, W, C), in the contract's colour and size."""
+    """Return a decoded image as it is seen: uint8 (H, W, C), in the contract's colour and size."""
     seen = _in_mode(as_seen(image), contract.mode)
     size = (contract.width, contract.height)
     # Whoever sends the size that the model takes has brought the digit to its place.
@@ -90,7 +90,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """Return the picture as a person sees it: upright, opaque and in 8 bits a channel."""
+    """Return the image as a person sees it: upright, opaque and in 8 bits a channel."""
     _turn_upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image)
@@ -106,7 +106,7 @@ def _is_opaque(image: Image.Image) -> bool:
 
 
 def _fit(image: Image.Image, contract: Contract) -> Image.Image:
-    """Bring a picture to the contract's size: squeezed into it, or scaled and cut out of the middle."""
+    """Bring an image to the contract's size: squeezed into it, or scaled and cut out of the middle."""
     if contract.resize is None:
         size = (contract.width, contract.height)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
@@ -137,14 +137,14 @@ def _open(body: bytes) -> ImageFile.ImageFile:
 
 
 def check_together(bodies: Sequence[bytes]) -> None:
-    """Raise BadImage where the pictures of one request have more pixels than one picture may have.
+    """Raise BadImage where the images of one request have more pixels than one image may have.
 
     By their headers, as for one: else a request of many would keep a worker busy for minutes.
     """
     pixels = sum(map(_pixels_in, bodies))
     if pixels > MAX_PIXELS:
         raise BadImage(
-            f"the {len(bodies)} pictures have {pixels:,} pixels together",
+            f"the {len(bodies)} images have {pixels:,} pixels together",
             f"send at most {MAX_PIXELS:,} a request, in several requests",
             Reason.TOO_LARGE,
         )
@@ -160,9 +160,9 @@ def _pixels_in(body: bytes) -> int:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # A broken EXIF block spoils no picture: viewers show it as it lies.
+    # A broken EXIF block spoils no image: viewers show it as it lies.
     with contextlib.suppress(Exception):
-        if ORIENTATION in image.getexif():  # hardly any small picture has one
+        if ORIENTATION in image.getexif():  # hardly any small image has one
             ImageOps.exif_transpose(image, in_place=True)
 
 
@@ -184,7 +184,7 @@ def _white_of(levels: np.ndarray) -> float:
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
-    """Hold an RGBA picture against white paper; against black where it would vanish on white.
+    """Hold an RGBA image against white paper; against black where it would vanish on white.
 
     That is so where hardly any of what can be seen, weighted by its opacity, is darker than mid-grey:
     chalk, which is read on a board.

@@ -39,7 +39,7 @@ def reduce(image: Image.Image, mode: str, size: int) -> None:
     """Have a photo decoded at an eighth of its size, where that leaves pixels in plenty for `size`.
 
     The decoder then averages eight by eight pixels instead of writing them down, which takes a fraction of
-    the time and memory. What comes out is within a grey level or two of the whole picture's.
+    the time and memory. What comes out is within a grey level or two of the whole image's.
     """
     enough = PLENTY * size
     if min(image.size) >= EIGHTH * enough:

@@ -17,9 +17,9 @@ class BatchRecord:
     def __init__(self) -> None:
         self._began = perf_counter()
         self.seconds = 0.0  # from the batch's arrival in the handler to its answers
-        self.answered: list[int] = []  # the index of each request whose pictures were read,
+        self.answered: list[int] = []  # the index of each request whose images were read,
         self.several: dict[int, int] = {}  # how many they are, by its place there, where they are not one,
-        self.decoding: list[float] = []  # how long each picture took,
+        self.decoding: list[float] = []  # how long each image took,
         self.outputs: np.ndarray | None = None  # and the model's outputs for it, float32 (N, labels)
         self.inference = 0.0  # what the model took for all of them
         self.probes: list[int] = []  # which places in `answered` are questions of health,
@@ -32,14 +32,14 @@ class BatchRecord:
         return len(self.answered) + len(self.refused)
 
     def read(self, index: int, seconds: float, *, is_probe: bool) -> None:
-        """Take down that a request's picture was read."""
+        """Take down that a request's image was read."""
         if is_probe:
             self.probes.append(len(self.answered))
         self.answered.append(index)
         self.decoding.append(seconds)
 
     def read_several(self, index: int, seconds: float, count: int) -> None:
-        """Take down that so many pictures of one request were read, each in its part of the time."""
+        """Take down that so many images of one request were read, each in its part of the time."""
         each = [seconds / count] * count
         if count != 1:
             self.several[len(self.answered)] = count
@@ -47,13 +47,13 @@ class BatchRecord:
         self.decoding += each
 
     def refuse(self, index: int, status: int, reason: str) -> None:
-        """Take down that a request got an error, whether or not its pictures were read before."""
+        """Take down that a request got an error, whether or not its images were read before."""
         if index in self.answered:
             self._late.append(self.answered.index(index))
         self.refused.append((index, status, reason))
 
-    def pictures(self) -> Iterator[tuple[int, slice]]:
-        """Yield each answered request's index, and where its pictures are in `decoding` and `outputs`."""
+    def images(self) -> Iterator[tuple[int, slice]]:
+        """Yield each answered request's index, and where its images are in `decoding` and `outputs`."""
         start = 0
         for place, index in enumerate(self.answered):
             end = start + self.several.get(place, 1)
@@ -74,7 +74,7 @@ class BatchRecord:
 
     def _leave_out(self, places: set[int], outputs: np.ndarray) -> None:
         """Forget what was answered at these places."""
-        each = list(self.pictures())
+        each = list(self.images())
         kept = [place for place in range(len(each)) if place not in places]
         rows = [row for place in kept for row in range(len(self.decoding))[each[place][1]]]
         self.answered = [self.answered[place] for place in kept]

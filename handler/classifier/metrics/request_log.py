@@ -1,7 +1,7 @@
 """A line of JSON for each request, where it is asked for by REQUEST_LOG=1 in the environment.
 
-It holds nothing of a picture or of who sent it: no bytes, no names, no addresses, and no label either, which
-is what the picture shows. The request's number is the one that its answer has as x-request-id.
+It holds nothing of an image or of who sent it: no bytes, no names, no addresses, and no label either, which
+is what the image shows. The request's number is the one that its answer has as x-request-id.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def _each(batch: BatchRecord, kind: str | None) -> list[tuple[int, dict[str, Any
     ]
     if batch.outputs is not None:
         sure = confidences(batch.outputs, kind).tolist()
-        each += [(index, _answered(batch.decoding[its], sure[its])) for index, its in batch.pictures()]
+        each += [(index, _answered(batch.decoding[its], sure[its])) for index, its in batch.images()]
     return sorted(each, key=lambda one: one[0])
 
 
 def _answered(decoding: list[float], sure: list[float]) -> dict[str, Any]:
-    """Return what is told of a request: of several pictures how many, and the least confidence."""
+    """Return what is told of a request: of several images how many, and the least confidence."""
     told = {"status": OK, "decode_seconds": round(sum(decoding), 6), "confidence": round(min(sure), 6)}
     return told | ({"pictures": len(sure)} if len(sure) > 1 else {})

@@ -1,7 +1,7 @@
 """What a worker did, as numbers: counted from the records of its batches, and told as increments.
 
 The request path only puts a batch's record on a list. All else is done for a second's batches at once, by
-who tells the numbers: a picture costs a worker well below a microsecond so.
+who tells the numbers: an image costs a worker well below a microsecond so.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Tally:
         outputs = [batch.outputs for batch in batches if batch.outputs is not None]
         if not outputs:
             return
-        # A request may have several pictures; each of them has its time and its label.
+        # A request may have several images; each of them has its time and its label.
         decoding = [seconds for batch in batches for seconds in batch.decoding]
         self._rise(REQUESTS, str(OK), sum(len(batch.answered) for batch in batches))
         self._histograms[DECODING].add(np.array(decoding))

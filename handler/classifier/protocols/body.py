@@ -8,13 +8,13 @@ from ..errors import BadImage, BadRequest, Reason
 from ..messages import Request
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
-# A small picture keeps a worker busy for 0.1 ms with all that there is to it, so many for as long as two of
+# A small image keeps a worker busy for 0.1 ms with all that there is to it, so many for as long as two of
 # its batches of 16: whoever sends one meanwhile hardly notices. Together they may have as many pixels as one.
-MOST_PICTURES = 64
+MOST_IMAGES = 64
 # Of a form's fields that are too many, so many are named, each by so many characters: TorchServe ends a
 # worker whose answer is above max_response_size.
 NAMED, NAME = 5, 40
-# With what a JSON body may begin, and no picture does.
+# With what a JSON body may begin, and no image does.
 JSON_STARTS = frozenset(b"{[ \t\r\n")
 
 
@@ -22,14 +22,14 @@ def files_of(request: Request, options: Sequence[str]) -> tuple[dict[str, bytes]
     """Return a request's files by the names of their fields, in order, and its options by theirs.
 
     `options` are names of form fields that say how to answer. A lone field is the image, whatever its name.
-    Raises BadImage, and BadRequest where there are more than MOST_PICTURES files.
+    Raises BadImage, and BadRequest where there are more than MOST_IMAGES files.
     """
     if (body := lone_file(request)) is not None:
         return {"": body}, {}
     fields = request.fields or {}
     told = {name: fields[name] for name in options if name in fields}
     files = {name: value for name, value in fields.items() if name not in options}
-    if len(files) > MOST_PICTURES:
+    if len(files) > MOST_IMAGES:
         raise too_many(f"the form has the fields {_named(sorted(files))}", len(files))
     return files or {"": b""}, {name: value.decode("utf-8", "replace") for name, value in told.items()}
 
@@ -50,7 +50,7 @@ def lone_file(request: Request) -> bytes | None:
 def web_form() -> BadImage:
     """Return the refusal of an image sent as a web form, which ends at its first line break."""
     return BadImage(
-        f"the picture came as {FORM}, which cannot hold one",
+        f"the image came as {FORM}, which cannot hold one",
         "send it with curl -T FILE, or with the header Content-Type: application/octet-stream; JSON with "
         "curl --json",
         Reason.WEB_FORM,
@@ -58,10 +58,8 @@ def web_form() -> BadImage:
 
 
 def too_many(what: str, count: int) -> BadRequest:
-    """Return the refusal of a request with too many pictures."""
-    return BadRequest(
-        f"{what}: {count:,} pictures", f"send at most {MOST_PICTURES} a request", Reason.TOO_MANY
-    )
+    """Return the refusal of a request with too many images."""
+    return BadRequest(f"{what}: {count:,} images", f"send at most {MOST_IMAGES} a request", Reason.TOO_MANY)
 
 
 def shown(name: str) -> str:
@@ -70,7 +68,7 @@ def shown(name: str) -> str:
 
 
 def is_json(body: bytes | bytearray) -> bool:
-    """Return whether a body is JSON and no picture, by its first byte."""
+    """Return whether a body is JSON and no image, by its first byte."""
     return body[:1] != b"" and body[0] in JSON_STARTS
 
 

@@ -26,7 +26,7 @@ def read_json(body: bytes, most: int) -> dict[str, Any]:
         raise bad_json("the JSON is nested too deep", "send the few levels that the request needs") from error
     except ValueError as error:  # UnicodeDecodeError and a number of 4,300 digits among them
         said = f"the body is no JSON ({_short(str(error))})"
-        raise bad_json(said, "send JSON, or the bytes of a picture") from error
+        raise bad_json(said, "send JSON, or the bytes of an image") from error
     if not isinstance(told, dict):
         raise bad_json(f"the JSON is {shown(told)}, no object", 'send {"instances": [{"data": "<base64>"}]}')
     return told

@@ -1,4 +1,4 @@
-"""Pictures in the JSON of KServe's V1 protocol, Vertex AI and SageMaker: base64 in a list of instances."""
+"""Images in the JSON of KServe's V1 protocol, Vertex AI and SageMaker: base64 in a list of instances."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from .body import MOST_PICTURES, too_many
+from .body import MOST_IMAGES, too_many
 from .json_body import bad_json, shown
 
 INSTANCES, PARAMETERS = "instances", "parameters"
-# What an instance's picture is called: by TorchServe's examples, by TensorFlow Serving's and Vertex AI's.
+# What an instance's image is called: by TorchServe's examples, by TensorFlow Serving's and Vertex AI's.
 KEYS = ("data", "b64", "image_bytes")
-EXAMPLE = 'send {"instances": [{"data": "<a picture file in base64>"}]}'
+EXAMPLE = 'send {"instances": [{"data": "<an image file in base64>"}]}'
 DATA_URL = "data:"
 
 
-def pictures_of(told: Mapping[str, Any]) -> list[bytes]:
-    """Return the picture files of a JSON object's instances. Raises BadRequest."""
+def images_of(told: Mapping[str, Any]) -> list[bytes]:
+    """Return the image files of a JSON object's instances. Raises BadRequest."""
     instances = told.get(INSTANCES)
     if INSTANCES not in told:
         raise bad_json(f"the JSON is {shown(told)}, without instances or inputs", EXAMPLE)
     if not isinstance(instances, list) or not instances:
-        raise bad_json(f"instances is {shown(instances)}, no list of pictures", EXAMPLE)
-    if len(instances) > MOST_PICTURES:
+        raise bad_json(f"instances is {shown(instances)}, no list of images", EXAMPLE)
+    if len(instances) > MOST_IMAGES:
         raise too_many("instances has", len(instances))
-    return [_picture(instance, f"instance {number}") for number, instance in enumerate(instances)]
+    return [_image(instance, f"instance {number}") for number, instance in enumerate(instances)]
 
 
 def parameters_of(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def decoded(text: str, which: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:  # ValueError: it is not even ASCII
-        raise bad_json(f"{which} is no base64 ({error})", "send a picture file's bytes in base64") from error
+        raise bad_json(f"{which} is no base64 ({error})", "send an image file's bytes in base64") from error
 
 
-def _picture(instance: Any, which: str) -> bytes:
+def _image(instance: Any, which: str) -> bytes:
     value = instance
     for _ in range(2):  # {"image_bytes": {"b64": "..."}} is the deepest that is in use
         if isinstance(value, dict) and len(named := [key for key in KEYS if key in value]) == 1:
             value = value[named[0]]
     if not isinstance(value, str):
-        raise bad_json(f"{which} is {shown(instance)}, no picture", EXAMPLE)
+        raise bad_json(f"{which} is {shown(instance)}, no image", EXAMPLE)
     return decoded(value, which)

@@ -19,7 +19,7 @@ from ..answers import DIGITS
 from ..errors import JSON, BadRequest
 from ..headers import PROTOCOL, V2
 from ..messages import Request, Response, Seen
-from .body import MOST_PICTURES, is_json, too_many
+from .body import MOST_IMAGES, is_json, too_many
 from .json_body import bad_json, shown
 from .kserve_v1 import INSTANCES, decoded
 
@@ -49,7 +49,7 @@ class Wish(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """A request: picture files, or float32 (N, C, H, W); and what is wanted of the answer."""
+    """A request: image files, or float32 (N, C, H, W); and what is wanted of the answer."""
 
     images: list[bytes]
     tensors: np.ndarray | None
@@ -94,7 +94,7 @@ def read(told: Mapping[str, Any], behind: bytes, shape: tuple[int, int, int]) ->
     sizes = _sizes(tensor)
     data = _data(tensor, behind)
     if tensor.get("datatype") == BYTES:
-        return Inference(_pictures(data, sizes), None, name, _wishes(told))
+        return Inference(_images(data, sizes), None, name, _wishes(told))
     return Inference([], _tensors(data, sizes, shape), name, _wishes(told))
 
 
@@ -142,7 +142,7 @@ def _sizes(tensor: Mapping[str, Any]) -> list[int]:
     sizes = tensor.get("shape")
     if not isinstance(sizes, list) or not 0 < len(sizes) <= MOST_SIZES or not all(map(_is_size, sizes)):
         raise bad_json(f"the input's shape is {shown(sizes)}",
-                       "send a list of whole numbers, the first of them that of the pictures")  # fmt: skip
+                       "send a list of whole numbers, the first of them that of the images")  # fmt: skip
     if sizes.count(BY_DATA) > 1:
         raise bad_json(f"the input's shape {sizes} leaves {sizes.count(BY_DATA)} sizes open",
                        f"send {BY_DATA} for one of them at most")  # fmt: skip
@@ -151,10 +151,10 @@ def _sizes(tensor: Mapping[str, Any]) -> list[int]:
 
 
 def _check_count(came: list[int], sizes: list[int]) -> None:
-    """Raise BadRequest where sizes, which may stand for those that came, are of no picture or of too many."""
+    """Raise BadRequest where sizes, which may stand for those that came, are of no image or of too many."""
     if not prod(sizes):
-        raise bad_json(f"the input's shape {came} holds no picture", "send at least one")
-    if sizes[0] > MOST_PICTURES:
+        raise bad_json(f"the input's shape {came} holds no image", "send at least one")
+    if sizes[0] > MOST_IMAGES:
         raise too_many("the input's shape has", sizes[0])
 
 
@@ -202,25 +202,25 @@ def _flat(data: Any) -> list[Any]:
     return flat
 
 
-def _pictures(data: bytes | list[Any], sizes: list[int]) -> list[bytes]:
-    """Return the picture files of a BYTES tensor: raw behind the JSON, in base64 in it."""
+def _images(data: bytes | list[Any], sizes: list[int]) -> list[bytes]:
+    """Return the image files of a BYTES tensor: raw behind the JSON, in base64 in it."""
     _check_files(prod(sizes))
     if isinstance(data, bytes):
-        files = list(islice(_elements(data), MOST_PICTURES + 1))
+        files = list(islice(_elements(data), MOST_IMAGES + 1))
     else:
         if not set(map(type, data)) <= {str}:
-            raise bad_json("the data of BYTES is no list of texts", "send each picture's file in base64")
-        files = [decoded(text, f"element {number}") for number, text in enumerate(data[: MOST_PICTURES + 1])]
+            raise bad_json("the data of BYTES is no list of texts", "send each image's file in base64")
+        files = [decoded(text, f"element {number}") for number, text in enumerate(data[: MOST_IMAGES + 1])]
     count = prod(_filled(sizes, len(files)))
     _check_files(count)
     if len(files) != count:
         raise bad_json(f"the input's shape {sizes} has {count:,} elements, its data {len(files):,}",
-                       "send a shape of [pictures]")  # fmt: skip
+                       "send a shape of [images]")  # fmt: skip
     return files
 
 
 def _check_files(count: int) -> None:
-    if count > MOST_PICTURES:
+    if count > MOST_IMAGES:
         raise too_many("the input's shape has", count)
 
 
@@ -233,7 +233,7 @@ def _elements(data: bytes) -> Iterator[bytes]:
         place = start + length
         if place > len(data):
             raise bad_json("the bytes behind the JSON end within an element",
-                           "send each picture behind its length of four bytes, the lowest first")  # fmt: skip
+                           "send each image behind its length of four bytes, the lowest first")  # fmt: skip
         yield data[start:place]
 
 
@@ -256,7 +256,7 @@ def _tensors(data: bytes | list[Any], sizes: list[int], shape: tuple[int, int, i
 
 def _floats(data: list[Any]) -> np.ndarray:
     if not set(map(type, data)) <= {int, float}:
-        raise bad_json("the data of FP32 is no list of numbers", "send numbers, or picture files as BYTES")
+        raise bad_json("the data of FP32 is no list of numbers", "send numbers, or image files as BYTES")
     try:
         return np.array(data, np.float64)
     except OverflowError as error:  # a whole number of a hundred digits
@@ -299,8 +299,8 @@ def _parameters(of: Mapping[str, Any]) -> dict[str, Any]:
 
 def _remedy(shape: tuple[int, int, int]) -> str:
     return (
-        f"send picture files as {BYTES} of shape [pictures], in base64 where they stand in the JSON, or "
-        f"scaled grey levels as {FP32} of shape [pictures, {', '.join(map(str, shape))}]"
+        f"send image files as {BYTES} of shape [images], in base64 where they stand in the JSON, or "
+        f"scaled grey levels as {FP32} of shape [images, {', '.join(map(str, shape))}]"
     )
 
 

@@ -10,9 +10,9 @@ from ..contract import Contract
 from ..errors import BadImage, Reason
 from ..messages import AnswerForm, Question, Request, Response, Seen
 from . import kserve_v2 as open_inference
-from .body import MOST_PICTURES, files_of, is_json, shown
+from .body import MOST_IMAGES, files_of, is_json, shown
 from .json_body import bad_json, read_json
-from .kserve_v1 import EXAMPLE, parameters_of, pictures_of
+from .kserve_v1 import EXAMPLE, images_of, parameters_of
 from .options import FIELDS, answer_form
 
 # Values of a request's JSON that are no tensor's: names, parameters.
@@ -30,20 +30,20 @@ def question_of(request: Request, contract: Contract, model: Model) -> Question:
     return Question(partial(_tell, form, contract.labels, model), list(files.values()), _names(files))
 
 
-def picture_to_explain(request: Request, contract: Contract) -> tuple[bytes, AnswerForm]:
-    """Return the one picture of a request, and what is wanted of its explanation. Raises BadRequest."""
+def image_to_explain(request: Request, contract: Contract) -> tuple[bytes, AnswerForm]:
+    """Return the one image of a request, and what is wanted of its explanation. Raises BadRequest."""
     files, told = files_of(request, FIELDS)
     headers = request.headers
-    pictures = list(files.values())
-    if len(pictures) == 1 and is_json(pictures[0]):
-        sent = read_json(pictures[0], MARGIN)
+    images = list(files.values())
+    if len(images) == 1 and is_json(images[0]):
+        sent = read_json(images[0], MARGIN)
         if open_inference.INPUTS in sent:
             raise bad_json("tensors are not explained", EXAMPLE)
-        pictures, told = pictures_of(sent), {**told, **parameters_of(sent)}
-    if len(pictures) > 1:
-        there = f"there are {len(pictures)} pictures"
+        images, told = images_of(sent), {**told, **parameters_of(sent)}
+    if len(images) > 1:
+        there = f"there are {len(images)} images"
         raise BadImage(there, "send one to be explained", Reason.SEVERAL_FIELDS)
-    return pictures[0], answer_form(headers, told, contract.labels)
+    return images[0], answer_form(headers, told, contract.labels)
 
 
 def _of_json(
@@ -51,16 +51,16 @@ def _of_json(
 ) -> Question:
     channels, height, width = contract.shape
     text, behind = open_inference.json_part(body, headers)
-    sent = read_json(text, MOST_PICTURES * channels * height * width + MARGIN)
+    sent = read_json(text, MOST_IMAGES * channels * height * width + MARGIN)
     if open_inference.INPUTS in sent:
         inference = open_inference.read(sent, behind, contract.shape)
         names = [f"element {number}" for number in range(len(inference.images))]
         tell = partial(_tell_tensors, inference, contract.labels, model)
         return Question(tell, inference.images, names, inference.tensors)
-    pictures = pictures_of(sent)
+    images = images_of(sent)
     form = answer_form(headers, {**told, **parameters_of(sent)}, contract.labels)
-    names = [f"instance {number}" for number in range(len(pictures))]
-    return Question(partial(_tell_instances, form, contract.labels), pictures, names)
+    names = [f"instance {number}" for number in range(len(images))]
+    return Question(partial(_tell_instances, form, contract.labels), images, names)
 
 
 def _names(files: Mapping[str, bytes]) -> list[str]:
@@ -69,7 +69,7 @@ def _names(files: Mapping[str, bytes]) -> list[str]:
 
 
 def _tell(form: AnswerForm, labels: tuple[str, ...], model: Model, seen: Seen) -> Response:
-    """Tell labels as text unless JSON was asked for: one picture's on its own, several in order."""
+    """Tell labels as text unless JSON was asked for: one image's on its own, several in order."""
     if not form.json:
         return labels_as_text(seen, labels)
     if len(seen.rows) == 1:

@@ -20,5 +20,5 @@ class FixedBatch:
         return np.concatenate([self.model(self._filled(part)) for part in parts])[: len(batch)]
 
     def _filled(self, part: np.ndarray) -> np.ndarray:
-        # By a picture that is there: of zeros some models make NaN, and some processors are slow with that.
+        # By an image that is there: of zeros some models make NaN, and some processors are slow with that.
         return np.concatenate([part, np.repeat(part[-1:], self.size - len(part), axis=0)])

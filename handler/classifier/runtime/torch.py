@@ -70,7 +70,7 @@ def as_function(module: Any, device: torch.device | str = CPU) -> Callable[[np.n
 
 
 def one_by_one(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function of any batch by a module that takes one picture alone; gradients pass through it."""
+    """Return a function of any batch by a module that takes one image alone; gradients pass through it."""
     return lambda batch: torch.cat([module(one[None]) for one in batch])
 
 

@@ -76,7 +76,7 @@ def contradictions(
             yield f"{canonical.PROVENANCE} says runtime {told['runtime']}, but there is no member {name}"
     for name in json.loads(records[GOLDEN_ANSWERS])["pictures"]:
         if f"{GOLDEN_FOLDER}/{name}" not in members:
-            yield f"{GOLDEN_ANSWERS} names {name!r}, but there is no such picture"
+            yield f"{GOLDEN_ANSWERS} names {name!r}, but there is no such image"
 
 
 def claims(records: Mapping[str, bytes], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

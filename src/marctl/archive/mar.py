@@ -79,7 +79,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def known_answers(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Yield name, bytes and label of each of the archive's golden pictures. Raises BadArchive."""
+    """Yield name, bytes and label of each of the archive's golden images. Raises BadArchive."""
     with reading(path) as mar:
         try:
             for name, golden in json.loads(read_record(mar, GOLDEN_ANSWERS))["pictures"].items():
@@ -89,7 +89,7 @@ def known_answers(path: Path) -> Iterator[tuple[str, bytes, str]]:
 
 
 def known_answer(path: Path) -> tuple[str, bytes, str]:
-    """Return name, bytes and label of the archive's first golden picture. Raises BadArchive."""
+    """Return name, bytes and label of the archive's first golden image. Raises BadArchive."""
     for known in known_answers(path):
         return known
     raise BadArchive(f"{path} has no golden answers; build it with: make archive")

@@ -94,8 +94,8 @@ class Recipe:
     def own(self) -> list[Path]:
         """The model's files: their history is the archive's. The handler's is the tool's version."""
         files = (self.weights, self.model, self.config, self.labels, self.figures, self.requirements)
-        pictures = [file for file in sorted(self.golden.glob("[!.]*")) if file.is_file()]
-        return [file for file in files if file] + [*self.extra_files, *pictures]
+        images = [file for file in sorted(self.golden.glob("[!.]*")) if file.is_file()]
+        return [file for file in files if file] + [*self.extra_files, *images]
 
     @property
     def sources(self) -> list[Path]:

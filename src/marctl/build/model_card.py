@@ -26,7 +26,7 @@ def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[
         "",
         "| | |",
         "| --- | --- |",
-        f"| takes | pictures in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
+        f"| takes | images in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
         f"| mean, deviation | {_numbers(contract.mean)}; {_numbers(contract.std)} |",
         f"| answers | one of {labels}{more} |",
         f"| outputs | {contract.outputs} |",

@@ -10,7 +10,7 @@ import numpy as np
 
 from classifier import golden
 from classifier.outputs import KINDS, LOG_PROBABILITIES, LOGITS, PROBABILITIES
-from classifier.protocols.body import MOST_PICTURES
+from classifier.protocols.body import MOST_IMAGES
 from marctl.errors import UserError
 
 Model = Callable[[np.ndarray], np.ndarray]  # float32 (N, C, H, W) to outputs (N, labels)
@@ -181,7 +181,7 @@ def try_batches(
     made_up = _made_up(contract.shape)
     others = contract.normalize(np.stack(list(made_up.values())))
     alone = np.concatenate([_answered(model, one[None]) for one in others])
-    for size in sorted({1, 2, 3, batch_size, MOST_PICTURES}):
+    for size in sorted({1, 2, 3, batch_size, MOST_IMAGES}):
         places = np.arange(size)
         for first in (0, 1):  # so that each place of the batch has a golden image once
             is_golden = places % 2 == first
@@ -225,7 +225,7 @@ def _answered(model: Model, batch: np.ndarray) -> np.ndarray:
 
 def _too_few(what: str) -> UserError:
     return UserError(
-        f"the model {what}; a worker answers up to batchSize requests at once, and up to {MOST_PICTURES} "
+        f"the model {what}; a worker answers up to batchSize requests at once, and up to {MOST_IMAGES} "
         "images of one request: export the model for batches of any size"
     )
 

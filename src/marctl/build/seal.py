@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the archiver built, and what is added to it."""
     parser.add_argument("raw", type=Path, help="the .mar as torch-model-archiver built it")
     parser.add_argument("out", type=Path, help="where the sealed archive goes")
-    parser.add_argument("--golden", type=Path, required=True, help="a folder of pictures")
+    parser.add_argument("--golden", type=Path, required=True, help="a folder of images")
     parser.add_argument("--figures", type=Path, help="JSON with the figures of training and evaluation")
     parser.add_argument("--runtime", default=EAGER, help="what answers: eager, torchscript, onnx or aoti")
     parser.add_argument("--commit", required=True, help="the last one that touched the model's files")
@@ -61,19 +61,19 @@ def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
         members = {info.filename: raw.read(info) for info in raw.infolist() if not info.is_dir()}
     manifest = json.loads(members[MANIFEST])
     _check_contract(members, manifest)
-    pictures = _golden_pictures(arguments.golden)
+    images = _golden_images(arguments.golden)
     with Opened(arguments.raw, own_names=True) as opened:
         classifier = opened.classifier
-        answers = golden_answers(classifier, classifier.eager, pictures)
-        made_up = _try_batches(classifier, pictures, answers)
+        answers = golden_answers(classifier, classifier.eager, images)
+        made_up = _try_batches(classifier, images, answers)
         contract, notes = _decided(classifier, answers, made_up)
         members[golden.ANSWERS] = _json({"pictures": answers})
         members |= runtime_member(arguments.runtime, lambda: eager_of(opened), contract)
         provenance = _provenance(manifest["model"], arguments)
-        members["model-card.md"] = model_card(provenance, contract, pictures).encode()
+        members["model-card.md"] = model_card(provenance, contract, images).encode()
     config = manifest["model"]["configFile"]
     members[config] = _with_outputs(members[config], str(contract.outputs))
-    members |= {f"{golden.FOLDER}/{name}": body for name, body in pictures.items()}
+    members |= {f"{golden.FOLDER}/{name}": body for name, body in images.items()}
     members[canonical.PROVENANCE] = _json(provenance)
     moment = time.gmtime(max(arguments.created, canonical.EARLIEST))
     members[MANIFEST] = _json({**manifest, "createdOn": time.strftime(CREATED_ON, moment)})
@@ -118,20 +118,20 @@ def _prove(path: Path) -> None:
     """Hold the exported model to what the eager one answered, in batches too. Raises UserError."""
     with Opened(path) as opened, zipfile.ZipFile(path) as mar:
         answers = json.loads(mar.read(golden.ANSWERS))["pictures"]
-        pictures = {name: mar.read(f"{golden.FOLDER}/{name}") for name in answers}
-        _try_batches(opened.classifier, pictures, answers)
+        images = {name: mar.read(f"{golden.FOLDER}/{name}") for name in answers}
+        _try_batches(opened.classifier, images, answers)
 
 
-def golden_answers(classifier: Classifier, model: Any, pictures: dict[str, bytes]) -> dict[str, Any]:
-    """Return label and outputs for each picture, from float64 arithmetic where the model allows it.
+def golden_answers(classifier: Classifier, model: Any, images: dict[str, bytes]) -> dict[str, Any]:
+    """Return label and outputs for each image, from float64 arithmetic where the model allows it.
 
     In float64 every processor gives the same digits as far as they are written, so the archive's bytes
     do not depend on where it was built. Raises UserError where float32 is further from it than half of
-    what a worker is allowed. Each picture is answered alone: no neighbour is in what is recorded.
+    what a worker is allowed. Each image is answered alone: no neighbour is in what is recorded.
     """
-    batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in pictures.items()])
+    batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in images.items()])
     eager = np.concatenate([classifier.inference(one[None]) for one in batch]).astype(np.float64)
-    check_finite(dict(zip(pictures, eager, strict=True)))
+    check_finite(dict(zip(images, eager, strict=True)))
     exact = eager
     if isinstance(model, torch.nn.Module) and any(True for _ in model.parameters()):
         # A model that makes float32 tensors of its own cannot be run so; its float32 outputs have to do.
@@ -147,19 +147,19 @@ def golden_answers(classifier: Classifier, model: Any, pictures: dict[str, bytes
         )
     return {
         name: {"label": label, "outputs": [round(value, 9) for value in row]}
-        for name, label, row in zip(pictures, classifier.postprocess(exact), exact.tolist(), strict=True)
+        for name, label, row in zip(images, classifier.postprocess(exact), exact.tolist(), strict=True)
     }
 
 
 def _try_batches(
-    classifier: Classifier, pictures: dict[str, bytes], answers: dict[str, Any]
+    classifier: Classifier, images: dict[str, bytes], answers: dict[str, Any]
 ) -> dict[str, np.ndarray]:
     """Hold what a handler answers in batches to the recorded answers. Raises UserError.
 
     Returns the outputs for made-up images by their names.
     """
-    batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in pictures.items()])
-    expected = np.array([answers[name]["outputs"] for name in pictures])
+    batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in images.items()])
+    expected = np.array([answers[name]["outputs"] for name in images])
     batch_size = classifier.config.get("batchSize", 1)
     return try_batches(classifier.inference, classifier.contract, batch, expected, batch_size)
 
@@ -168,7 +168,7 @@ def _pixels(classifier: Classifier, name: str, body: bytes) -> Any:
     try:
         return classifier.read_pixels(body)
     except ValueError as error:  # the archive's own BadImage
-        raise UserError(f"the golden picture {name} cannot be read: {error}") from error
+        raise UserError(f"the golden image {name} cannot be read: {error}") from error
 
 
 def report(path: Path, model: dict[str, Any], notes: Iterable[str] = ()) -> None:
@@ -194,12 +194,12 @@ def _check_contract(members: dict[str, bytes], manifest: dict[str, Any]) -> None
     Contract.from_config(parsed, label_file)
 
 
-def _golden_pictures(folder: Path) -> dict[str, bytes]:
+def _golden_images(folder: Path) -> dict[str, bytes]:
     files = [file for file in sorted(folder.glob("[!.]*")) if file.is_file()] if folder.is_dir() else []
-    pictures = {file.name: file.read_bytes() for file in files}
-    if not pictures:
-        raise UserError(f"{folder} holds no pictures; name a folder with a handful of real ones: GOLDEN=...")
-    return pictures
+    images = {file.name: file.read_bytes() for file in files}
+    if not images:
+        raise UserError(f"{folder} holds no images; name a folder with a handful of real ones: GOLDEN=...")
+    return images
 
 
 def _provenance(model: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:

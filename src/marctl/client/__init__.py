@@ -11,7 +11,7 @@ Imports here are relative, so that a copy of this folder works under any name.
 from .client import AsyncClient, Client
 from .errors import (
     Answered,
-    BadPicture,
+    BadImage,
     BadSetting,
     ClientError,
     NoPrediction,
@@ -27,7 +27,7 @@ from .retries import Retries
 __all__ = [
     "Answered",
     "AsyncClient",
-    "BadPicture",
+    "BadImage",
     "BadSetting",
     "Candidate",
     "Client",

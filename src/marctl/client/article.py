@@ -1,4 +1,4 @@
-"""Ask the Flask server by the article's own request: the picture preprocessed here, as float32 numbers."""
+"""Ask the Flask server by the article's own request: the image preprocessed here, as float32 numbers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MOST = 2000  # characters of an error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the image and the server."""
-    parser.add_argument("picture", type=Path, help="a picture file")
+    parser.add_argument("image", type=Path, help="an image file")
     parser.add_argument("--url", default=URL, help="where the server is (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the digit. Raises UserError where there is none."""
-    image = arguments.picture
+    image = arguments.image
     if image.exists() and not image.is_file():  # a pipe may have no end
-        raise UserError(printable(f"{image} is no file; name a picture", MOST))
+        raise UserError(printable(f"{image} is no file; name an image", MOST))
     try:
         label = predict(arguments.url.rstrip("/"), image.read_bytes())
     except UserError as error:
@@ -44,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def predict(url: str, picture: bytes) -> str:
-    """Return the label of one picture file. Raises BadImage and UserError."""
+def predict(url: str, image: bytes) -> str:
+    """Return the label of one image file. Raises BadImage and UserError."""
     contract = contract_of(url)
-    tensor = contract.normalize(read_pixels(picture, contract))  # float32 (C, H, W)
+    tensor = contract.normalize(read_pixels(image, contract))  # float32 (C, H, W)
     metadata = json.dumps({"dims": tensor.shape})
     return _ask("POST", f"{url}/test", files={"data": tensor.tobytes(), "metadata": metadata}).text
 

@@ -1,4 +1,4 @@
-"""Ask a server for a picture's label, or for those of a folder's pictures."""
+"""Ask a server for an image's label, or for those of a folder's images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from marctl.client.client import Client
-from marctl.client.errors import BadPicture, ClientError, NotAllowed, Refused, Unreachable
+from marctl.client.errors import BadImage, ClientError, NotAllowed, Refused, Unreachable
 from marctl.client.prediction import Prediction
 from marctl.errors import UserError
 from marctl.predict.image_folder import DIGITS, find_images, write_answers
@@ -18,18 +18,18 @@ from marctl.printable import printable
 
 VARIABLE = "TOKEN"  # holds the token: others can read a command line
 MOST = 2000  # characters of an error
-UNLUCKY = 3  # pictures that get no answer, before it is the server that cannot give one
+UNLUCKY = 3  # images that get no answer, before it is the server that cannot give one
 
 
-def run(arguments: argparse.Namespace, pictures: list[str]) -> int:
+def run(arguments: argparse.Namespace, images: list[str]) -> int:
     """Print each label, or write the table; return 1 where an image has none."""
     try:
         with Client(arguments.url, model=arguments.model, token=os.environ.get(VARIABLE)) as client:
             if arguments.out is not None:
-                return _answer_all(client, pictures[0], arguments.out)
-            for picture in pictures:
-                label = printable(client.predict(picture).label, most=sys.maxsize)  # a stranger's, perhaps
-                print(label if len(pictures) == 1 else f"{printable(picture, most=sys.maxsize)}	{label}")
+                return _answer_all(client, images[0], arguments.out)
+            for image in images:
+                label = printable(client.predict(image).label, most=sys.maxsize)  # a stranger's, perhaps
+                print(label if len(images) == 1 else f"{printable(image, most=sys.maxsize)}	{label}")
     except (UserError, ClientError) as error:
         raise UserError(printable(str(error), MOST)) from error
     except KeyboardInterrupt:
@@ -46,14 +46,14 @@ def _answer_all(client: Client, pattern: str, out: Path) -> int:
 
 
 def _archive_behind(client: Client, images: list[str]) -> str:
-    """Return the archive's first digits, which the server tells with the first picture that it can read."""
+    """Return the archive's first digits, which the server tells with the first image that it can read."""
     unlucky = 0
     for image in images:
         try:
             return (client.predict(image).model.sha256 or "")[:DIGITS]
         except (NotAllowed, Unreachable):
             raise
-        except (BadPicture, Refused):
+        except (BadImage, Refused):
             continue
         except ClientError:
             unlucky += 1
@@ -63,7 +63,7 @@ def _archive_behind(client: Client, images: list[str]) -> str:
 
 
 def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]]:
-    """Yield a row for each picture. Raises what no other picture would escape."""
+    """Yield a row for each image. Raises what no other image would escape."""
     for image, outcome in zip(images, client.predict_many(images), strict=True):
         if isinstance(outcome, Prediction):
             yield [Row(image, outcome.label, "", (outcome.model.sha256 or "")[:DIGITS])]
@@ -74,7 +74,7 @@ def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]
 
 
 def _error_of(outcome: ClientError) -> str:
-    """Return what the archive says of a picture, as in a table that was made without a server."""
+    """Return what the archive says of an image, as in a table that was made without a server."""
     if isinstance(outcome, Refused):
         return f"{outcome.message}; {outcome.hint}"
     return str(outcome)

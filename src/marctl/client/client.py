@@ -16,16 +16,16 @@ import httpx
 from tenacity import AsyncRetrying, Retrying
 
 from .connection import Proxy, certificates, check_token, server_address, shown
-from .errors import BadPicture, ClientError
+from .errors import BadImage, ClientError
 from .exchange import Answer, Exchange
 from .prediction import Explanation, Prediction, explanation_of, prediction_of
 from .retries import Kind, Retries
 
-Picture = bytes | str | os.PathLike[str]
+Image = bytes | str | os.PathLike[str]
 
-TIMEOUT = 30.0  # seconds for an answer; a 64-megapixel picture takes two
+TIMEOUT = 30.0  # seconds for an answer; a 64-megapixel image takes two
 CONNECTING = 5.0  # seconds for a connection
-CONCURRENCY = 8  # pictures under way at once
+CONCURRENCY = 8  # images under way at once
 AHEAD = 4  # times as many wait for their turn in the answers' order, so that a slow one holds up no other
 PREDICTIONS, EXPLANATIONS = "predictions", "explanations"
 
@@ -69,15 +69,15 @@ class _Asking(Generic[Http]):
                 raise
             raise proxy.unusable(error) from error
 
-    def _request(self, kind: str, picture: Picture, top_k: int, *, show_input: bool) -> dict[str, Any]:
-        """Return a request as httpx takes it. Raises BadPicture."""
+    def _request(self, kind: str, image: Image, top_k: int, *, show_input: bool) -> dict[str, Any]:
+        """Return a request as httpx takes it. Raises BadImage."""
         # By the header: unlike the query, a TorchServe without a reverse proxy understands it, too.
         wanted = "application/json" + (f"; top_k={top_k}" if top_k else "")
         wanted += "; show_input=true" if show_input else ""
         return {
             "method": "POST",
             "url": f"/{kind}/{quote(self._model)}",
-            "content": _bytes_of(picture),
+            "content": _bytes_of(image),
             "headers": {"Accept": wanted, "Content-Type": "application/octet-stream"},
         }
 
@@ -90,32 +90,32 @@ class Client(_Asking[httpx.Client]):
 
     _open = httpx.Client
 
-    def predict(self, picture: Picture, *, top_k: int = 0, show_input: bool = False) -> Prediction:
-        """Return what a picture, its bytes or its file, shows. Raises ClientError."""
-        request = self._request(PREDICTIONS, picture, top_k, show_input=show_input)
+    def predict(self, image: Image, *, top_k: int = 0, show_input: bool = False) -> Prediction:
+        """Return what an image, its bytes or its file, shows. Raises ClientError."""
+        request = self._request(PREDICTIONS, image, top_k, show_input=show_input)
         return self._ask(request, prediction_of)
 
-    def explain(self, picture: Picture) -> Explanation:
+    def explain(self, image: Image) -> Explanation:
         """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
-        return self._ask(self._request(EXPLANATIONS, picture, 0, show_input=False), explanation_of)
+        return self._ask(self._request(EXPLANATIONS, image, 0, show_input=False), explanation_of)
 
     def predict_many(
-        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
+        self, images: Iterable[Image], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> Iterator[Prediction | ClientError]:
-        """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
+        """Yield an outcome for each image, in their order: its prediction, or the error that it met."""
         _check_concurrency(concurrency)
 
-        def outcome(picture: Picture) -> Prediction | ClientError:
+        def outcome(image: Image) -> Prediction | ClientError:
             try:
-                return self.predict(picture, top_k=top_k)
+                return self.predict(image, top_k=top_k)
             except ClientError as error:
                 return error
 
         waiting: deque[Future[Prediction | ClientError]] = deque()
         with ThreadPoolExecutor(concurrency) as pool:
             try:
-                for picture in pictures:
-                    waiting.append(pool.submit(outcome, picture))
+                for image in images:
+                    waiting.append(pool.submit(outcome, image))
                     if len(waiting) >= concurrency * AHEAD:
                         yield waiting.popleft().result()
                 while waiting:
@@ -149,34 +149,34 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
 
     _open = httpx.AsyncClient
 
-    async def predict(self, picture: Picture, *, top_k: int = 0, show_input: bool = False) -> Prediction:
-        """Return what a picture, its bytes or its file, shows. Raises ClientError."""
-        request = self._request(PREDICTIONS, picture, top_k, show_input=show_input)
+    async def predict(self, image: Image, *, top_k: int = 0, show_input: bool = False) -> Prediction:
+        """Return what an image, its bytes or its file, shows. Raises ClientError."""
+        request = self._request(PREDICTIONS, image, top_k, show_input=show_input)
         return await self._ask(request, prediction_of)
 
-    async def explain(self, picture: Picture) -> Explanation:
+    async def explain(self, image: Image) -> Explanation:
         """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
-        request = self._request(EXPLANATIONS, picture, 0, show_input=False)
+        request = self._request(EXPLANATIONS, image, 0, show_input=False)
         return await self._ask(request, explanation_of)
 
     async def predict_many(
-        self, pictures: Iterable[Picture], *, concurrency: int = CONCURRENCY, top_k: int = 0
+        self, images: Iterable[Image], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> AsyncIterator[Prediction | ClientError]:
-        """Yield an outcome for each picture, in their order: its prediction, or the error that it met."""
+        """Yield an outcome for each image, in their order: its prediction, or the error that it met."""
         _check_concurrency(concurrency)
         turn = asyncio.Semaphore(concurrency)
 
-        async def outcome(picture: Picture) -> Prediction | ClientError:
+        async def outcome(image: Image) -> Prediction | ClientError:
             async with turn:
                 try:
-                    return await self.predict(picture, top_k=top_k)
+                    return await self.predict(image, top_k=top_k)
                 except ClientError as error:
                     return error
 
         waiting: deque[asyncio.Task[Prediction | ClientError]] = deque()
         try:
-            for picture in pictures:
-                waiting.append(asyncio.create_task(outcome(picture)))
+            for image in images:
+                waiting.append(asyncio.create_task(outcome(image)))
                 if len(waiting) >= concurrency * AHEAD:
                     yield await waiting.popleft()
             while waiting:
@@ -207,20 +207,20 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
 
 
 def _check_concurrency(concurrency: int) -> None:
-    """Raise ValueError where no picture could ever be under way."""
+    """Raise ValueError where no image could ever be under way."""
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}; 1 is the least")
 
 
-def _bytes_of(picture: Picture) -> bytes:
-    """Return a picture's bytes, of a file where it is the name of one. Raises BadPicture."""
-    if isinstance(picture, bytes):
-        return picture
+def _bytes_of(image: Image) -> bytes:
+    """Return an image's bytes, of a file where it is the name of one. Raises BadImage."""
+    if isinstance(image, bytes):
+        return image
     try:
-        file = Path(picture)
+        file = Path(image)
         if file.exists() and not file.is_file():  # a pipe or a device may have no end
-            raise BadPicture(f"{os.fspath(picture)} is no file; name a picture")
+            raise BadImage(f"{os.fspath(image)} is no file; name an image")
         return file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         why = getattr(error, "strerror", None) or error
-        raise BadPicture(f"cannot read {os.fspath(picture)}: {why}; name a picture") from error
+        raise BadImage(f"cannot read {os.fspath(image)}: {why}; name an image") from error

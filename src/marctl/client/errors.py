@@ -7,7 +7,7 @@ class ClientError(RuntimeError):
     """There is no prediction; the text says what came and what to do."""
 
 
-class BadPicture(ClientError):
+class BadImage(ClientError):
     """A file that cannot be read here: nothing was sent."""
 
 

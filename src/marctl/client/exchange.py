@@ -58,7 +58,7 @@ class Exchange(Generic[Kind]):
                                 "what is between here and the server?")  # fmt: skip
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return TooSlow(f"{place} took longer than the timeout ({words}); "
-                           "give it more, or send a smaller picture")  # fmt: skip
+                           "give it more, or send a smaller image")  # fmt: skip
         if self._proxy:
             return Unreachable(f"nothing answers on {place}{self._effort} ({words}); "
                                f"is the proxy up? {self._proxy.without}")  # fmt: skip

@@ -85,13 +85,13 @@ def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Mod
         half.write_bytes(data)
         try:
             model = load(half)
-            pictures = golden.read(opened.folder)
-            pixels = [classifier.read_pixels(one.path.read_bytes()) for one in pictures]
-            images, outputs = classifier.preprocess(pixels), np.array([one.outputs for one in pictures])
+            known = golden.read(opened.folder)
+            pixels = [classifier.read_pixels(one.path.read_bytes()) for one in known]
+            images, outputs = classifier.preprocess(pixels), np.array([one.outputs for one in known])
             alone = np.concatenate([model(one[None]) for one in images])
-            golden.check(pictures, lambda _: alone, classifier.contract.labels)
+            golden.check(known, lambda _: alone, classifier.contract.labels)
             try_batches(model, classifier.contract, images, outputs, BATCH)
             half.replace(out)
         finally:
             half.unlink(missing_ok=True)
-    print(f"wrote {out}, {len(data):,} bytes: {len(pictures)} golden pictures answered as by {archive}")
+    print(f"wrote {out}, {len(data):,} bytes: {len(known)} golden images answered as by {archive}")

@@ -18,7 +18,7 @@ CONTRACT = "contract"
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked ONNX model, the shape (C, H, W) of a picture it takes, and its contract as JSON."""
+    """A checked ONNX model, the shape (C, H, W) of an image it takes, and its contract as JSON."""
 
     path: Path
     model: onnx.ModelProto

@@ -35,17 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("onnx", type=Path, help="the ONNX file")
     parser.add_argument("saved_model", type=Path, help="the folder to write")
     parser.add_argument("graph", type=Path, help="the .pb file to write")
-    parser.add_argument("--golden", type=Path, required=True, help="a folder of pictures to check with")
+    parser.add_argument("--golden", type=Path, required=True, help="a folder of images to check with")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write both files and print what they are."""
     source = onnx_file.read(arguments.onnx)
-    pictures = golden_batch(arguments.golden, source)
+    images = golden_batch(arguments.golden, source)
     with _scratch(arguments.graph) as scratch:
         saved_model, graph = scratch / "savedmodel", scratch / "graph.pb"
         export(source, saved_model, graph)
-        difference = check(source, saved_model, graph, pictures)
+        difference = check(source, saved_model, graph, images)
         shutil.rmtree(arguments.saved_model, ignore_errors=True)
         saved_model.rename(arguments.saved_model)
         graph.rename(arguments.graph)
@@ -54,13 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def golden_batch(folder: Path, source: OnnxFile) -> np.ndarray:
-    """Return a folder's pictures, over again up to the largest batch, as the contract scales them.
+    """Return a folder's images, over again up to the largest batch, as the contract scales them.
 
     float32 (N, C, H, W). Raises BadImage, and UserError where there is none.
     """
     files = sorted(path for path in folder.glob("*") if path.is_file())
     if not files:
-        raise UserError(f"{folder} holds no picture to check the export with; name a folder: GOLDEN=")
+        raise UserError(f"{folder} holds no image to check the export with; name a folder: GOLDEN=")
     pixels = np.stack([read_pixels(file.read_bytes(), source.contract) for file in files])
     return np.resize(source.contract.normalize(pixels), (max(BATCHES), *source.contract.shape))
 
@@ -109,14 +109,14 @@ def keras_model(source: OnnxFile) -> Any:
             raise UserError(f"onnx2tf cannot convert {source.path}: {error}\n{said.getvalue()}") from error
 
 
-def check(source: OnnxFile, saved_model: Path, graph: Path, pictures: np.ndarray) -> float:
+def check(source: OnnxFile, saved_model: Path, graph: Path, images: np.ndarray) -> float:
     """Hold both files, as they lie on disk, against ONNX's reference implementation.
 
     Returns the largest difference. Raises UserError with the file, the batch and the difference.
     """
-    expected = source.reference(pictures)
+    expected = source.reference(images)
     differences = [
-        _difference(name, answer, pictures[:size], expected[:size])
+        _difference(name, answer, images[:size], expected[:size])
         for name, answer in _engines(saved_model, graph)
         for size in BATCHES
     ]

@@ -1,4 +1,4 @@
-"""Answer a folder of pictures from the archive, on all cores, without a server."""
+"""Answer a folder of images from the archive, on all cores, without a server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from marctl.predict.answering import Answering, open_archive
 from marctl.predict.image_folder import DIGITS, find_images, write_answers
 from marctl.predict.table import Row, Table
 
-CHUNK = 64  # pictures that a process reads and answers at once
+CHUNK = 64  # images that a process reads and answers at once
 AHEAD = 4  # chunks a process that wait their turn: what is in memory at once is bounded by them
 MAX_BYTES = 2**25  # of one file: as large as what TorchServe takes here; it bounds the memory, too
 

@@ -1,4 +1,4 @@
-"""Answer pictures from the archive in this process, with no server."""
+"""Answer images from the archive in this process, with no server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _predict(answering: Answering, image: Path, *, alone: bool) -> int:
     name = printable(str(image), most=sys.maxsize)
     try:
         if image.exists() and not image.is_file():  # a pipe or a device may have no end
-            print(f"error: {name} is no file; name a picture", file=sys.stderr)
+            print(f"error: {name} is no file; name an image", file=sys.stderr)
             return 1
         body = image.read_bytes()
     except OSError as error:

@@ -37,7 +37,7 @@ class BadTable(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one picture: a label, or the error that it met instead."""
+    """What became of one image: a label, or the error that it met instead."""
 
     image: str
     label: str
@@ -157,7 +157,7 @@ class Table:
             raise BadTable(f"{self.out} is there and complete; remove it, or name another OUT")
 
     def _keep_whole_rows(self, archive: str) -> None:
-        """Note which pictures are answered; drop the broken ones, to be tried again, and a torn last row."""
+        """Note which images are answered; drop the broken ones, to be tried again, and a torn last row."""
         with _scratch_beside(self.out) as folder:
             whole = Path(folder) / self._rows.name
             with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
@@ -172,7 +172,7 @@ class Table:
 
 
 def _scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    # The name begins like that of the output, so that nothing in it is taken for a picture.
+    # The name begins like that of the output, so that nothing in it is taken for an image.
     return tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent)
 
 

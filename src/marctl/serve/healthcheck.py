@@ -1,4 +1,4 @@
-"""Ask a server for a real answer: the archive's first golden picture must get its label.
+"""Ask a server for a real answer: the archive's first golden image must get its label.
 
 An archive that was not sealed has none: then the server's own word has to do.
 """

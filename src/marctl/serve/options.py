@@ -71,7 +71,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_image(parser: argparse.ArgumentParser) -> None:
     """Add the image that the printed command shows."""
-    parser.add_argument("--picture", help="the image, or a folder of images, in the command that is printed")
+    parser.add_argument("--image", help="the image, or a folder of images, in the command that is printed")
 
 
 def add_terms(parser: argparse.ArgumentParser) -> None:

@@ -19,14 +19,14 @@ class Refusal(NamedTuple):
 NOTHING = Refusal(
     HTTPStatus.NOT_FOUND,
     "there is nothing at this address",
-    "send a picture to /predictions/MODEL, or ask /health/ready; /openapi.json has all addresses",
+    "send an image to /predictions/MODEL, or ask /health/ready; /openapi.json has all addresses",
 )
 NO_MODEL = Refusal(
     HTTPStatus.NOT_FOUND,
     "there is no such model, or no such version of it",
-    "send the picture to a model that is served, without a version",
+    "send the image to a model that is served, without a version",
 )
-_ALONE = "send the picture alone: curl -T picture.png"
+_ALONE = "send the image alone: curl -T image.png"
 
 
 def of_proxy(body: int, rate: int, connections: int, retry: int) -> dict[str, Refusal]:
@@ -38,7 +38,7 @@ def of_proxy(body: int, rate: int, connections: int, retry: int) -> dict[str, Re
         "nothing": NOTHING,
         "no_model": NO_MODEL,
         "web_form": Refusal(
-            HTTPStatus.BAD_REQUEST, "a web form holds no picture", f"{_ALONE}; JSON by curl --json"
+            HTTPStatus.BAD_REQUEST, "a web form holds no image", f"{_ALONE}; JSON by curl --json"
         ),
         "unread_form": Refusal(HTTPStatus.BAD_REQUEST, "the form cannot be read", _ALONE),
         "malformed": Refusal(
@@ -48,8 +48,8 @@ def of_proxy(body: int, rate: int, connections: int, retry: int) -> dict[str, Re
         ),
         "method": Refusal(
             HTTPStatus.METHOD_NOT_ALLOWED,
-            "$request_method is no way to send a picture",
-            "use PUT or POST: curl -T picture.png",
+            "$request_method is no way to send an image",
+            "use PUT or POST: curl -T image.png",
         ),
         "large_form": Refusal(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

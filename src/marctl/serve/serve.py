@@ -67,7 +67,7 @@ def start(instance: Instance, archives: list[Path], arguments: argparse.Namespac
             drop(instance.folder / FOLDER)
             raise
     ask, look = (curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT))
-    image = image_of(arguments.picture)
+    image = image_of(arguments.image)
     print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {image}{ask}")
     print(f"  list  curl {state.management}/models{look}")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")

@@ -1,4 +1,4 @@
-"""What a server tells of itself without a picture: whether it is ready, what it serves, what it answers.
+"""What a server tells of itself without an image: whether it is ready, what it serves, what it answers.
 
 The same behind the reverse proxy and in Flask. Other platforms ask by addresses of their own: /ping is
 SageMaker's, /v1 and /v2 are those of KServe's protocols.
@@ -142,9 +142,9 @@ def _readiness(model: Served, state: State) -> Page:
 
 
 def _in_v2(model: Served, state: State) -> Page:
-    """Return what the V2 protocol tells of a model; -1 is the number of pictures.
+    """Return what the V2 protocol tells of a model; -1 is the number of images.
 
-    Scaled grey levels, which it takes instead of picture files, would stand here as a second input.
+    Scaled grey levels, which it takes instead of image files, would stand here as a second input.
     """
     versions = [one.version for one in state.models() if one.model == model.model]
     told = {"name": model.model, "versions": versions, "platform": "torchserve"}

@@ -45,13 +45,13 @@ def disproof(
 
 def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: list[str]) -> Any:
     """Return what the archive's code answers. Raises NoAnswer."""
-    pictures = [mar.read(f"{GOLDEN_FOLDER}/{name}") for name in names]
+    images = [mar.read(f"{GOLDEN_FOLDER}/{name}") for name in names]
     header = {
         "name": model["modelName"],
         "handler": model["handler"],
-        "pictures": [len(picture) for picture in pictures],
+        "images": [len(image) for image in images],
     }
-    request = b"\n".join([json.dumps(header).encode(), b"".join(pictures)])
+    request = b"\n".join([json.dumps(header).encode(), b"".join(images)])
     # A model takes a few times its file, and what it computes.
     size = sum(info.file_size for info in mar.infolist())
     answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size)
@@ -64,7 +64,7 @@ def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: lis
 def _differences(
     who: str, outputs: Any, names: list[str], recorded: dict[str, Any], labels: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a sentence for the first picture that is answered in another way."""
+    """Yield a sentence for the first image that is answered in another way."""
     if not isinstance(outputs, list) or len(outputs) != len(names):
         yield f"{who} does not answer each golden image"
         return

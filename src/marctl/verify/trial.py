@@ -23,10 +23,10 @@ def main() -> int:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     request = json.loads(sys.stdin.buffer.readline())
-    pictures = [sys.stdin.buffer.read(size) for size in request["pictures"]]
+    images = [sys.stdin.buffer.read(size) for size in request["images"]]
     sys.path.insert(0, folder)
     try:
-        told: dict[str, Any] = _answered(_loaded(folder, request), pictures)
+        told: dict[str, Any] = _answered(_loaded(folder, request), images)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
         # Where the handler cannot be imported TorchServe goes on to look for one of its own, and complains
         # that it has none of that name; the first error is the one that helps.

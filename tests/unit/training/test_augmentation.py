@@ -29,31 +29,31 @@ INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
 
 
 def edges(pixels):
-    """Return the usual level of the picture's outermost pixels (N,): the paper's."""
+    """Return the usual level of the image's outermost pixels (N,): the paper's."""
     frame = np.ones((28, 28), dtype=bool)
     frame[1:-1, 1:-1] = False
     return np.median(pixels[:, frame], axis=1)
 
 
-def test_pictures_of_training_are_pictures():
+def test_images_of_training_are_images():
     """Whatever is done to a digit, 28 x 28 numbers from 0 to 1 come out, half dark on light, and repeat."""
     torch.manual_seed(0)
-    pictures = as_sent(INK)
-    assert pictures.shape == INK.shape
-    assert pictures.dtype == torch.float32
-    assert 0 <= pictures.min() <= pictures.max() <= 1
-    light = edges(pictures[:, 0].numpy()) > 0.5
+    images = as_sent(INK)
+    assert images.shape == INK.shape
+    assert images.dtype == torch.float32
+    assert 0 <= images.min() <= images.max() <= 1
+    light = edges(images[:, 0].numpy()) > 0.5
     assert 0.3 < light.mean() < 0.7
     torch.manual_seed(0)
-    assert torch.equal(as_sent(INK), pictures)
+    assert torch.equal(as_sent(INK), images)
 
 
-def test_batch_has_a_truth_for_each_picture(contract):
+def test_batch_has_a_truth_for_each_image(contract):
     """The digits of a batch keep their labels, in order; what holds no digit gets all labels alike."""
     torch.manual_seed(0)
     labels = torch.tensor(LABELS[:BATCH], dtype=torch.long)
-    pictures, truth = varied(INK[:BATCH], labels, contract, STAGES[0])
-    assert pictures.shape == (BATCH + OUTLIERS, 1, 28, 28)
+    images, truth = varied(INK[:BATCH], labels, contract, STAGES[0])
+    assert images.shape == (BATCH + OUTLIERS, 1, 28, 28)
     assert torch.equal(truth[:BATCH].argmax(dim=1), labels)
     torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
     torch.testing.assert_close(truth[BATCH:], torch.full((OUTLIERS, 10), 0.1))
@@ -110,7 +110,7 @@ def test_half_of_the_pages_are_negated():
     assert 0.3 < as_it_was.float().mean() < 0.7
 
 
-def test_coarse_pictures_have_few_levels_of_detail():
+def test_coarse_images_have_few_levels_of_detail():
     """A digit that went through a few pixels fills its frame; noise has lost what lay between neighbours."""
     torch.manual_seed(0)
     few = coarsened(INK)
@@ -120,8 +120,8 @@ def test_coarse_pictures_have_few_levels_of_detail():
     assert coarsened(torch.rand(20, 1, 56, 56)).diff(dim=-1).abs().mean() < 0.1
 
 
-def test_distortion_keeps_the_digit_in_the_picture():
-    """A turned, sheared, scaled and moved picture keeps its shape, its range and most of its ink."""
+def test_distortion_keeps_the_digit_in_the_image():
+    """A turned, sheared, scaled and moved image keeps its shape, its range and most of its ink."""
     images = torch.from_numpy(load_test()[0][:200, None] / np.float32(255))
     torch.manual_seed(0)
     distorted = distort(images)

@@ -26,7 +26,7 @@ def pixels_of(name, severity, contract, count=FEW):
 
 
 def edges(pixels):
-    """Return the usual level of the picture's outermost pixels (N,): the paper's."""
+    """Return the usual level of the image's outermost pixels (N,): the paper's."""
     frame = np.ones((28, 28), dtype=bool)
     frame[1:-1, 1:-1] = False
     return np.median(pixels[:, frame], axis=1)
@@ -51,7 +51,7 @@ def test_dark_ink_lies_on_light_paper(name, contract):
 
 
 def test_white_ink_on_nothing_is_read_on_black(contract):
-    """Transparent pictures in white ink come to the model as white on black."""
+    """Transparent images in white ink come to the model as white on black."""
     pixels = pixels_of("transparent, white ink", MIDDLE, contract)
     assert edges(pixels) == pytest.approx(0)
     assert pixels.max(axis=(1, 2)).min() > 0.3
@@ -70,7 +70,7 @@ def test_both_polarities_occur(name, contract):
     ("name", "sign"), [("thin", -1), ("thick", 1), ("small", -1), ("frame-filling", 1)], ids=str
 )
 def test_ink_changes_as_the_family_says(name, sign, contract):
-    """Thin and small pictures have less ink with each severity, thick and large ones more."""
+    """Thin and small images have less ink with each severity, thick and large ones more."""
     ink = []
     for severity in range(3):
         pixels = pixels_of(name, severity, contract)
@@ -89,7 +89,7 @@ def test_no_digit_falls_off_the_edge(contract):
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_severities_differ_and_files_repeat(name, contract):
-    """Each severity is another picture; the same call makes the same files."""
+    """Each severity is another image; the same call makes the same files."""
     mild, strong = (pixels_of(name, severity, contract, count=1) for severity in (0, 2))
     assert mild.shape == (1, 28, 28)
     assert not np.array_equal(mild, strong)

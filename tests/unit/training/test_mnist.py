@@ -9,7 +9,7 @@ from training import mnist
 
 
 def test_test_set_is_mnists():
-    """10,000 pictures of 28 x 28, each with its label; the files have the original digests."""
+    """10,000 images of 28 x 28, each with its label; the files have the original digests."""
     images, labels = mnist.load_test()
     assert images.shape == (10_000, 28, 28)
     assert images.dtype == labels.dtype == np.uint8

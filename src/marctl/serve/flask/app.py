@@ -101,7 +101,7 @@ def _opened(archive: Path) -> Opened:
 
 
 def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
-    """Say where and what is served once a golden picture got its answer, if there is one. Raises NotReady."""
+    """Say where and what is served once a golden image got its answer, if there is one. Raises NotReady."""
     host = LOOPBACK if arguments.host == ANY_ADDRESS else arguments.host
     url = f"http://{host}:{arguments.port}"
     predictions = f"{url}/predictions/{served.model}"
@@ -117,5 +117,5 @@ def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
     if (lacks := unproven([served])) is not None:
         print(f"  {lacks}")
     print(f"  page  {url}/")
-    print(f"  try   curl {predictions} -T {image_of(arguments.picture)}")
+    print(f"  try   curl {predictions} -T {image_of(arguments.image)}")
     say("  stop  Ctrl-C")

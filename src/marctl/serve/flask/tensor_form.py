@@ -1,4 +1,4 @@
-"""The article's request: a picture as its client preprocessed it, and its dims."""
+"""The article's request: an image as its client preprocessed it, and its dims."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BadTensor(BadRequest):
 
 
 def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndarray:
-    """Return the form's picture as a float32 batch (1, C, H, W), where shape is (C, H, W).
+    """Return the form's image as a float32 batch (1, C, H, W), where shape is (C, H, W).
 
     `data` holds its bytes in C order, `metadata` JSON with its `dims`. Raises BadTensor.
     """
@@ -32,7 +32,7 @@ def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndar
     expected = int(np.prod(shape)) * FLOAT32.itemsize
     if len(data) != expected:
         raise BadTensor(
-            f"a float32 picture of {list(shape)} is {expected} bytes, got {len(data)}",
+            f"a float32 image of {list(shape)} is {expected} bytes, got {len(data)}",
             "send numpy's tobytes() of that shape in float32",
         )
     tensor = np.frombuffer(data, FLOAT32).reshape(1, *shape).astype(np.float32)
@@ -56,7 +56,7 @@ def _check_dims(metadata: bytes, shape: tuple[int, int, int]) -> None:
         raise BadTensor(f"{DIMS} is {_shown(dims)}, no list of whole numbers", f"send {_example(shape)}")
     if tuple(dims) not in (shape, (1, *shape)):
         takes = f"but the model takes {list(shape)}"
-        raise BadTensor(f"{DIMS} is {_shown(dims)}, {takes}", "send such a picture")
+        raise BadTensor(f"{DIMS} is {_shown(dims)}, {takes}", "send such an image")
 
 
 def _names(form: Mapping[str, bytes]) -> str:

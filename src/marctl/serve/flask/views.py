@@ -90,7 +90,7 @@ class Views:
         # A process that answers is one whose archive has proven itself.
         self._state = State(FLASK, live=True, fault=None, models=lambda: [served])
         # The threads of a process take in bodies together and compute one after the other, as
-        # TorchServe's workers do: a picture may take 850 MB while it is read.
+        # TorchServe's workers do: an image may take 850 MB while it is read.
         self._computing = threading.Lock()
         told = page_files.served([(served.model, opened.classifier.contract.labels)])
         self._page = page_files.addresses(told)
@@ -151,7 +151,7 @@ class Views:
         return reply
 
     def status(self, _: str = "", version: str = "") -> Response:  # noqa: ARG002 the page has the whole path
-        """Tell what needs no picture: whether this process answers, what by, and how it is asked."""
+        """Tell what needs no image: whether this process answers, what by, and how it is asked."""
         return _paged(page(request.path, self._state))
 
 

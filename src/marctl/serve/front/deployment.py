@@ -16,7 +16,7 @@ from marctl.serve.served_copies import Terms, unproven
 from marctl.serve.torchserve.instance import Running, Served
 from marctl.serve.torchserve.readiness import NotReady, fault_of, prove
 
-WARM = 5.0  # seconds of golden pictures before a client's: Java compiles what it meets often
+WARM = 5.0  # seconds of golden images before a client's: Java compiles what it meets often
 EVERY = 1.0  # seconds between two looks at a version that has just begun to answer
 
 
@@ -79,7 +79,7 @@ class Deployments:
         state = self._start(place)
         say(f"{name} is ready on {state.inference}, beside the version that answers")
         count = prove(state, WARM, self._go_on)
-        say(unproven(state.served) or f"{count:,} golden pictures were answered rightly")
+        say(unproven(state.served) or f"{count:,} golden images were answered rightly")
         with self._turn:
             self._places.exchange()
         say(f"{name} answers; the version before stands by for {self._hold:.0f} s")

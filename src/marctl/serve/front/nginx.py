@@ -1,4 +1,4 @@
-"""The reverse proxy: an nginx before TorchServe that lets in pictures, has a page for them, and no more."""
+"""The reverse proxy: an nginx before TorchServe that lets in images, has a page for them, and no more."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def up(instance: Instance, archives: list[Path], arguments: argparse.Namespace) 
     if (running := answering_in(instance).running()) is not None and (lacks := unproven(running.served)):
         print(f"  {lacks}")
     model, option = _first_model(instance, arguments.run)
-    print(f"  try    curl {address}/predictions/{model} -T {image_of(arguments.picture)}{option}")
+    print(f"  try    curl {address}/predictions/{model} -T {image_of(arguments.image)}{option}")
     print(f"  page   {address}/")
     print(f"  ready  curl {address}/health/ready")
     print(f"  logs   {os.path.relpath(instance.folder / LOG)}")

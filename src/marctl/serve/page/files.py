@@ -21,7 +21,7 @@ TYPES = {
 }
 HEADERS = {
     # Everything comes from here and as a file, is asked of here, and shows in no other site's frame. No text
-    # becomes code: neither what a server answers, nor the name of a picture.
+    # becomes code: neither what a server answers, nor the name of an image.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",

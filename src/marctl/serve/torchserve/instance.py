@@ -32,7 +32,7 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     # Where ONNX Runtime is installed it reports to its makers, from its import on, unless told not to.
     "ORT_DISABLE_TELEMETRY": "1",
-    # Bytes up to which memory is kept for the next picture. glibc gives a picture's back after each, and the
+    # Bytes up to which memory is kept for the next image. glibc gives an image's back after each, and the
     # kernel clears all its pages anew: a third of the time that a small one takes.
     "MALLOC_MMAP_THRESHOLD_": str(2**23),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),

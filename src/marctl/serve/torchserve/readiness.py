@@ -1,4 +1,4 @@
-"""When a TorchServe is ready: every wanted worker is, and a real picture is answered rightly.
+"""When a TorchServe is ready: every wanted worker is, and a real image is answered rightly.
 
 TorchServe's own /ping says Healthy while its workers still load, or die and are started again.
 """
@@ -146,7 +146,7 @@ def fault_of(state: Running) -> str | None:
 
 
 def prove(state: Running, seconds: float, go_on: Callable[[], None]) -> int:
-    """Send all golden pictures of all archives, over and over; return how many were answered rightly.
+    """Send all golden images of all archives, over and over; return how many were answered rightly.
 
     An archive that was not sealed has none: of it the workers are looked at.
 
@@ -178,7 +178,7 @@ def _check_workers(state: Running, served: Served) -> None:
 
 
 def _prove_one(state: Running, served: Served) -> None:
-    """Raise NotReady where the first golden picture, if there is one, does not get its answer."""
+    """Raise NotReady where the first golden image, if there is one, does not get its answer."""
     if served.sealed:
         url, authorize = _way_to(state, served)
         check_answer(url, served.file, authorize=authorize)
@@ -191,7 +191,7 @@ def _way_to(state: Running, served: Served) -> tuple[str, Authorize]:
 
 
 def check_answer(url: str, archive: Path, patience: float = ANSWER, authorize: Authorize = dict) -> None:
-    """Raise NotReady where the archive's first golden picture, sent to `url`, does not get its answer.
+    """Raise NotReady where the archive's first golden image, sent to `url`, does not get its answer.
 
     `patience` is in seconds; `authorize` returns the header that lets the question in.
     """
@@ -202,14 +202,14 @@ def check_answer(url: str, archive: Path, patience: float = ANSWER, authorize: A
 def _check(
     session: requests.Session, url: str, known: tuple[str, bytes, str], patience: float, authorize: Authorize
 ) -> None:
-    name, picture, label = known
+    name, image, label = known
     try:
-        reply = _let_in(partial(session.put, url, picture, timeout=patience), authorize)
+        reply = _let_in(partial(session.put, url, image, timeout=patience), authorize)
     except requests.RequestException as error:
         raise NotReady(f"{url} does not answer: {error}") from error
     if (reply.status_code, reply.text) != (requests.codes.ok, label):
         got = f"{reply.status_code}: {reply.text}"
-        raise NotReady(f"{url} must answer the golden picture {name} by {label}, got {got}")
+        raise NotReady(f"{url} must answer the golden image {name} by {label}, got {got}")
 
 
 def session() -> requests.Session:

@@ -23,12 +23,12 @@ WHITE = 255
 ALIKE = 0.8  # the cosine between a digit's pixels and those of the same one, drawn anew in another size
 
 
-def resized(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.resize(SIZE, Image.Resampling.BILINEAR))
+def resized(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.resize(SIZE, Image.Resampling.BILINEAR))
 
 
 def likeness(seen: np.ndarray, digit: np.ndarray) -> float:
-    """Return the cosine between two pictures, where one is laid on the other as well as it goes."""
+    """Return the cosine between two images, where one is laid on the other as well as it goes."""
     moves = [(down, across) for down in range(-2, 3) for across in range(-2, 3)]
     ink = digit.astype(float)
     products = [(np.roll(seen, move, (0, 1)) * ink).sum() for move in moves]
@@ -41,8 +41,8 @@ def likeness(seen: np.ndarray, digit: np.ndarray) -> float:
 def test_digit_anywhere_is_seen_like_one_in_the_middle(sheet, place, dark_ink):
     """A digit of a third of the sheet, in the middle or a corner: MNIST's own pixels, or nearly."""
     for digit in IMAGES[:10]:
-        picture = on_sheet(digit, sheet, min(sheet) // 2, place)
-        seen = centred(picture.point(lambda level: WHITE - level) if dark_ink else picture, SIZE, SIDE)
+        image = on_sheet(digit, sheet, min(sheet) // 2, place)
+        seen = centred(image.point(lambda level: WHITE - level) if dark_ink else image, SIZE, SIDE)
         seen = WHITE - seen if dark_ink else seen
         ink = find(seen)
         assert abs(max(ink.width, ink.height) - SIDE) <= 2
@@ -53,17 +53,17 @@ def test_digit_anywhere_is_seen_like_one_in_the_middle(sheet, place, dark_ink):
 def test_digit_in_its_place_stays_as_it_is_resized():
     """MNIST's digits, enlarged: nothing but the resize happens to them."""
     for digit in IMAGES:
-        picture = Image.fromarray(digit).resize((250, 250), Image.Resampling.BICUBIC)
-        assert np.array_equal(centred(picture, SIZE, SIDE), resized(picture))
+        image = Image.fromarray(digit).resize((250, 250), Image.Resampling.BICUBIC)
+        assert np.array_equal(centred(image, SIZE, SIDE), resized(image))
 
 
 def test_sheet_that_is_no_square_is_not_squeezed():
     """A square ring on a sheet twice as wide as high stays so, also where its height is right."""
     for half in (50, 71):
-        picture = Image.new("L", (400, 200), WHITE)
+        image = Image.new("L", (400, 200), WHITE)
         for level, edge in ((0, half), (WHITE, half - 15)):
-            picture.paste(level, (200 - edge, 100 - edge, 200 + edge, 100 + edge))
-        ink = find(centred(picture, SIZE, SIDE))
+            image.paste(level, (200 - edge, 100 - edge, 200 + edge, 100 + edge))
+        ink = find(centred(image, SIZE, SIDE))
         assert (ink.width, ink.height) == (20, 20)
 
 
@@ -80,9 +80,9 @@ def test_sheet_that_is_no_square_is_not_squeezed():
     ids=["even", "faint", "noise", "squares", "lamp", "light"],
 )
 def test_sheet_without_ink_stays_whole(levels):
-    """Where nothing is drawn, or the edges are full of it, the whole picture is resized."""
-    picture = Image.fromarray(levels.astype(np.uint8))
-    assert np.array_equal(centred(picture, SIZE, SIDE), resized(picture))
+    """Where nothing is drawn, or the edges are full of it, the whole image is resized."""
+    image = Image.fromarray(levels.astype(np.uint8))
+    assert np.array_equal(centred(image, SIZE, SIDE), resized(image))
 
 
 def test_light_from_one_side_hides_nothing():
@@ -90,12 +90,12 @@ def test_light_from_one_side_hides_nothing():
     light = np.linspace(1, 0.35, 280)
     for digit in IMAGES[:10]:
         ink = np.asarray(on_sheet(digit, (280, 280), 140, (0, 1))) / WHITE
-        picture = Image.fromarray(((230 - 200 * ink) * light).astype(np.uint8))
-        found = find(centred(picture, SIZE, SIDE))
+        image = Image.fromarray(((230 - 200 * ink) * light).astype(np.uint8))
+        found = find(centred(image, SIZE, SIDE))
         assert abs(max(found.width, found.height) - SIDE) <= 2
 
 
-def test_pictures_of_the_models_size_and_contracts_without_ink_are_left(contract):
+def test_images_of_the_models_size_and_contracts_without_ink_are_left(contract):
     """28 x 28 comes as it is sent; without the line in model-config.yaml everything does."""
     corner = on_sheet(IMAGES[0], (140, 140), 70, (0, 0))
     small = resized(corner)
@@ -108,8 +108,8 @@ def test_pictures_of_the_models_size_and_contracts_without_ink_are_left(contract
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), fill=st.nothing()))
 @settings(deadline=None)
-def test_any_picture_becomes_one_of_the_models_size(levels):
-    """Whatever lies in a picture, of whatever shape: uint8 (H, W), the same each time."""
+def test_any_image_becomes_one_of_the_models_size(levels):
+    """Whatever lies in an image, of whatever shape: uint8 (H, W), the same each time."""
     seen = centred(Image.fromarray(levels), (28, 20), 16)
     assert (seen.shape, seen.dtype) == ((20, 28), np.uint8)
     assert np.array_equal(seen, centred(Image.fromarray(levels), (28, 20), 16))
@@ -119,17 +119,17 @@ def test_any_picture_becomes_one_of_the_models_size(levels):
 def test_long_and_large_sheets_are_read(sheet):
     """One dark pixel, or many, on sheets larger than is looked at closely."""
     assert max(sheet) > MOST_PIXELS
-    picture = Image.new("L", sheet, 200)
-    picture.paste(0, (0, 0, max(1, sheet[0] // 5), max(1, sheet[1] // 5)))
-    assert centred(picture, SIZE, SIDE).shape == (28, 28)
+    image = Image.new("L", sheet, 200)
+    image.paste(0, (0, 0, max(1, sheet[0] // 5), max(1, sheet[1] // 5)))
+    assert centred(image, SIZE, SIDE).shape == (28, 28)
 
 
 @pytest.mark.parametrize(("paper", "ink"), [(230, 20), (20, 230)], ids=["dark-ink", "light-ink"])
 def test_paper_goes_on_beyond_the_edge(paper, ink):
     """Also where a bar's ink reaches more than a quarter of the edge."""
-    picture = Image.new("L", (100, 100), paper)
-    picture.paste(ink, (20, 0, 80, 100))
-    seen = centred(picture, SIZE, SIDE)
+    image = Image.new("L", (100, 100), paper)
+    image.paste(ink, (20, 0, 80, 100))
+    seen = centred(image, SIZE, SIDE)
     assert (seen[:3] == paper).all()
     assert (seen[-3:] == paper).all()
     assert seen[14, 14] == ink

@@ -27,7 +27,7 @@ from classifier.image.decode import read_pixels
 from classifier.image.jpeg import EIGHTH, PLENTY, scans
 from classifier.image.limits import MAX_PIXELS
 from tests.conftest import DIGITS
-from tests.support.images import bad_pictures, png_of
+from tests.support.images import bad_images, png_of
 from training.mnist import load_test
 
 # Files on whose pixels torchvision's definition has its say: opaque, upright, 8 bits a channel.
@@ -69,7 +69,7 @@ def test_values_are_torchvisions(variant, digit, contract):
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (27, 29), (640, 480), (1000, 30)])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_any_size_is_resized_as_torchvision_does(size, mode, contract):
-    """Smaller, larger, narrow and wide pictures of noise have torchvision's values."""
+    """Smaller, larger, narrow and wide images of noise have torchvision's values."""
     shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
     noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     body = encoded(Image.fromarray(noise), "PNG")
@@ -77,7 +77,7 @@ def test_any_size_is_resized_as_torchvision_does(size, mode, contract):
 
 
 def test_every_test_image_keeps_its_grey_levels(contract):
-    """A picture that has the contract's size and colour reaches the model unchanged, all 10,000 of them."""
+    """An image that has the contract's size and colour reaches the model unchanged, all 10,000 of them."""
     for image in load_test()[0]:
         body = encoded(Image.fromarray(image), "BMP")
         assert np.array_equal(read_pixels(body, contract)[..., 0], image)
@@ -93,15 +93,15 @@ def test_rgb_contract_keeps_the_colours():
 
 
 def test_exif_orientation_is_honoured(contract):
-    """A picture lying on its side that says so is turned upright; JPEG costs it a few grey levels."""
+    """An image lying on its side that says so is turned upright; JPEG costs it a few grey levels."""
     image = enlarged(opened(DIGITS["4"]))
     turned = read_pixels(VARIANTS["jpeg-turned-by-exif"](opened(DIGITS["4"])), contract)
     upright = read_pixels(encoded(image, "PNG"), contract)
     assert np.abs(turned.astype(int) - upright).max() < 10
 
 
-def test_broken_exif_spoils_no_picture(contract):
-    """A picture whose EXIF block is nonsense is shown as it lies."""
+def test_broken_exif_spoils_no_image(contract):
+    """An image whose EXIF block is nonsense is shown as it lies."""
     image = opened(DIGITS["4"])
     body = encoded(image, "JPEG", quality=95, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
     assert np.abs(read_pixels(body, contract)[..., 0].astype(int) - np.asarray(image)).max() < 40
@@ -120,7 +120,7 @@ def test_white_ink_on_nothing_lies_on_black(contract):
     assert np.array_equal(read_pixels(encoded(chalk(ink), "PNG"), contract)[..., 0], np.asarray(ink))
 
 
-def test_wholly_transparent_picture_is_white_paper(contract):
+def test_wholly_transparent_image_is_white_paper(contract):
     """Where there is no ink at all, there is paper."""
     nothing = encoded(Image.new("RGBA", (50, 50), (255, 0, 0, 0)), "PNG")
     assert (read_pixels(nothing, contract) == 255).all()
@@ -128,14 +128,14 @@ def test_wholly_transparent_picture_is_white_paper(contract):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_and_not_cut_off(kind, contract):
-    """A 16-bit picture has the grey levels of its 8-bit twin."""
+    """A 16-bit image has the grey levels of its 8-bit twin."""
     image = opened(DIGITS["6"])
     body = encoded(sixteen_bits(image), kind)
     assert np.array_equal(read_pixels(body, contract)[..., 0], np.asarray(image))
 
 
 @pytest.mark.parametrize("white", [1.0, 1.001, 255.0, 65535.0, 1e6])
-def test_float_pictures_are_scaled(white, contract):
+def test_float_images_are_scaled(white, contract):
     """Float levels run to 1, 255, 65535 or their largest; what is no number is black, infinity white."""
     levels = np.asarray(opened(DIGITS["6"]), dtype=np.float32) * np.float32(white / 255)
     levels[0, :2] = np.nan, np.inf
@@ -146,7 +146,7 @@ def test_float_pictures_are_scaled(white, contract):
 
 
 @pytest.mark.parametrize("white", [255, 65535, 2**31 - 1])
-def test_integer_pictures_are_scaled(white, contract):
+def test_integer_images_are_scaled(white, contract):
     """32-bit levels run to 255, to 65535 or to their largest."""
     levels = (np.asarray(opened(DIGITS["6"]), dtype=np.float64) * white / 255).astype(np.int32)
     pixels = read_pixels(encoded(Image.fromarray(levels), "TIFF"), contract)[..., 0]
@@ -159,10 +159,10 @@ def test_first_frame_counts(variant, contract):
     assert read_pixels(VARIANTS[variant](opened(DIGITS["0"])), contract).max() > 200
 
 
-@pytest.mark.parametrize("name", bad_pictures(DIGITS["2"]))
-def test_bad_picture_is_refused_with_a_reason(name, contract):
+@pytest.mark.parametrize("name", bad_images(DIGITS["2"]))
+def test_bad_image_is_refused_with_a_reason(name, contract):
     """What came and what to send stand in the sentence."""
-    body, sentence = bad_pictures(DIGITS["2"])[name]
+    body, sentence = bad_images(DIGITS["2"])[name]
     with pytest.raises(BadImage) as refused:
         read_pixels(body, contract)
     assert str(refused.value).startswith(sentence)
@@ -188,7 +188,7 @@ def test_scans_after_the_only_one_are_refused(mode, contract):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_file_cut_anywhere_is_read_or_refused(kind, contract):
-    """A file that ends anywhere is a BadImage or, where little more than its end is missing, a picture."""
+    """A file that ends anywhere is a BadImage or, where little more than its end is missing, an image."""
     body = encoded(opened(DIGITS["7"]).convert("RGB"), kind)
     refused = 0
     for cut in range(len(body)):
@@ -200,8 +200,8 @@ def test_file_cut_anywhere_is_read_or_refused(kind, contract):
 
 
 @pytest.mark.parametrize("size", [(8193, 8192), (60_000, 60_000)], ids=["above-the-cap", "bomb"])
-def test_large_picture_is_refused_before_it_is_decoded(size, contract, monkeypatch):
-    """A picture above the cap costs its header alone, and so does what Pillow itself calls a bomb."""
+def test_large_image_is_refused_before_it_is_decoded(size, contract, monkeypatch):
+    """An image above the cap costs its header alone, and so does what Pillow itself calls a bomb."""
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(BadImage, match="too large"):
         read_pixels(png_of(*size, lines=1), contract)
@@ -234,7 +234,7 @@ LEAST = EIGHTH * PLENTY * 28
     ids=["baseline", "progressive", "grey", "cmyk", "full-colour"],
 )
 def test_photo_sized_jpeg_is_a_level_away_at_most(kind, options, contract):
-    """Decoded at an eighth, its grey levels are those of the whole picture but for rounding: two of 255."""
+    """Decoded at an eighth, its grey levels are those of the whole image but for rounding: two of 255."""
     body = photo((LEAST + 800, LEAST), kind, **options)
     whole = torchvisions(body, contract)
     step = 1 / 255 / contract.std[0]
@@ -256,7 +256,7 @@ def test_photo_is_not_decoded_whole(size, contract, monkeypatch):
 
 
 def test_jpeg_just_below_photo_size_has_torchvisions_values(contract):
-    """A picture that is not reduced keeps the values to 1e-6, however large."""
+    """An image that is not reduced keeps the values to 1e-6, however large."""
     body = photo((LEAST, LEAST - 1))
     torch.testing.assert_close(tensor_of(body, contract), torchvisions(body, contract), rtol=0, atol=1e-6)
 
@@ -281,8 +281,8 @@ def test_photo_for_a_large_model_keeps_its_pixels():
     assert np.array_equal(read_pixels(body, contract), reference)
 
 
-def test_largest_picture_is_read(contract):
-    """A picture of exactly the cap is answered."""
+def test_largest_image_is_read(contract):
+    """An image of exactly the cap is answered."""
     side = 2**13
     assert side * side == MAX_PIXELS
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A picture is not begun where there is not the memory to read it."""
+"""An image is not begun where there is not the memory to read it."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench.load.images import encoded
 from classifier.errors import BadImage
-from classifier.image import limits as picture_cost
+from classifier.image import limits as image_cost
 from classifier.image import memory as memory_left
 from classifier.image.decode import read_pixels
 from classifier.image.limits import RESERVE
@@ -18,11 +18,11 @@ from tests.conftest import DIGITS
 @pytest.fixture
 def left(monkeypatch):
     """A function that says how many bytes of memory there are."""
-    return lambda number: monkeypatch.setattr(picture_cost, "memory_left", lambda: number)
+    return lambda number: monkeypatch.setattr(image_cost, "memory_left", lambda: number)
 
 
 def blank(mode: str, kind: str, pixels: int, **options) -> bytes:
-    """Return a picture of about so many pixels, and not more."""
+    """Return an image of about so many pixels, and not more."""
     side = math.isqrt(pixels)
     return encoded(Image.new(mode, (side, side)), kind, **options)
 
@@ -36,14 +36,14 @@ ROADS = {
 
 
 @pytest.mark.parametrize("road", ROADS)
-def test_picture_beyond_the_memory_is_refused(contract, left, road):
+def test_image_beyond_the_memory_is_refused(contract, left, road):
     """Whoever decodes it; with a size that is not."""
     mode, kind, options = ROADS[road]
     left(RESERVE + 30 * 10**6)
     with pytest.raises(BadImage) as refused:
         read_pixels(blank(mode, kind, 3000**2, **options), contract)
     told = re.fullmatch(
-        r"the picture is too large \(3000 x 3000 pixels\): reading it may take \d+ MB of memory, and 30 are "
+        r"the image is too large \(3000 x 3000 pixels\): reading it may take \d+ MB of memory, and 30 are "
         r"left; send at most ([\d,]+) pixels, or give the server more memory",
         str(refused.value),
     )
@@ -66,7 +66,7 @@ def test_little_is_not_asked_for(contract, left):
 def test_usual_photo_asks_for_little(contract, monkeypatch):
     """Decoded at an eighth, one of 12 megapixels costs no look at what is left."""
     looked = []
-    monkeypatch.setattr(picture_cost, "memory_left", lambda: looked.append(True) or math.inf)
+    monkeypatch.setattr(image_cost, "memory_left", lambda: looked.append(True) or math.inf)
     read_pixels(blank("RGB", "JPEG", 3500**2), contract)
     assert not looked
     read_pixels(blank("RGB", "PNG", 3500**2), contract)

@@ -178,8 +178,8 @@ def test_archive_without_the_package_has_the_same_pixels(variant, contract, monk
     assert np.array_equal(read_pixels(body, contract), with_package)
 
 
-def test_picture_of_the_models_size_is_not_resized(contract, monkeypatch):
-    """MNIST's own pictures come to the model without a step in between."""
+def test_image_of_the_models_size_is_not_resized(contract, monkeypatch):
+    """MNIST's own images come to the model without a step in between."""
     monkeypatch.setattr(plain_png, "as_image", lambda _: pytest.fail("Pillow was asked"))
     assert np.array_equal(read_pixels(PLAIN["grey"], contract)[..., 0], np.asarray(DIGIT))
 
@@ -197,7 +197,7 @@ def test_no_more_pixels_than_anywhere_else():
 
 
 @pytest.mark.parametrize("missing", [1, 100, 783])
-def test_picture_without_its_last_pixels_is_not_read(missing):
+def test_image_without_its_last_pixels_is_not_read(missing):
     """A file whose checksums are right and whose data ends early is no plain one."""
     lines = b"".join(b"\0" + bytes(28) for _ in range(28))
     data = zlib.compress(lines[:-missing])

@@ -28,7 +28,7 @@ PROBABILITIES /= PROBABILITIES.sum(axis=1, keepdims=True)
 
 
 def answered(outputs: np.ndarray, *, probes: tuple[int, ...] = ()) -> BatchRecord:
-    """Return the record of a batch whose every picture was read."""
+    """Return the record of a batch whose every image was read."""
     batch = BatchRecord()
     for index in range(len(outputs)):
         batch.read(index, 0.001, is_probe=index in probes)

@@ -9,7 +9,7 @@ from classifier.contract import Contract
 from classifier.runtime.torch import as_function
 from marctl.build.model_check import check_finite, kind_of_outputs, try_batches
 from marctl.errors import UserError
-from tests.support.lookup import contract, picture, table_of
+from tests.support.lookup import contract, image, table_of
 from tests.support.outputs import TOLD, eight_bits, softmax
 
 ROWS = [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 9.0, 1.0]]
@@ -33,7 +33,7 @@ INFLUENCED = {
 
 def tried(model, batch_size=5):
     """Try a function of the table's rows, by the first image alone."""
-    images = CONTRACT.normalize(np.asarray(opened(picture(0)))[None, ..., None])
+    images = CONTRACT.normalize(np.asarray(opened(image(0)))[None, ..., None])
     answer = as_function(lambda x: model(x.flatten(1) @ TABLE))
     try_batches(answer, CONTRACT, images, answer(images), batch_size)
 

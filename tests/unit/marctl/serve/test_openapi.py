@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
 from classifier.protocols import options as answer_form
-from classifier.protocols.body import MOST_PICTURES
+from classifier.protocols.body import MOST_IMAGES
 from classifier.protocols.kserve_v1 import KEYS
 from classifier.protocols.kserve_v2 import ANSWERS, JSON_LENGTH
 from marctl.serve.status_pages import DESCRIPTION, DOOR, FLASK, description
@@ -34,7 +34,7 @@ def test_document_names_what_the_handler_knows():
     assert set(answer_form.OPTIONS) | {answer_form.MODEL_NAME} == {
         one["name"] for one in DOCUMENT["components"]["parameters"].values() if one["in"] == "query"
     }
-    assert schemas["Instances"]["properties"]["instances"]["maxItems"] == MOST_PICTURES
+    assert schemas["Instances"]["properties"]["instances"]["maxItems"] == MOST_IMAGES
     told = [set(one["properties"]) for one in schemas["Instance"]["oneOf"] if "properties" in one]
     assert set().union(*told) == set(KEYS)
     assert schemas["V2Name"]["enum"] == list(ANSWERS)

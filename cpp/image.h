@@ -1,4 +1,4 @@
-// A picture in memory, and the error of one that cannot be read.
+// An image in memory, and the error of one that cannot be read.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 using Bytes = std::vector<std::uint8_t>;
 
 // uint8 pixels (height, width, channels), row by row. Channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
-struct Picture {
+struct Image {
     int height = 0;
     int width = 0;
     int channels = 0;
     Bytes pixels;
 
-    Picture(int height, int width, int channels)
+    Image(int height, int width, int channels)
         : height(height), width(width), channels(channels), pixels(std::size_t(height) * width * channels) {}
 
     std::uint8_t* at(int y, int x) { return &pixels[(std::size_t(y) * width + x) * channels]; }
@@ -24,6 +24,6 @@ struct Picture {
 };
 
 // The text says what came and what to send.
-struct BadPicture : std::runtime_error {
+struct BadImage : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
