@@ -1,7 +1,7 @@
 # The archive, served. `make docker` builds both targets from model_store/*.mar:
-#   torchserve   TorchServe behind nginx on 8080 (predictions, health), and its 8081 (models); the default
+#   torchserve   TorchServe behind nginx on 8080 (predictions, health), management on 8081; the default
 #   flask        Flask and gunicorn on 8890
-# The same base twice: the environment's python is a link to the base's.
+# All stages use the same base, because the environment's python is a link to the base's.
 ARG BASE=python:3.11-slim-bookworm
 
 # --- The tool: a wheel of this checkout --------------------------------------------------------------
@@ -17,16 +17,16 @@ RUN /backend/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheel .
 
 # --- The environment: locked wheels, nothing compiled ------------------------------------------------
 FROM ${BASE} AS packages
-# Where torch's CPU build comes from; PyPI's is a CUDA build of several GB, and the lock has its hashes.
+# The index of torch's CPU build; PyPI has a CUDA build of several GB, and the lock file has that one's hashes.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# Another build than the locked one, e.g. of a GPU.
+# Another build of torch than the locked one, e.g. for a GPU.
 ARG TORCH=
 ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-# Wheels in this folder are taken before those of an index: for machines that reach none.
+# Wheels in this folder are found too: for machines that cannot reach an index.
 COPY wheels wheels
 COPY requirements requirements
-# pip stays outside: --python installs into an environment without it.
+# The environment has no pip of its own: --python installs into it from outside.
 RUN python3 -m venv --without-pip /venv \
  && torch=${TORCH:-$(grep -o '^torch==[^ ]*' requirements/serve.txt)} \
  && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels \
@@ -36,7 +36,7 @@ RUN python3 -m venv --without-pip /venv \
         -r requirements/rest.txt \
  && if [ -e requirements/own.txt ]; then \
         python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
-# What torch needs to be built against and to test itself, not to run.
+# Files that torch needs for building extensions and for its tests, not at run time.
 RUN cd /venv/lib/python3.11/site-packages/torch && rm -rf include share test bin/test_* bin/protoc*
 
 # --- What both servers share: the environment, the tool, the archive --------------------------------
@@ -48,13 +48,13 @@ RUN --mount=type=bind,from=tool,source=/wheel,target=/wheel \
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH
 ARG MAR=model_store/convnet.mar
-# By one name, whatever the model's is: that stands in its manifest.
+# Always under this name; the model's name is in its manifest.
 COPY ["${MAR}", "model_store/model.mar"]
 
 # --- Flask -----------------------------------------------------------------------------------------
 FROM runtime AS flask
 COPY requirements/flask.txt requirements/
-# The environment has no pip: the base's, by the PATH without it.
+# The environment has no pip; without it in PATH, python3 is the base's, which has.
 RUN PATH=${PATH#/venv/bin:} python3 -m pip --python /venv/bin/python install --no-cache-dir \
         --only-binary :all: --require-hashes --no-deps -r requirements/flask.txt
 USER server
@@ -65,15 +65,15 @@ CMD ["marctl", "flask", "model_store/model.mar", "--host", "0.0.0.0", "--port", 
 
 # --- TorchServe ------------------------------------------------------------------------------------
 FROM runtime AS torchserve
-# The reverse proxy; this build of nginx has no module that is not needed.
+# The reverse proxy; this build of nginx has the fewest modules.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
 COPY deploy/log4j2.xml deploy/
 USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
     CMD ["marctl", "healthcheck", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
-# Logs of the start, settings and sockets lie in /tmp, the one place that is written. All clients of a container
-# often have one address, a proxy's: the limits of one address are wider than elsewhere.
+# /tmp, the only writable place, holds the startup logs, settings and sockets. The limits per address are higher than
+# usual, because all clients of a container often share one address, that of a proxy.
 CMD ["marctl", "up", "--run", "/tmp/run", "--foreground", "--door", "8080", "--inside", "8085", \
      "--host", "0.0.0.0", "--rate", "50000", "--connections", "2000", "--log-config", "deploy/log4j2.xml", \
      "model_store/model.mar"]

@@ -1,6 +1,6 @@
-"""Two checkouts under the same load in turn: what a change costs or gains.
+"""Put two checkouts under the same load, in turn, to measure what a change costs or gains.
 
-Each is started by its own `make serve`, so the other one may be of another age and layout.
+Each is started with its own `make serve`, so the other one may be of another age and layout.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from bench.serving import SHORT, Plan, warm_up
 ROUNDS = 10
 SECONDS = 3  # of one run
 MILLISECOND, SECOND = 1e3, 1e6  # microseconds
-WARM_UP = 40  # seconds at most, for Java to compile itself
-STARTS = 4  # the first of them builds what there is to build, and does not count
-# What is measured of a run, and how it is shown.
+WARM_UP = 40  # seconds at most, for Java's compiler
+STARTS = 4  # the first one builds what is missing, and does not count
+# What is measured in a run, and its format.
 FIGURES = {"answers/s": ",.0f", "p50, ms": ".2f", "processor, µs an answer": ",.0f"}
 
 
 @dataclass
 class Side:
-    """One of the two: its checkout, its server's port and folder, and what was measured of it."""
+    """One of the two: its checkout, its server's port and folder, and its measurements."""
 
     name: str
     checkout: Path
     port: int
     run: Path
     starts: list[float] = field(default_factory=list)  # seconds
-    runs: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)  # FIGURES, by what was sent
+    runs: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)  # FIGURES, by case
     memory: Cost = field(default_factory=lambda: Cost(0, 0, 0))  # after the load
 
     def start(self) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _start(sides: Sequence[Side]) -> None:
-    """Start both so often, in turn, and leave them running."""
+    """Start both STARTS times, in turn, and leave them running."""
     for turn in tqdm(range(STARTS), "starts"):
         for side in _rotated(sides, turn):
             if turn:
@@ -88,7 +88,7 @@ def _start(sides: Sequence[Side]) -> None:
 
 
 def _load(sides: Sequence[Side], rounds: int, seconds: int, folder: Path) -> None:
-    """Load both in turn, run by run, so that a slow minute of the machine hits both."""
+    """Load both in turn, run by run, so that a slow minute of the machine affects both."""
     images = load_images()
     plan = Plan(rounds, seconds, WARM_UP, SHORT.cases)
     for side in tqdm(sides, "warm-up"):
@@ -104,7 +104,7 @@ def _load(sides: Sequence[Side], rounds: int, seconds: int, folder: Path) -> Non
 
 
 def _run(side: Side, request: Request, connections: int, seconds: int, folder: Path) -> tuple[float, ...]:
-    """Return the FIGURES of one run. Raises RuntimeError where a request failed."""
+    """Return the FIGURES of one run. Raises RuntimeError if a request failed."""
     family = Family(listener(side.port))
     before = family.cost().seconds
     answers = load(side.port, request, connections, seconds, folder)
@@ -150,7 +150,7 @@ def _costs(this: Side, other: Side) -> str:
 
 
 def _compared(pairs: Sequence[tuple[float, float]], form: str) -> list[str]:
-    """Return the median of either side, and that of the ratios of each pair."""
+    """Return the median of each side, and the median of the pairs' ratios."""
     this, other = (format(median(side), form) for side in zip(*pairs, strict=True))
     return [this, other, f"{median(one / two for one, two in pairs):.3f}"]
 
@@ -159,7 +159,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("other", type=Path, help="the other checkout, with its environment in .venv")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="of one run")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="seconds of one run")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Draws what deploy/grafana-dashboard.json shows of a short load: its queries, answered by a Prometheus."""
+"""Draw deploy/grafana-dashboard.json under a short load, with a Prometheus that answers its queries."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from bench.servers.processes import free_port
 from bench.servers.prometheus import DEPLOY, Prometheus, filled_in, prometheus_of
 
 DRAWN = ROOT / "docs" / "dashboard.png"
-OVER, STEP = "10s", 1  # what rates are taken over; seconds between two points
+OVER, STEP = "10s", 1  # the window of rates; seconds between two points
 COLUMNS = 4
-TABLE = "table"  # the kind of a panel that is no curve
+TABLE = "table"  # the type of a panel that is not a curve
 PART = 25.0  # seconds of each part of the load
 ANSWER = 30
 
 
 def main() -> None:
-    """Serve, make load, ask Prometheus what each panel asks, and draw it into docs/dashboard.png."""
+    """Serve, make load, run each panel's queries on Prometheus, and draw docs/dashboard.png."""
     archive = _arguments().archive
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _make_load(url: str) -> None:
-    """Two clients, sixteen, then some with photos and broken files, then some with ink on white paper."""
+    """Run two clients, sixteen, some with photos and broken files, then some with ink on white paper."""
     digits = list(DIGITS.values())
     photo = load_images()["12-megapixel JPEG"]
     mixed = [*digits, *digits, photo, b"no image", digits[0][:150], b""]

@@ -1,4 +1,4 @@
-"""What faults cost the clients of `make up`: each is done for real, while clients send and check."""
+"""What faults cost the clients of `make up`: each fault is real, while clients send and check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL_CONTAINER = 2**29  # bytes
 LARGE_IMAGES = 5
 LARGE = (8000, 8000)
 
-Harm = Callable[[Stack], float]  # does a fault, and returns the seconds until all is as it was
+Harm = Callable[[Stack], float]  # causes a fault, and returns the seconds until recovery
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def cells(self) -> list[str]:
-        """The row as the table has it."""
+        """The row of the table."""
         seen = self.clients
         broken = seen.failed.total() - seen.refused
         counted = (seen.sent, seen.right, len(seen.wrong), broken, seen.refused)
@@ -58,12 +58,12 @@ class Row:
 
 
 def main() -> int:
-    """Do each fault before a server of its own; print the table, and write it into docs/faults.md."""
+    """Cause each fault on a server of its own; print the table, and write it to docs/faults.md."""
     archive = _arguments().archive
     if os.geteuid():
-        print("error: root alone can fill a disk and limit the memory; run this as root", file=sys.stderr)
+        print("error: only root can mount a disk and limit the memory; run this as root", file=sys.stderr)
         return 1
-    head = ["fault", "sent", "answered rightly", "wrongly", "failed", "told to come again", "as before after"]
+    head = ["fault", "sent", "right", "wrong", "failed", "told to retry", "recovered after"]
     rows = [_row(name, harm, archive).cells for name, harm in FAULTS.items()]
     shown = table(head, rows)
     print(shown)
@@ -72,14 +72,14 @@ def main() -> int:
 
 
 def one_worker_killed(stack: Stack) -> float:
-    """Kill a worker, with the requests that are in it."""
+    """Kill a worker, with the requests that it holds."""
     victim = stack.workers[0]
     victim.kill()
     return until(lambda: not lives(victim)) + _workers_back(stack)
 
 
 def a_worker_killed_for_a_minute(stack: Stack) -> float:
-    """Kill a worker as soon as both are there, over and over."""
+    """Kill a worker as soon as both are running, over and over."""
     end = time.monotonic() + MINUTE
     longest = 0.0
     while time.monotonic() < end:
@@ -89,7 +89,7 @@ def a_worker_killed_for_a_minute(stack: Stack) -> float:
 
 
 def one_worker_stopped(stack: Stack) -> float:
-    """Let a worker stand still for longer than an answer may take."""
+    """Suspend a worker for longer than an answer may take."""
     began = time.monotonic()
     worker = stack.workers[0]
     worker.suspend()
@@ -100,13 +100,13 @@ def one_worker_stopped(stack: Stack) -> float:
 
 
 def java_killed(stack: Stack) -> float:
-    """Kill TorchServe's front end: nobody is there to answer until it is started again."""
+    """Kill TorchServe's front end: nothing answers until it is restarted."""
     stack.java.kill()
     return until(lambda: not stack.is_ready) + until(lambda: stack.is_ready)
 
 
 def proxy_killed(stack: Stack) -> float:
-    """Kill nginx, all of it: nobody listens until it is started again."""
+    """Kill all of nginx: nothing listens until it is restarted."""
     door = door_of(Instance(stack.run))
     for process in door.family():
         process.ask(signal.SIGKILL)
@@ -114,7 +114,7 @@ def proxy_killed(stack: Stack) -> float:
 
 
 def proxys_master_killed(stack: Stack) -> float:
-    """Kill nginx's master alone: its workers answer what they have, and are replaced."""
+    """Kill only nginx's master: its workers answer what they have, and are replaced."""
     door = door_of(Instance(stack.run))
     before = door.family()
     before[0].ask(signal.SIGKILL)
@@ -122,7 +122,7 @@ def proxys_master_killed(stack: Stack) -> float:
 
 
 def worker_given_up(stack: Stack) -> float:
-    """Let a worker stand still until TorchServe gives it up, and another one has taken its place."""
+    """Suspend a worker until TorchServe gives it up and has replaced it."""
     began = time.monotonic()
     worker = stack.workers[0]
     worker.suspend()
@@ -132,7 +132,7 @@ def worker_given_up(stack: Stack) -> float:
 
 
 def disk_full(stack: Stack) -> float:
-    """Fill the disk of the logs; kill a worker and then Java there, and make room again."""
+    """Fill the logs' disk; kill a worker and then Java, and free the disk again."""
     full = fill(stack.run)
     one_worker_killed(stack)
     stack.java.kill()
@@ -142,22 +142,22 @@ def disk_full(stack: Stack) -> float:
 
 
 def too_large(stack: Stack) -> float:
-    """Send images that are too large for the memory there is."""
+    """Send images that are too large for the available memory."""
     image = encoded(Image.new("RGBA", LARGE, (0, 0, 0, 128)), "PNG")
     before = pids(stack)
     began = time.monotonic()
     for _ in range(LARGE_IMAGES):
         reply = requests.put(stack.predictions, data=image, timeout=PATIENCE)
         if reply.status_code != HTTPStatus.BAD_REQUEST:
-            raise RuntimeError(f"an image larger than the memory was {reply.status_code}: {reply.text}")
+            raise RuntimeError(f"an image larger than the memory got {reply.status_code}: {reply.text}")
     took = time.monotonic() - began
     if pids(stack) != before:
-        raise RuntimeError("a process was short of memory")
+        raise RuntimeError("a process ran out of memory")
     return took
 
 
 def deployed(stack: Stack) -> float:
-    """Put another version in its place: `make deploy`."""
+    """Deploy another version: `make deploy`."""
     began = time.monotonic()
     [served] = (stack.run / "served").glob("*.mar")
     make("deploy", RUN=stack.run, MAR=served)
@@ -165,7 +165,7 @@ def deployed(stack: Stack) -> float:
 
 
 def stopped(stack: Stack) -> float:
-    """Stop it all: `make stop`."""
+    """Stop everything: `make stop`."""
     began = time.monotonic()
     make("stop", RUN=stack.run)
     return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Hostile input against the handler in a process, against TorchServe, and against the proxy before it."""
+"""Hostile input against the handler in a process, against TorchServe, and against its reverse proxy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bench.servers.checkout import ROOT
 from bench.servers.stack import BOUND, Stack, pids, settled, started
 
 PAGE = ROOT / "docs" / "hostile-input.md"
-FINDINGS = Path("run") / "hostile"  # bytes that did what they must not, to be sent again
-OVER_HTTP = 10  # of so many images one is also sent over HTTP, each way
+FINDINGS = Path("run") / "hostile"  # inputs that caused a finding, to be sent again
+OVER_HTTP = 10  # one in so many images is also sent over HTTP, each way
 
 
 def main() -> int:
-    """Print the table, write it into docs/hostile-input.md; return 1 where something was found."""
+    """Print the table, write it to docs/hostile-input.md; return 1 if something was found."""
     arguments = _arguments()
     tallies = list(_images(arguments))
     with tempfile.TemporaryDirectory() as run, started(arguments.archive, Path(run)) as stack:
@@ -36,7 +36,7 @@ def main() -> int:
     print(f"{shown}\n\n{memory}")
     replace_marked(PAGE, "fuzz", f"{shown}\n\n{memory}\n{packages}")
     found = [f"{tally.name}: {name}: {said}" for tally in tallies for name, said in tally.findings.items()]
-    # What TorchServe does without its proxy is for the page to say; behind the proxy nothing may be found.
+    # Findings in TorchServe without its proxy are only reported; behind the proxy there must be none.
     mine = [finding for finding in found if not finding.startswith("TorchServe")]
     print(*found, sep="\n", file=sys.stderr)
     return int(bool(mine) or any(tally.died for tally in tallies) or any(
@@ -72,15 +72,15 @@ def _over_http(stack: Stack, arguments: argparse.Namespace) -> Iterator[Tally]:
 
 
 def _memory(before: dict[str, float], after: dict[str, float]) -> str:
-    told = ", ".join(f"{name} {before[name]:.0f} MB before and {after[name]:.0f} MB after" for name in before)
-    return f"Resident memory, the largest of its kind: {told}."
+    text = ", ".join(f"{name} {before[name]:.0f} MB before and {after[name]:.0f} MB after" for name in before)
+    return f"Resident memory, the largest of its kind: {text}."
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--mutations", type=int, default=20_000, help="of images, over all formats")
-    parser.add_argument("--seed", type=int, default=0, help="of the chance that spoils them")
+    parser.add_argument("--mutations", type=int, default=20_000, help="images, over all formats")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
     return parser.parse_args()
 
 

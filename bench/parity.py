@@ -1,4 +1,4 @@
-"""Do all runtimes and servers answer alike? MNIST's 10,000 test images by each, against the eager model."""
+"""Compare the answers of all runtimes and servers to MNIST's 10,000 test images with the eager model's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MILLION = 1e6
 
 @dataclass(frozen=True)
 class Row:
-    """One runtime or server: how many answers agree, the largest difference, and what was measured of it."""
+    """One runtime or server: how many answers agree, the largest difference, and the measurements."""
 
     name: str
     agree: int
@@ -60,7 +60,7 @@ class Row:
 
 
 def main() -> None:
-    """Ask all runtimes and servers; write docs/parity.md and .png."""
+    """Query all runtimes and servers; write docs/parity.md and .png."""
     arguments = _arguments()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, Opened(arguments.archive) as opened:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _work(folder: Path, opened: Opened) -> Work:
-    """Write MNIST's images as PNG files and as the model's inputs, and what the eager model makes of them."""
+    """Write MNIST's images as PNG files and as the model's inputs, and the eager model's outputs."""
     pixels = np.frombuffer(gzip.decompress(MNIST.read_bytes()), np.uint8, offset=IDX_HEAD)
     images = pixels.reshape(-1, 28, 28)
     inputs = opened.classifier.contract.normalize(images[..., None])
@@ -90,7 +90,7 @@ def _work(folder: Path, opened: Opened) -> Work:
 
 
 def _exported(arguments: argparse.Namespace, work: Work, eager: np.ndarray) -> list[Row]:
-    """Return the rows of all that has a file: every round runs each of them once."""
+    """Return the rows of everything with a file; every round runs each of them once."""
     runtimes = runtimes_of(arguments.archive, arguments.exported)
     runs = [[one.run(work) for one in tqdm(runtimes, unit="runtime", leave=False)] for _ in range(ROUNDS)]
     rows = []
@@ -103,24 +103,24 @@ def _exported(arguments: argparse.Namespace, work: Work, eager: np.ndarray) -> l
 
 
 def _servers(arguments: argparse.Namespace, work: Work, eager: np.ndarray, opened: Opened) -> list[Row]:
-    """Return the rows of the servers, which answer by a label alone."""
+    """Return the rows of the servers, which answer only with a label."""
     labels = [opened.classifier.contract.labels[index] for index in eager.argmax(axis=1)]
     bodies = [path.read_bytes() for path in work.images]
     name = opened.classifier.manifest["modelName"]
     predictions = f"predictions/{name}"
-    given = {}
+    answers_of = {}
     with torchserve(arguments.archive) as port:
-        given["TorchServe"] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
+        answers_of["TorchServe"] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
     with flask(arguments.archive) as port:
-        given["Flask, /predictions"] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
-        given["Flask, /test"] = _post_arrays(f"http://127.0.0.1:{port}/test", np.load(work.inputs))
+        answers_of["Flask, /predictions"] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
+        answers_of["Flask, /test"] = _post_arrays(f"http://127.0.0.1:{port}/test", np.load(work.inputs))
     for server, target in (("TorchServe in Docker", "torchserve"), ("Flask in Docker", "flask")):
         if _has_image(f"{name}:{target}"):
             with container(f"{name}:{target}", arguments.docker_run.split()) as port:
-                given[server] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
+                answers_of[server] = _put_images(f"http://127.0.0.1:{port}/{predictions}", bodies)
     return [
         Row(server, sum(one == other for one, other in zip(answers, labels, strict=True)))
-        for server, answers in given.items()
+        for server, answers in answers_of.items()
     ]
 
 
@@ -143,10 +143,10 @@ def _post_arrays(url: str, inputs: np.ndarray) -> list[str]:
 def _each(
     items: Sequence[Any] | np.ndarray, send: Callable[[requests.Session, Any], requests.Response]
 ) -> list[str]:
-    """Return what is answered to each, asked by several clients at once."""
+    """Return the answer to each item; several clients send them at once."""
     local = threading.local()  # a session, and so a connection, for each client
 
-    def ask(item: Any) -> str:
+    def answer_to(item: Any) -> str:
         if not hasattr(local, "session"):
             local.session = requests.Session()
         answer = send(local.session, item)
@@ -154,11 +154,11 @@ def _each(
         return answer.text
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        return list(clients.map(ask, items))
+        return list(clients.map(answer_to, items))
 
 
 def _has_image(image: str) -> bool:
-    """Return whether there is a Docker opened with this image."""
+    """Return whether Docker is installed and has this image."""
     if shutil.which("docker") is None:
         return False
     inspected = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
@@ -186,7 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
     parser.add_argument("exported", type=Path, help="the folder of its exports")
-    parser.add_argument("--docker-run", default="", help="options for `docker run`, where there are images")
+    parser.add_argument("--docker-run", default="", help="options for `docker run`, if there are images")
     return parser.parse_args()
 
 

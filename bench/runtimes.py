@@ -1,6 +1,6 @@
-"""The model's runtimes, each measured in a process of its own on one thread.
+"""The model's runtimes, each measured in a separate process on one thread.
 
-`python -m bench.runtimes RUNTIME FILE INPUTS OUTPUTS` is that process, for those that Python runs.
+`python -m bench.runtimes RUNTIME FILE INPUTS OUTPUTS` is that process, for the runtimes that Python runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from marctl.archive.opened import Opened
 
 TENSORFLOW = Path(".venv-tensorflow") / "bin" / "python"
 BATCHES = (1, 32)
-REPEATS = 100  # calls of each batch size, whose median counts
+REPEATS = 100  # calls per batch size; the median counts
 WARM_UP = 10
 
 
@@ -57,20 +57,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A name, the file that is run, and how."""
+    """A name, the file that is run, and the function that runs it."""
 
     name: str
     file: Path
     run: Callable[[Work], Measured]
 
     def size(self) -> int:
-        """Return the bytes of the file, or of all in the folder."""
+        """Return the bytes of the file, or of all files in the folder."""
         files = self.file.rglob("*") if self.file.is_dir() else [self.file]
         return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def runtimes_of(archive: Path, exported: Path) -> list[Runtime]:
-    """Return the eager model and all exports of it."""
+    """Return the eager model and all its exports."""
     stem = exported / archive.stem
     scripted, compiled, graph = (Path(f"{stem}.{suffix}") for suffix in ("scripted.pt", "pt2", "pb"))
     by_python = [
@@ -91,7 +91,7 @@ def runtimes_of(archive: Path, exported: Path) -> list[Runtime]:
 
 
 def _python(*command: str) -> Callable[[Work], Measured]:
-    """Return what runs a program that takes inputs and outputs as .npy files and prints its times."""
+    """Return a function that runs a program on .npy files of inputs and outputs, which prints its times."""
 
     def run(work: Work) -> Measured:
         out = work.inputs.with_name("outputs.npy")
@@ -102,7 +102,7 @@ def _python(*command: str) -> Callable[[Work], Measured]:
 
 
 def _cpp(program: Path, model: Path) -> Callable[[Work], Measured]:
-    """Return what runs the C++ program on the image files, which it prepares itself."""
+    """Return a function that runs the C++ program on the image files, which it preprocesses itself."""
 
     def run(work: Work) -> Measured:
         command = [program, model]
@@ -119,8 +119,8 @@ def _cpp(program: Path, model: Path) -> Callable[[Work], Measured]:
 
 
 def _measured(outputs: np.ndarray, printed: str) -> Measured:
-    told = json.loads(printed.splitlines()[-1])
-    return Measured(outputs, told["load_seconds"], told["seconds_per_image"])
+    times = json.loads(printed.splitlines()[-1])
+    return Measured(outputs, times["load_seconds"], times["seconds_per_image"])
 
 
 def main() -> None:
@@ -139,8 +139,8 @@ def main() -> None:
 
 
 def _eager(archive: Path) -> Model:
-    """Return the class with its weights, out of an archive."""
-    # ONNX Runtime needs no torch, and its loading is timed without.
+    """Return the class with its weights, from an archive."""
+    # Imported here: ONNX Runtime needs no torch, and its load is timed without it.
     from classifier.runtime.torch import as_function
 
     with Opened(archive) as opened:

@@ -1,4 +1,4 @@
-"""Takes the README's screenshots of the page: on a desk by day, on a telephone by night."""
+"""Take the screenshots of the web page: on a desktop in light mode, on a phone in dark mode."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from bench.servers.checkout import ROOT, flask
 from bench.servers.chromium import chromium, draw
 
-DESK, TELEPHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
+DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 SHOWN = 30_000  # milliseconds for an answer, and for torch to be loaded before an explanation
-STILL = 400  # milliseconds until no bar moves
+STILL = 400  # milliseconds until the bars stand still
 
 
 def main() -> None:
     """Serve the archive, draw, and write docs/page.png and docs/page-phone.png."""
     with flask(_arguments().archive, EXPLAIN="1") as port, chromium() as browser:
         url = f"http://127.0.0.1:{port}/"
-        page = _page(browser, url, DESK, "light")
+        page = _page(browser, url, DESKTOP, "light")
         draw(page, "3")
         _save(page, ROOT / "docs" / "page.png")
-        page = _page(browser, url, TELEPHONE, "dark")
+        page = _page(browser, url, PHONE, "dark")
         draw(page, "5")
         _save(page, ROOT / "docs" / "page-phone.png")
 
 
-def _page(browser: Browser, url: str, size: ViewportSize, light: str) -> Page:
-    telephone = size is TELEPHONE
+def _page(browser: Browser, url: str, size: ViewportSize, scheme: str) -> Page:
+    phone = size is PHONE
     page = browser.new_context(
-        viewport=size, color_scheme="dark" if light == "dark" else "light",
-        device_scale_factor=2 if telephone else 1.5, is_mobile=telephone, has_touch=telephone,
+        viewport=size, color_scheme="dark" if scheme == "dark" else "light",
+        device_scale_factor=2 if phone else 1.5, is_mobile=phone, has_touch=phone,
     ).new_page()  # fmt: skip
     page.goto(url)
     expect(page.locator("#bars li")).not_to_have_count(0)
@@ -43,7 +43,7 @@ def _page(browser: Browser, url: str, size: ViewportSize, light: str) -> Page:
 def _save(page: Page, path: Path) -> None:
     page.locator("#why").click(timeout=SHOWN)
     expect(page.locator("#legend")).to_be_visible(timeout=SHOWN)
-    page.locator("h1").click()  # no button has the focus
+    page.locator("h1").click()  # so that no button has the focus
     page.wait_for_timeout(STILL)
     Image.open(BytesIO(page.screenshot())).convert("RGB").save(path, optimize=True)
     print(f"wrote {path.relative_to(ROOT)}, {path.stat().st_size:,} bytes")

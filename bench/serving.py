@@ -26,7 +26,7 @@ POLL = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long and how often: rounds, seconds of a run and at most of a warm-up, connections by image."""
+    """Rounds, the seconds of a run and at most of a warm-up, and the connections by image."""
 
     rounds: int
     seconds: int
@@ -39,14 +39,14 @@ SMALL, WEB, PHOTO = "28x28 PNG", "250x250 RGBA PNG", "12-megapixel JPEG"
 ALL = Plan(3, 2, 40, {SMALL: (1, 8, 32, 128), WEB: (1, 8, 32, 128), PHOTO: (1, 8)})
 SHORT = Plan(3, 2, 4, {SMALL: (1, 32), WEB: (32,), PHOTO: (8,)})
 WARM_UP = 32  # connections, at most
-# By how much a run has to be faster than all before it, and how many in a row that are not end a warm-up: a
-# single slow one may be the machine's.
+# A warm-up ends when NO_FASTER runs in a row were not FASTER than the best before: a single slow one may be
+# due to the machine.
 FASTER, NO_FASTER = 1.02, 3
 SHORT_SERVERS = 3  # plain, ours, and a handler that computes nothing
 
 
 def main() -> None:
-    """Measure as the command line says, and write what came out."""
+    """Measure as the command line says, and write the report."""
     arguments = _arguments()
     logging.disable(logging.WARNING)
     check_wrk()
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(servers: Sequence[Candidate], plan: Plan) -> Iterator[dict[str, object]]:
-    """Yield a row for each run. All servers take part in each round, so a slow minute hits all of them."""
+    """Yield a row for each run. All servers take part in each round, so a slow minute affects all of them."""
     images = load_images()
     todo = [(number, server) for number in range(plan.rounds) for server in servers]
     for number, server in tqdm(todo, "rounds", unit="server"):
@@ -83,7 +83,7 @@ def _round(
                 after = family.cost()
                 yield {
                     "server": server.name, "kind": server.kind, "round": number, "image": image,
-                    "connections": connections, "first_answer": first, **_told(answers),
+                    "connections": connections, "first_answer": first, **_figures(answers),
                     "cpu_per_1000": 1000 * (after.seconds - before.seconds) / max(answers.requests, 1),
                     "memory": after.memory, "worker_memory": after.largest,
                 }  # fmt: skip
@@ -92,7 +92,7 @@ def _round(
 
 
 def warm_up(port: int, request: Request, connections: int, plan: Plan, folder: Path) -> None:
-    """Load a server until that makes it no faster: Java compiles what it meets often, for half a minute."""
+    """Load a server until it gets no faster: Java compiles hot code, for half a minute."""
     best, waited = 0.0, 0
     for _ in range(plan.warm_up // plan.seconds):
         speed = load(port, request, min(connections, WARM_UP), plan.seconds, folder).per_second
@@ -102,13 +102,13 @@ def warm_up(port: int, request: Request, connections: int, plan: Plan, folder: P
         best = max(best, speed)
 
 
-def _told(answers: Answers) -> dict[str, object]:
-    told = {"per_second": answers.per_second, "p50": answers.p50, "p99": answers.p99}
-    return {**told, "failed": answers.failed}
+def _figures(answers: Answers) -> dict[str, object]:
+    figures = {"per_second": answers.per_second, "p50": answers.p50, "p99": answers.p99}
+    return {**figures, "failed": answers.failed}
 
 
 def _first_answer(server: Candidate, port: int, image: bytes, family: Family) -> float:
-    """Return when the server first answered rightly. Raises RuntimeError where it does not come to it."""
+    """Return when the server first answered correctly. Raises RuntimeError if it never does."""
     request = server.request(image)
     url = f"http://127.0.0.1:{port}{request.path}"
     end = time.monotonic() + START
@@ -130,7 +130,7 @@ def _first_answer(server: Candidate, port: int, image: bytes, family: Family) ->
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--all", action="store_true", help="with the servers that people use instead")
+    parser.add_argument("--all", action="store_true", help="also the servers that people use instead")
     return parser.parse_args()
 
 

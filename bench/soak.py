@@ -1,4 +1,4 @@
-"""Good, bad and hostile requests in a steady mix, while memory and answers are watched."""
+"""A steady mix of good, bad and hostile requests, while memory and answers are watched."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from bench.load.images import DIGITS, VARIANTS, opened
 from bench.report.soak import Sample, Seen, write_report
 from bench.servers.stack import Stack, pids, resident, started
 
-GOOD_CLIENTS, PAUSE = 8, 0.01  # one after the other each, and seconds between two images
+GOOD_CLIENTS, PAUSE = 8, 0.01  # and a client's seconds between two images
 BAD_PAUSE, HOSTILE_PAUSE = 0.05, 0.5
 EVERY = 2.0  # seconds between two samples
 PATIENCE = 60.0  # seconds for one answer
-# Left out here: they take minutes each, and `make fuzz` sends them.
+# Left out: they take minutes each, and `make fuzz` sends them.
 NOT_HERE = ("bodies of a gigabyte", "slow senders")
 OK = 200
-# A damaged file may have grown to more than a body may have.
+# A damaged file may have grown beyond the largest body.
 REFUSALS = (400, 413)
 
 
 def main() -> int:
-    """Draw docs/soak.png, write docs/soak.md; return 1 after a wrong or missing answer or a death."""
+    """Draw docs/soak.png, write docs/soak.md; return 1 if an answer is wrong or missing or a worker dies."""
     arguments = _arguments()
     seen = Seen()
     with tempfile.TemporaryDirectory() as run, started(arguments.archive, Path(run)) as stack:
@@ -48,7 +48,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _sending(stack: Stack, seen: Seen) -> Iterator[None]:
-    """Have all clients send for as long as this lasts."""
+    """Let all clients send for as long as this lasts."""
     stop = threading.Event()
     clients = [(_good(stack, seen, number), PAUSE) for number in range(GOOD_CLIENTS)]
     clients += [(_bad(stack, seen), BAD_PAUSE), (_hostile(stack, seen), HOSTILE_PAUSE)]
@@ -74,7 +74,7 @@ def _sending(stack: Stack, seen: Seen) -> Iterator[None]:
 
 
 def _good(stack: Stack, seen: Seen, first: int) -> Callable[[int], None]:
-    """Return what sends one of all kinds of good images and checks the answer."""
+    """Return a function that sends a good image, of all kinds in turn, and checks the answer."""
     images = [(digit, make(opened(DIGITS[digit]))) for make in VARIANTS.values() for digit in ("2", "5", "8")]
     session = _session()
 
@@ -93,7 +93,7 @@ def _good(stack: Stack, seen: Seen, first: int) -> Callable[[int], None]:
 
 
 def _bad(stack: Stack, seen: Seen) -> Callable[[int], None]:
-    """Return what sends one damaged image: a label, or a sentence, is right."""
+    """Return a function that sends a damaged image: a label, or an error message, is right."""
     files = originals()
     session = _session()
     labels = set(DIGITS)
@@ -111,7 +111,7 @@ def _bad(stack: Stack, seen: Seen) -> Callable[[int], None]:
 
 
 def _hostile(stack: Stack, seen: Seen) -> Callable[[int], None]:
-    """Return what sends one hostile request: anything but 5xx and silence is right."""
+    """Return a function that sends a hostile request: anything but 5xx and silence is right."""
     kinds = hostile_requests(DIGITS["2"])
     hostile = [one for kind, all_of_it in kinds.items() if kind not in NOT_HERE for one in all_of_it]
 
@@ -127,7 +127,7 @@ def _hostile(stack: Stack, seen: Seen) -> Callable[[int], None]:
 
 
 def _samples(stack: Stack, seen: Seen, seconds: float) -> Iterator[Sample]:
-    """Yield what was seen in each stretch of time, and the memory at its end."""
+    """Yield what was seen in each interval, and the memory at its end."""
     began = last = time.monotonic()
     while last < began + seconds:
         time.sleep(EVERY)

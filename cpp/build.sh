@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compile the C++ program against the torch that is installed: cpp/build.sh PYTHON OUTPUT
+# Compile the C++ program against the installed torch: cpp/build.sh PYTHON OUTPUT
 set -euo pipefail
 python=$1 output=$2
 here=$(dirname "$0")
@@ -16,10 +16,10 @@ fi
 read -r torch abi < <("$python" -c \
     'import pathlib, torch; print(pathlib.Path(torch.__file__).parent, int(torch.compiled_with_cxx11_abi()))')
 
-# find_package(Torch) wants the CUDA toolkit where torch is a CUDA build. The program needs two libraries,
-# and these find their own beside them. The old kind of rpath also serves a package's own library.
+# find_package(Torch) needs the CUDA toolkit if torch is a CUDA build. The program needs only two libraries,
+# which find theirs beside them. The old kind of rpath also works for a package's own library.
 echo "compiling $output, about a minute"
-# Python multiplies and adds in two steps, and so does the program on processors that could in one.
+# Python multiplies and adds in two steps; so does the program, even if the processor could do both in one.
 g++ -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -D_GLIBCXX_USE_CXX11_ABI="$abi" \
     -isystem "$torch/include" -isystem "$torch/include/torch/csrc/api/include" \
     "$here"/*.cpp -o "$output" \

@@ -8,7 +8,7 @@
 
 namespace {
 
-// Their reasons are in handler/classifier/image/centring.py.
+// The reasons for these are in handler/classifier/image/centring.py.
 constexpr int LOOKS = 3, MOST_PIXELS = 448, EDGES = 3;
 constexpr double INK = 0.35, VISIBLE = 24, MOST_OF_EDGE = 0.4;
 constexpr double SIZE_TOLERANCE = 1.5, PLACE_TOLERANCE = 1.5, SQUEEZE_TOLERANCE = 1.05;
@@ -22,14 +22,14 @@ struct Window {
     int left, top, width, height;
 };
 
-// Which cells of the grid are within the image, and which of its pixels they are; the last are not included.
+// Which cells of the grid are within the image, and the pixels that they cover; the last are not included.
 struct Span {
     int from_cell, to_cell, first, last;
 };
 
 int rounded(double number) { return int(std::floor(number + 0.5)); }
 
-// A sheet's grey levels without the light that falls off across and down, and those of its edge, sorted.
+// A sheet's grey levels without the gradient of the light, and those of its edge, sorted.
 struct Flat {
     std::vector<double> levels, edge;
 };
@@ -39,7 +39,7 @@ bool on_edge(int y, int x, const Image& seen) {
 }
 
 Flat flattened(const Image& seen) {
-    double across = 0, down = 0, across_squares = 0, down_squares = 0;  // whole numbers: any order of adding will do
+    double across = 0, down = 0, across_squares = 0, down_squares = 0;  // whole numbers: the order of the sum does not matter
     for (int y = 0; y < seen.height; ++y)
         for (int x = 0; x < seen.width; ++x) {
             if (!on_edge(y, x, seen)) continue;
@@ -68,7 +68,7 @@ std::optional<Ink> find(const Image& seen) {
     const std::size_t middle = flat.edge.size() / 2;
     const double paper = flat.edge[middle];
     double most = 0;
-    bool dark = false;  // whether the farthest from the paper is darker than it
+    bool dark = false;  // whether the level farthest from the background is darker
     for (double level : flat.levels)
         if (std::abs(level - paper) > most) {
             most = std::abs(level - paper);
@@ -100,7 +100,7 @@ bool fits(const Ink& ink, const Window& window, int width, int height, int side)
            std::max(squeezed, 1 / squeezed) <= SQUEEZE_TOLERANCE;
 }
 
-// The window in which the ink is in the middle, and as large as it should be.
+// The window that centres the ink and gives it the right size.
 Window around(const Ink& ink, const Window& window, int width, int height, int side, const Image& image) {
     const double pixel_width = double(window.width) / width, pixel_height = double(window.height) / height;
     const double scale = std::max(ink.width * pixel_width, ink.height * pixel_height) / side;
@@ -117,7 +117,7 @@ Span within(int start, int length, int limit, int cells) {
     return {from, std::max(to, from + 1), first, last};
 }
 
-// Resize a part of the image to width and height; what is beyond its edges is paper.
+// Resize a part of the image to width x height, and fill what is beyond the edges with background.
 Image look(const Image& image, const Window& window, int width, int height, double paper) {
     const Span columns = within(window.left, window.width, image.width, width);
     const Span rows = within(window.top, window.height, image.height, height);

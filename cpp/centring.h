@@ -1,7 +1,7 @@
-// What is drawn, brought to its size and place: handler/classifier/image/centring.py in C++, to the same pixels.
+// Scale and centre a drawing: handler/classifier/image/centring.py in C++, with the same pixels.
 #pragma once
 
 #include "image.h"
 
-// Return a grey image in width and height, the longer side of what is drawn `ink` pixels long.
+// Return a grey image of width x height, with the longer side of its drawing `ink` pixels long.
 Image centred(const Image& image, int width, int height, int ink);

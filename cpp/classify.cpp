@@ -1,4 +1,4 @@
-// Answer images by an exported model, without Python: exported/classify model.pt image.png ...
+// Classify images with an exported model, without Python: exported/classify model.pt image.png ...
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t BATCH = 32;
 
-// One file: its pixels as the contract wants them, or the reason why there are none.
+// One file, and its pixels in the contract's form if it can be read.
 struct Read {
     std::string path;
     std::optional<Image> image;
@@ -65,7 +65,7 @@ void print(const std::string& path, const Image& image, const std::vector<float>
     std::printf("\n");
 }
 
-// Answer the images that can be read; return how many cannot.
+// Classify the images that can be read; return how many cannot.
 std::size_t answer_batch(const std::vector<std::string>& paths, const Model& model, const Options& options) {
     std::vector<std::string> good;
     std::vector<Image> images;

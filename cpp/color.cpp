@@ -8,8 +8,8 @@
 namespace {
 
 constexpr int WHITE = 255, BLACK = 0;
-constexpr int INK_SAMPLE = 64;     // pixels a side in which a transparent image's ink is weighed
-constexpr double DARK_INK = 0.01;  // the share of dark in the ink from which an image shows on white paper
+constexpr int INK_SAMPLE = 64;     // side of the sample from which a transparent image's ink is measured
+constexpr double DARK_INK = 0.01;  // the share of dark ink from which an image is visible on white
 
 int divided_by_255(int value) { return ((value + 128) + ((value + 128) >> 8)) >> 8; }
 
@@ -31,7 +31,7 @@ Image with_channels(const Image& image, int channels) {
     return out;
 }
 
-// Colours weighted by their opacity: what can be resized without what is invisible shining through.
+// Colours weighted by their opacity, so that resizing does not make invisible ones visible.
 Image premultiplied(Image rgba) {
     for (std::size_t i = 0; i < rgba.pixels.size(); ++i)
         if (i % 4 != 3) rgba.pixels[i] = std::uint8_t(divided_by_255(rgba.pixels[i] * rgba.pixels[i / 4 * 4 + 3]));
@@ -45,7 +45,7 @@ Image unmultiplied(Image rgba) {
     return rgba;
 }
 
-// Whether hardly any of what can be seen is darker than mid-grey: it would vanish on white paper.
+// Whether hardly any of what can be seen is darker than mid-grey: it would vanish on white.
 bool is_chalk(const Image& rgba) {
     const bool as_it_is = rgba.width == INK_SAMPLE && rgba.height == INK_SAMPLE;
     const Image sample =

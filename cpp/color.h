@@ -3,5 +3,5 @@
 
 #include "image.h"
 
-// Return it opaque, in 1 channel of grey or 3 of RGB.
+// Return the image opaque, with 1 channel of grey or 3 of RGB.
 Image in_channels(const Image& image, int channels);

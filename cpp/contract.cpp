@@ -21,7 +21,7 @@ int channels_of(const std::string& color) {
     throw BadModel("its contract's color is '" + color + "'; use grayscale or rgb");
 }
 
-// As torchvision: ToTensor divides by 255, Normalize takes the mean off and divides by the deviation.
+// As in torchvision: ToTensor divides by 255, Normalize subtracts the mean and divides by the deviation.
 std::vector<float> levels_of(float mean, float std) {
     std::vector<float> levels;
     for (int level = 0; level < GREY_LEVELS; ++level)
@@ -32,14 +32,14 @@ std::vector<float> levels_of(float mean, float std) {
 }  // namespace
 
 Contract Contract::from_json(const std::string& json) {
-    if (json.empty()) throw BadModel("it carries no contract; export it anew");
+    if (json.empty()) throw BadModel("it has no contract; export it again");
     try {
         const auto spec = nlohmann::json::parse(json);
         Contract contract;
         contract.channels = channels_of(spec.at("color"));
         std::tie(contract.height, contract.width) = spec.at("size").get<std::pair<int, int>>();
         if (!spec.at("resize").is_null()) contract.resize_ = spec.at("resize").get<int>();
-        // Files from before it have no such key.
+        // Older files have no such key.
         if (spec.contains("ink") && !spec.at("ink").is_null()) contract.ink_ = spec.at("ink").get<int>();
         contract.labels = spec.at("labels").get<std::vector<std::string>>();
         for (int c = 0; c < contract.channels; ++c)
@@ -48,10 +48,10 @@ Contract Contract::from_json(const std::string& json) {
             contract.resize_.value_or(contract.height) < contract.height ||
             contract.resize_.value_or(contract.width) < contract.width || contract.ink_.value_or(1) < 1 ||
             (contract.ink_ && (contract.channels != 1 || contract.resize_)))
-            throw BadModel("its contract has an impossible size or no labels; export it anew");
+            throw BadModel("its contract has an impossible size or no labels; export it again");
         return contract;
     } catch (const nlohmann::json::exception& error) {
-        throw BadModel(std::string("its contract cannot be read (") + error.what() + "); export it anew");
+        throw BadModel(std::string("its contract cannot be read (") + error.what() + "); export it again");
     }
 }
 
@@ -67,7 +67,7 @@ Image Contract::fit(const Image& image) const {
     const bool portrait = seen.width <= seen.height;
     const Image large =
         resize(seen, portrait ? *resize_ : int(scaled), portrait ? int(scaled) : *resize_, Filter::bilinear);
-    // Halves go to the even number, as Python rounds.
+    // Halves are rounded to the even number, as in Python.
     return cropped(large, int(std::nearbyint((large.width - width) / 2.0)),
                    int(std::nearbyint((large.height - height) / 2.0)), width, height);
 }

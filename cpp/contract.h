@@ -1,4 +1,4 @@
-// What the model eats and gives: the JSON that travels in the exported file.
+// The model's input and output: the JSON in the exported file.
 #pragma once
 
 #include <optional>
@@ -31,6 +31,6 @@ class Contract {
 
   private:
     std::optional<int> resize_;
-    std::optional<int> ink_;  // pixels of the longer side of what is drawn
+    std::optional<int> ink_;  // length in pixels of a drawing's longer side
     std::vector<std::vector<float>> levels_;  // (C, 256): the value of each grey level
 };

@@ -1,5 +1,5 @@
-// What an image may cost, and the sentence of one that costs more. As in handler/classifier/image/limits.py, where each
-// number has its reason; a test holds this program against those.
+// Limits on what an image may cost, and the error for exceeding them. The reasons for the numbers are in
+// handler/classifier/image/limits.py; a test compares this program with it.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ constexpr int MAX_SCANS = 100;
 
 [[noreturn]] inline void refuse_as_too_large(const std::string& size) {
     throw BadImage("the image is too large (" + size + "); send at most " + std::to_string(MAX_PIXELS) +
-                     " pixels, " + std::to_string(MAX_SIDE) + " in a side");
+                     " pixels, " + std::to_string(MAX_SIDE) + " per side");
 }
 
 inline void refuse_large(std::int64_t width, std::int64_t height) {

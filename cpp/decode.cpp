@@ -12,7 +12,7 @@
 
 namespace {
 
-// stb_image fills up with zeros what is missing at a file's end. So it reads through this, which notices.
+// stb_image fills a truncated file up with zeros. So it reads through this, which notices.
 struct Source {
     const Bytes& file;
     std::size_t at = 0;
@@ -29,7 +29,7 @@ struct Source {
 
     static void skip(void* self, int size) {
         auto& from = *static_cast<Source*>(self);
-        // Backwards, too: stb_image may go back to what it read before.
+        // Also backwards: stb_image may go back to what it has read.
         from.at = std::size_t(std::min<std::int64_t>(std::int64_t(from.at) + size, std::int64_t(from.file.size())));
     }
 
@@ -47,11 +47,11 @@ struct Free {
 
 [[noreturn]] void refuse(const Bytes& file, const std::string& why) {
     throw BadImage("the image in " + std::to_string(file.size()) +
-                     " bytes is truncated, damaged or of a kind that cannot be shown (" + why +
+                     " bytes is truncated, damaged or of an unsupported kind (" + why +
                      "); send the whole file");
 }
 
-// Held against the header, before a pixel is decoded.
+// Checked in the header, before a pixel is decoded.
 void refuse_costly(const Bytes& file) {
     Source source{file};
     int width = 0, height = 0, channels = 0;
@@ -72,7 +72,7 @@ Image decode_8_bits(const Bytes& file, int wanted) {
     return image;
 }
 
-// 16-bit grey levels are scaled and not cut off, in the same float32 steps as handler/classifier/image/decode.py.
+// 16-bit grey levels are scaled, not truncated, in the same float32 steps as handler/classifier/image/decode.py.
 Image decode_16_bits(const Bytes& file) {
     Source source{file};
     int width = 0, height = 0, stored = 0;
@@ -87,8 +87,8 @@ Image decode_16_bits(const Bytes& file) {
     return image;
 }
 
-// stb_image gives each GIF an alpha channel, and paints what the first frame leaves out in the background
-// colour where that is not the first; told that it is the first, it leaves these pixels transparent.
+// stb_image gives each GIF an alpha channel. It paints pixels outside the first frame in the background colour,
+// unless that is colour 0: then it leaves them transparent.
 Image decode_gif(Bytes file, bool transparency) {
     constexpr std::size_t BACKGROUND = 11;
     file[BACKGROUND] = 0;
@@ -105,7 +105,7 @@ Image decode_gif(Bytes file, bool transparency) {
 Image decode_as(const Metadata& metadata, Bytes file) {
     if (metadata.grey_in_16_bits) return decode_16_bits(file);
     if (metadata.format == Format::gif) return decode_gif(std::move(file), metadata.transparency);
-    // The fourth byte of a BMP's pixel means nothing, though stb_image takes it for alpha.
+    // The fourth byte of a BMP's pixel has no meaning, but stb_image takes it for alpha.
     return decode_8_bits(file, metadata.format == Format::bmp ? 3 : 0);
 }
 

@@ -3,6 +3,6 @@
 
 #include "image.h"
 
-// Decode in 1 to 4 channels of 8 bits, turned upright. Throws BadImage where the file is no image of
-// the formats that this program reads, is damaged, is cut short or costs too much.
+// Decode to 1 to 4 channels of 8 bits, turned upright. Throws BadImage if the file is not in a format that
+// this program reads, is damaged or truncated, or exceeds the limits.
 Image decode(Bytes file);

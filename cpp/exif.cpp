@@ -8,7 +8,7 @@ namespace {
 constexpr int ORIENTATION = 0x0112, SHORT = 3;
 constexpr std::size_t ENTRY = 12;
 
-// The value at a place of a TIFF block, in its own byte order; 0 past its end.
+// The value at an offset in a TIFF block, in the block's byte order; 0 past its end.
 std::uint32_t number(std::string_view tiff, std::size_t at, int bytes) {
     if (at + bytes > tiff.size()) return 0;
     std::uint32_t value = 0;

@@ -1,4 +1,4 @@
-// How a camera was held: EXIF's orientation, 1 to 8; 0 where nothing is said, or nothing that can be read.
+// The orientation of an image as in EXIF, 1 to 8; 0 if it is missing or cannot be read.
 #pragma once
 
 #include <string_view>

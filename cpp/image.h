@@ -1,4 +1,4 @@
-// An image in memory, and the error of one that cannot be read.
+// An image in memory, and the error for one that cannot be read.
 #pragma once
 
 #include <cstddef>

@@ -62,14 +62,14 @@ std::uint32_t crc32(std::string_view data) {
     return ~crc;
 }
 
-// The orientation that a PNG's text gives as XMP; one that is packed away is not read, nor ignored.
+// The orientation in a PNG's XMP text. Compressed texts are not read; those with an orientation are refused.
 int orientation_of_text(std::string_view kind, std::string_view data) {
     const bool profile = starts(data, std::string_view("Raw profile type exif\0", 22));
     const std::string_view xmp("XML:com.adobe.xmp\0", 18);
     const bool packed_xmp = kind == "iTXt" && starts(data, xmp) && data.size() > xmp.size() && data[xmp.size()];
     if (profile || packed_xmp)
-        throw BadImage("the PNG image keeps its orientation in a text that is not read here; save it anew, "
-                         "upright, without metadata");
+        throw BadImage("the PNG image has its orientation in a text that this program does not read; save it "
+                         "again, upright and without metadata");
     return kind == "iTXt" && starts(data, xmp) ? orientation_of_xmp(data) : 0;
 }
 
@@ -78,16 +78,16 @@ Metadata metadata_of_png(const Bytes& file) {
     int exif = 0, xmp = 0;
     for (std::size_t at = PNG_SIGNATURE.size(); at + 12 <= file.size();) {
         const std::size_t size = big_endian(file, at, 4);
-        if (at + 12 + size > file.size()) break;  // cut short: the decoder says so
+        if (at + 12 + size > file.size()) break;  // truncated: the decoder reports it
         const auto kind = text_of(file, at + 4, 4), data = text_of(file, at + 8, size);
         if (crc32(text_of(file, at + 4, 4 + size)) != big_endian(file, at + 8 + size, 4))
             throw BadImage("the PNG image is damaged (wrong checksum of its " + std::string(kind) +
                              "); send the whole file");
         if (kind == "IHDR" && size == 13) {
-            refuse_large(big_endian(file, at + 8, 4), big_endian(file, at + 12, 4));  // some too large for stb_image
+            refuse_large(big_endian(file, at + 8, 4), big_endian(file, at + 12, 4));  // some are too large for stb_image
             metadata.grey_in_16_bits = data[8] == 16 && data[9] == 0;
         }
-        if (kind == "CgBI") throw BadImage("the PNG image is of Apple's own kind; send a standard PNG");
+        if (kind == "CgBI") throw BadImage("the PNG image is in Apple's own format; send a standard PNG");
         if (kind == "eXIf") exif = orientation_of_exif(data);
         if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt")
             if (int found = orientation_of_text(kind, data)) xmp = found;
@@ -108,11 +108,11 @@ void refuse_many_scans(const Bytes& file) {
     int scans = 0;
     for (std::size_t at = 0; at + 1 < file.size(); ++at) scans += file[at] == 0xff && file[at + 1] == 0xda;
     if (scans > MAX_SCANS)
-        throw BadImage("the JPEG image is drawn in " + std::to_string(scans) + " scans; send one with at most " +
+        throw BadImage("the JPEG image has " + std::to_string(scans) + " scans; send one with at most " +
                          std::to_string(MAX_SCANS));
 }
 
-// A Huffman table has at most 256 codes; stb_image writes past its own where a file says more.
+// A Huffman table has at most 256 codes; stb_image writes past the end of its own if a file says more.
 void refuse_broken_tables(std::string_view data) {
     constexpr std::size_t HEADER = 17, LENGTHS = 16, CODES = 256;
     while (data.size() >= HEADER) {
@@ -123,7 +123,7 @@ void refuse_broken_tables(std::string_view data) {
     }
 }
 
-// Markers without a segment: what stands for a byte 0xff in the pixels, and what divides these.
+// Markers without a segment: for a byte 0xff in the pixels, and for a division of the pixels.
 bool stands_alone(int marker) { return marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8); }
 
 Metadata metadata_of_jpeg(const Bytes& file) {
@@ -134,7 +134,7 @@ Metadata metadata_of_jpeg(const Bytes& file) {
     bool adobe = false;
     for (std::size_t at = 2; at + 4 <= file.size();) {
         const int marker = file[at + 1];
-        if (file[at] != 0xff || marker == 0xff) { ++at; continue; }  // pixels, or filling
+        if (file[at] != 0xff || marker == 0xff) { ++at; continue; }  // pixels or padding
         if (stands_alone(marker)) { at += 2; continue; }
         if (marker == 0xd9) break;  // the end; what follows is another image
         const std::size_t size = big_endian(file, at + 2, 2);
@@ -159,11 +159,11 @@ Metadata metadata_of_bmp(const Bytes& file) {
     constexpr std::size_t HEADER_SIZE = 14, BITS = 28, COMPRESSION = 30, OLDEST = 12;
     if (file.size() < COMPRESSION + 4) refuse_unknown(file);
     if (little_endian(file, HEADER_SIZE, 4) <= OLDEST)
-        throw BadImage("the BMP image has a header of the oldest kind; save it anew, or send a PNG");
+        throw BadImage("the BMP image has a header of the oldest kind; save it again, or send a PNG");
     const auto bits = little_endian(file, BITS, 2), compression = little_endian(file, COMPRESSION, 4);
     if (compression != 0 || bits == 16)
-        throw BadImage("the BMP image has " + std::to_string(bits) + " bits a pixel in compression " +
-                         std::to_string(compression) + "; send it uncompressed with 1, 4, 8, 24 or 32");
+        throw BadImage("the BMP image has " + std::to_string(bits) + " bits per pixel and compression " +
+                         std::to_string(compression) + "; send it uncompressed with 1, 4, 8, 24 or 32 bits");
     return {Format::bmp};
 }
 
@@ -173,7 +173,7 @@ Metadata metadata_of_gif(const Bytes& file) {
     if (file.size() < HEADER) refuse_unknown(file);
     const int flags = file[10];
     std::size_t at = HEADER + (flags & 0x80 ? std::size_t(3) << ((flags & 7) + 1) : 0);
-    while (at + 3 < file.size() && file[at] == 0x21) {  // what stands before the first frame
+    while (at + 3 < file.size() && file[at] == 0x21) {  // blocks before the first frame
         if (file[at + 1] == 0xf9) metadata.transparency = file[at + 3] & 1;
         for (at += 2; at < file.size() && file[at]; at += 1 + file[at]) {}
         ++at;

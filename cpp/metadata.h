@@ -1,4 +1,4 @@
-// What an image file says of itself that stb_image does not tell.
+// What an image file says about itself that stb_image does not report.
 #pragma once
 
 #include "image.h"
@@ -8,10 +8,10 @@ enum class Format { png, jpeg, bmp, gif };
 struct Metadata {
     Format format;
     int orientation = 1;             // EXIF's: 1 is upright
-    bool grey_in_16_bits = false;    // PNG: stb_image would cut such levels off, not scale them
+    bool grey_in_16_bits = false;    // PNG: stb_image would truncate such levels, not scale them
     bool transparency = false;       // GIF: some of it may be transparent
 };
 
-// Walk through a file's blocks. Throws BadImage where the format is none of these four, where a checksum
-// is wrong, or where stb_image would read the file otherwise than Pillow does.
+// Read a file's blocks. Throws BadImage if the format is none of these four, a checksum is wrong, or
+// stb_image would read the file differently from Pillow.
 Metadata metadata_of(const Bytes& file);

@@ -11,7 +11,7 @@ namespace {
 constexpr const char* CONTRACT_FILE = "contract.json";  // in TorchScript
 constexpr const char* CONTRACT_KEY = "contract";        // in a package's metadata
 
-// torch's errors are pages; the first line says it.
+// torch's errors are pages long; the first line has the cause.
 std::string first_line(const std::exception& error) {
     const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
     const std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
@@ -62,7 +62,7 @@ Model::Model(const std::string& path) {
         if (is_package(path)) runner_ = std::make_unique<Package>(path);
         else runner_ = std::make_unique<Script>(path);
     } catch (const std::exception& error) {
-        throw BadModel("it is no TorchScript file and no AOTInductor package (" + first_line(error) + ")");
+        throw BadModel("it is neither a TorchScript file nor an AOTInductor package (" + first_line(error) + ")");
     }
     contract_ = std::make_unique<Contract>(Contract::from_json(runner_->contract));
 }
@@ -80,11 +80,11 @@ std::vector<std::vector<float>> Model::outputs(const std::vector<Image>& images)
     try {
         rows = runner_->run(batch).to(at::kFloat).contiguous();
     } catch (const std::exception& error) {
-        throw BadModel("it does not take images of its contract (" + first_line(error) + ")");
+        throw BadModel("it does not accept images in its contract's form (" + first_line(error) + ")");
     }
     if (rows.dim() != 2 || rows.size(0) != count || rows.size(1) != labels)
-        throw BadModel("it does not answer each image with " + std::to_string(labels) +
-                       " values, one a label of its contract");
+        throw BadModel("it does not return " + std::to_string(labels) +
+                       " values for each image, one per label of its contract");
     std::vector<std::vector<float>> outputs;
     for (std::int64_t i = 0; i < count; ++i) {
         const float* row = rows.const_data_ptr<float>() + i * labels;

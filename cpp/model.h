@@ -1,4 +1,4 @@
-// The exported model: the only part that knows torch.
+// The exported model: the only part that uses torch.
 #pragma once
 
 #include <memory>

@@ -18,7 +18,7 @@ int repeats_of(const std::string& text) {
 Options options_of(int count, char** arguments) {
     Options options;
     std::vector<std::string> files;
-    bool only_files = false;  // from -- on, so that a file's name may start with a dash
+    bool only_files = false;  // after --, so that a file's name may start with a dash
     for (int i = 1; i < count; ++i) {
         const std::string one = arguments[i];
         if (only_files || one.empty() || one[0] != '-') files.push_back(one);
@@ -26,7 +26,7 @@ Options options_of(int count, char** arguments) {
         else if (one == "--outputs") options.outputs = true;
         else if (one == "--pixels") options.pixels = true;
         else if (one == "--time") options.time = repeats_of(i + 1 < count ? arguments[++i] : "");
-        else throw std::invalid_argument("there is no option " + one);
+        else throw std::invalid_argument("unknown option " + one);
     }
     if (files.size() < 2) throw std::invalid_argument("give an exported model and at least one image");
     options.model = files.front();

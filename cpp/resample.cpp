@@ -21,7 +21,7 @@ double weight(Filter filter, double distance) {
 }
 
 Span span_of(int output, double scale, int inputs, Filter filter) {
-    const double stretch = std::max(scale, 1.0);  // antialiasing: a smaller image takes more pixels in
+    const double stretch = std::max(scale, 1.0);  // antialiasing: each pixel of a smaller image covers more pixels
     const double support = (filter == Filter::box ? 0.5 : 1.0) * stretch;
     const double center = (output + 0.5) * scale;
     const int first = std::max(0, int(center - support + 0.5));
@@ -88,7 +88,7 @@ Image down(const Image& in, int height, Filter filter) {
 
 Image resize(const Image& image, int width, int height, Filter filter) {
     // Each pass rounds to 8 bits, so their order is part of the result. Since Pillow 13 an image that
-    // loses much more height than width goes down first; measured, and held by a test.
+    // loses much more height than width is resized vertically first; measured, and checked by a test.
     const int lost_height = image.height - height, lost_width = image.width - width;
     if (lost_height > 0 && lost_height > 2 * lost_width)
         return across(down(image, height, filter), width, filter);

@@ -1,4 +1,4 @@
-// Pillow's Image.resize, to the last grey level, and its Image.crop within the image.
+// Pillow's Image.resize, exact to the grey level, and its Image.crop within the image.
 #pragma once
 
 #include "image.h"

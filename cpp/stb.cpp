@@ -1,4 +1,4 @@
-// The decoders of Debian's libstb-dev, compiled here alone: those that agree with Pillow.
+// The decoders of Debian's libstb-dev that agree with Pillow, compiled only here.
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG

@@ -1,4 +1,4 @@
-// How long it takes, on one thread.
+// How long loading, reading and classifying take, on one thread.
 #pragma once
 
 #include <string>

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run an image of this project and return when it answers a real image:
+# Run an image of this project and wait until it answers a golden image:
 #   deploy/docker-run.sh IMAGE CONTAINER PORT [OPTION OF docker run...]
-# `docker stop` waits until requests under way are answered. Only this machine reaches its ports. Inside, nothing
-# but /tmp can be written, nobody is root, and no capability is left.
+# `docker stop` waits until the requests in progress are answered. The ports are published on loopback only. Inside,
+# only /tmp is writable, no process is root, and there are no capabilities.
 set -eu
 image=$1 container=$2 port=$3
 shift 3
@@ -26,7 +26,7 @@ model=${image%:*}
 
 docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image; build it with: make docker"
 if docker container inspect "$container" >/dev/null 2>&1; then
-    fail "there is a container $container already; remove it with: docker rm --force $container"
+    fail "there is already a container $container; remove it with: docker rm --force $container"
 fi
 docker run --detach --name "$container" --stop-timeout 30 --read-only --tmpfs /tmp --cap-drop ALL \
     --security-opt no-new-privileges "$@" "$image" >/dev/null
@@ -38,7 +38,7 @@ done
 if [ "$(docker inspect --format '{{.State.Running}} {{.State.Health.Status}}' "$container")" != "true healthy" ]; then
     docker logs --tail 20 "$container" >&2
     docker rm --force "$container" >/dev/null
-    fail "$image does not answer; its last words stand above"
+    fail "$image does not answer; the end of its log is above"
 fi
 echo "$image answers on http://127.0.0.1:$port as container $container"
 echo "  try   curl http://127.0.0.1:$port/predictions/$model -T tests/images/2.png"

@@ -1,4 +1,4 @@
-"""TorchServe's way into the archive: grayscale, resize, normalize, the model, argmax."""
+"""The TorchServe entry point: grayscale, resize, normalize, run the model, take the argmax."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from classifier.torchserve.adapter import Adapter, as_bytes, open_classifier
 class ConvNetHandler(BaseHandler):
     """Image bytes in, one label out per request.
 
-    `preprocess`, `inference` and `postprocess` are the steps of a batch of good images. `handle` takes the
-    same steps by way of the core, which also reads forms and JSON, and answers a bad image of a batch by an
-    error of its own.
+    `preprocess`, `inference` and `postprocess` are the steps for a batch of valid images. `handle` takes the
+    same steps through the core, which also reads forms and JSON and gives each bad image its own error.
     """
 
     def initialize(self, context: Any) -> None:
-        """Open the archive, as its manifest and model-config.yaml say, and hold it to its golden answers.
+        """Open the archive as its manifest and model-config.yaml describe, and check its golden answers.
 
-        Raises BadContract, GoldenMismatch or Altered; such a worker does not become READY.
+        Raises BadContract, GoldenMismatch or Altered; the worker then does not become READY.
         """
         self.context = context
         self.manifest = context.manifest
@@ -33,7 +32,7 @@ class ConvNetHandler(BaseHandler):
         """Turn image files into a float32 batch (N, C, H, W). Raises BadImage."""
         bodies = [as_bytes(row.get("data") or row.get("body")) for row in data]
         images = [self.classifier.read_pixels(body) for body in bodies]  # uint8 (H, W, C): grayscale, resized
-        return self.classifier.preprocess(images)  # normalized by the mean and deviation of training
+        return self.classifier.preprocess(images)  # normalized with the training mean and deviation
 
     def inference(self, data: np.ndarray) -> np.ndarray:
         """Return the model's outputs, float32 (N, labels), for a float32 batch (N, C, H, W)."""
@@ -44,9 +43,9 @@ class ConvNetHandler(BaseHandler):
         return self.classifier.postprocess(data)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str | bytes]:
-        """Answer each request of a batch by its label, by what else it asked for, or by an error."""
+        """Answer each request of a batch with its label, with what else it asked for, or with an error."""
         return self.adapter.handle(data, context)
 
     def describe_handle(self) -> dict[str, Any]:
-        """Return which archive this is: what GET /models/NAME?customized=true answers."""
+        """Return what identifies the archive, for GET /models/NAME?customized=true."""
         return self.classifier.description

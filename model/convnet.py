@@ -1,4 +1,4 @@
-"""The network, alone in its file: TorchServe loads the one class that it finds here."""
+"""The network, alone in its file: TorchServe loads the only class it finds here."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ class ConvNet(nn.Module):
     """Classify one handwritten digit.
 
     Input:  float32 (N, 1, 28, 28), normalised as model-config.yaml says.
-    Output: float32 (N, 10) log-probabilities, one column a digit.
+    Output: float32 (N, 10) log-probabilities, one column per digit.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class ConvNet(nn.Module):
         self.cn1 = nn.Conv2d(1, 16, kernel_size=3)
         self.cn2 = nn.Conv2d(16, 32, kernel_size=3)
         self.dp1 = nn.Dropout2d(0.10)
-        # Not Dropout2d, which warns on flat input; neither has parameters, so older weights load.
+        # Not Dropout2d, which warns on flat input. Neither has parameters, so older weights still load.
         self.dp2 = nn.Dropout(0.25)
         self.fc1 = nn.Linear(32 * 12 * 12, 64)
         self.fc2 = nn.Linear(64, 10)

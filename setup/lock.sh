@@ -1,13 +1,13 @@
 #!/bin/sh
 # Resolve pyproject.toml's extras and groups into requirements/*.txt, with hashes:  setup/lock.sh UV
-# What is locked already keeps its version; UPGRADE=1 takes the newest that pyproject.toml allows.
+# Locked packages keep their versions; UPGRADE=1 takes the newest that pyproject.toml allows.
 set -eu
 uv=$(realpath "$1")
 cd requirements
 part=$(mktemp)
 trap 'rm -f "$part"' EXIT
 
-# For Linux on x86_64, whatever machine resolves; the hashes are those of all platforms' wheels.
+# Resolve for Linux on x86_64, whatever machine this is; the hashes cover the wheels of all platforms.
 resolve() {
     # shellcheck disable=SC2086 # an option or none
     "$uv" pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
@@ -15,17 +15,17 @@ resolve() {
     sed -i -e '/^#/d' -e 's|\.\./pyproject|pyproject|' -e 's/, -c [^ ,]*//g; s/ -c [^ ,]*,//g; s/, --override [^ ,]*//g' "$part"
 }
 
-# torch's CUDA packages get a lock of their own: its CPU build needs none of them.
+# torch's CUDA packages get a separate lock: its CPU build needs none of them.
 of_cuda() {
     awk -v wanted="$1" '/^[^ ]/ { found = /^(triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/ } found == wanted' "$part"
 }
 
-# Print what a lock does not have.
+# Print what is not in a lock.
 beyond() {
     of_cuda 0 | awk 'NR == FNR { if (/^[^ ]/) known[$1]; next } /^[^ ]/ { found = $1 in known } !found' "$1" -
 }
 
-# dev has everything but the environments of their own; the other locks take its versions.
+# dev has everything except the separate environments; the other locks use its versions.
 cat dev.txt cuda.txt >"$part"
 resolve ../pyproject.toml --all-extras --group ../pyproject.toml:dev
 of_cuda 0 >dev.txt
@@ -44,7 +44,7 @@ for group in uv audit; do
     resolve --group ../pyproject.toml:$group
     cat "$part" >$group.txt
 done
-# What onnx2tf pins, the overrides file loosens: no resolver would accept the result.
+# The overrides file loosens onnx2tf's pins, which no resolver would accept.
 cat tensorflow.txt >"$part"
 resolve --group ../pyproject.toml:tensorflow --constraints dev.txt --overrides tensorflow.overrides.txt
 cat "$part" >tensorflow.txt

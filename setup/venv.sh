@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make the environment VENV, install a lock file and this checkout's tool into it:  setup/venv.sh VENV LOCK
-# TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index.
+# Create the environment VENV, and install a lock file and this checkout's tool into it:  setup/venv.sh VENV LOCK
+# TORCH=cpu installs torch's CPU build, a fifth of the size, from PyTorch's own index.
 set -eu
 venv=$1
 lock=$2
@@ -17,7 +17,7 @@ is_python_3_11() {
 }
 
 find_python() {
-    # One that was named may have a space in its path.
+    # The path in PYTHON may contain spaces.
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3.11 python3; fi
     for candidate in "$@"; do
         if is_python_3_11 "$candidate"; then
@@ -26,11 +26,11 @@ find_python() {
         fi
     done
     found=$("${PYTHON:-python3}" --version 2>&1 || true)
-    fail "Python 3.11 is needed, found: ${found:-none}. Install it, or name it: make PYTHON=/path/to/python3.11"
+    fail "Python 3.11 is needed, found: ${found:-none}. Install it, or give its path: make PYTHON=/path/to/python3.11"
 }
 
-# Debian and Ubuntu cut pip out of Python's venv into a package of its own. Its wheel can be had by
-# any user, without installing the package.
+# Debian and Ubuntu move pip from Python's venv module to a separate package. Any user can get the wheel from it
+# without installing the package.
 borrow_pip() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -55,22 +55,22 @@ pip_install() {
     "$venv/bin/python" -m pip install $quiet --disable-pip-version-check "$@"
 }
 
-# A lock names every package and the hashes of its files, so pip has nothing to resolve.
+# A lock has every package with the hashes of its files, so pip has nothing to resolve.
 install_locked() {
     pip_install --require-hashes --no-deps "$@"
 }
 
-# uv knows where PyTorch keeps its CPU builds. It takes torch and torchvision alone from there, over TLS: the
-# lock's hashes are those of PyPI's builds. The lock's versions are then met, and pip brings the rest.
+# uv knows PyTorch's index of CPU builds. Only torch and torchvision come from there, over TLS and without hashes,
+# because the lock's hashes are those of PyPI's builds. pip then finds their versions installed, and adds the rest.
 install_cpu_torch() {
     install_locked -r "$locks/uv.txt"
     # shellcheck disable=SC2046,SC2086 # two words; an option or none
     "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --no-deps --torch-backend cpu \
         $(grep -oE '^torch(vision)?==[^ ]+' "$lock") ||
-        fail "PyTorch's index of CPU builds could not be reached; without TORCH=cpu all comes from PyPI"
+        fail "cannot reach PyTorch's index of CPU builds; without TORCH=cpu, everything comes from PyPI"
 }
 
-# A person who waits sees the progress; a log is spared it.
+# Show progress on a terminal, but not in a log.
 quiet=--quiet
 [ -t 1 ] && quiet=
 
@@ -79,7 +79,7 @@ names_torch() {
 }
 
 install_lock() {
-    # What a model of your own needs is named as you like, and comes with what that needs.
+    # own.txt needs no hashes, and pip resolves its dependencies.
     case $lock in
     */own.txt) install=pip_install ;;
     *) install=install_locked ;;
@@ -89,14 +89,14 @@ install_lock() {
         $install -r "$lock"
         return
     fi
-    # What was chosen when the environment was made holds for all that is added to it.
+    # The choice made for a new environment also applies to everything added later.
     build=$venv/torch-build
     [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || true)
     case $TORCH in
     "")
         echo "installing $lock into $venv (torch with CUDA on Linux, several GB; TORCH=cpu: without)"
         $install -r "$lock"
-        # PyTorch builds torch with CUDA for Linux alone.
+        # PyTorch builds torch with CUDA only for Linux.
         [ "$(uname -s)" != Linux ] || install_locked -r "$locks/cuda.txt"
         ;;
     cpu)
@@ -105,12 +105,12 @@ install_lock() {
         echo cpu >"$build"
         $install -r "$lock"
         ;;
-    *) fail "TORCH=$TORCH is not known; leave it out, or say TORCH=cpu" ;;
+    *) fail "TORCH=$TORCH is not known; leave it out, or use TORCH=cpu" ;;
     esac
 }
 
-# The tool itself, as it lies here: a change runs at once. It is installed again where pyproject.toml, so
-# perhaps its commands, has changed, or the environment has the tool of another folder.
+# Install the tool in editable mode, so that changes apply at once. It is installed again if pyproject.toml has
+# changed (perhaps its commands), or if the environment has the tool of another folder.
 install_tool() {
     installed=$venv/tool-installed
     tool="$here $(cksum <"$here/pyproject.toml")"

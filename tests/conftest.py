@@ -1,4 +1,4 @@
-"""What all tests share: this checkout, its commands, copies of it, and what marks a test."""
+"""What all tests share: this checkout, its commands, copies of it, and the markers."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from tests.support.waiting import COMMAND
 
 ROOT = Path(__file__).parent.parent
 IMAGES = Path(__file__).parent / "images"
-# The tool, as a person has it in this environment.
+# The command, as a user runs it in this environment.
 MARCTL = [sys.executable, "-P", "-m", "marctl"]
-# The variables that the Makefile takes.
+# The Makefile's variables.
 MAKE_VARIABLES = set(
     re.search(r"^override VARIABLES := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     .replace("\\", "")
     .split()
 )
-# A test run in the background is started without Ctrl-C, and would hand that on to all that it starts.
+# A background job is started with SIGINT ignored, and its children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# `make test` hands its flags and its depth on; a test runs make as a person does, at depth 0.
+# `make test` passes on its flags and depth; a test runs make as a user does, at depth 0.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(name, None)
-# Of the engine in this process; servers are told by their own.
+# For the engine in this process; servers get their own setting.
 os.environ["EXPLAIN"] = "1"
-# Words before a command: root may read everything, unless it gives that up.
+# A command prefix: root can read every file unless these capabilities are dropped.
 RIGHTS = "-dac_override,-dac_read_search"
 WITHOUT_RIGHTS = ("setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}") if os.geteuid() == 0 else ()
 DIGITS = {str(digit): (IMAGES / f"{digit}.png").read_bytes() for digit in range(10)}
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses by them
+@pytest.hookimpl(tryfirst=True)  # before -m selects by them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what a fixture starts."""
+    """Mark each test with what its fixtures start."""
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             for marker in STARTED_BY.get(fixture, ()):
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test that this machine has no program for, and say which; .ci/run lets none be skipped."""
+    """Skip a test whose program is missing here, and name the program; .ci/run allows no skips."""
     for marker in item.iter_markers():
         if (reason := missing(marker.name)) is not None:
             pytest.skip(reason)
@@ -66,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @dataclass(frozen=True)
 class Served:
-    """A TorchServe that a test started: its addresses, its folder, what its start printed."""
+    """A TorchServe started by a test: its addresses, its run folder and what it printed at startup."""
 
     inference: str
     management: str
@@ -76,16 +76,16 @@ class Served:
 
     @property
     def predictions(self) -> str:
-        """The address that answers images."""
+        """The address to send images to."""
         return f"{self.inference}/predictions/convnet"
 
 
 def make(
     *arguments: str, cwd: Path = ROOT, within: Iterable[str] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run make as a person would: its own variables by the command line, others by the environment.
+    """Run make as a user would: Makefile variables on the command line, others in the environment.
 
-    `within` are words before the command, such as those of a limit to its memory.
+    `within` is a command prefix, such as one that limits memory.
     """
     own = [f"{key}={value}" for key, value in variables.items() if key in MAKE_VARIABLES]
     environ = {key: value for key, value in variables.items() if key not in MAKE_VARIABLES}
@@ -103,7 +103,7 @@ def make(
 
 
 def marctl(*words: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run marctl as a person would, with variables of the environment."""
+    """Run marctl as a user would, with these environment variables."""
     inherited = {key: value for key, value in os.environ.items() if key != "EXPLAIN"}
     command = [*MARCTL, *words]
     return subprocess.run(
@@ -118,7 +118,7 @@ def marctl(*words: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess
 
 
 def environment_in(checkout: Path) -> None:
-    """Give a checkout an environment: this one's packages, and its own code before them."""
+    """Create an environment in a checkout: this one's packages, but the checkout's own code."""
     venv.create(checkout / ".venv", symlinks=True)
     packages = Path(sysconfig.get_path("purelib"))
     own = checkout / ".venv" / packages.relative_to(sys.prefix)
@@ -140,14 +140,14 @@ def environment_in(checkout: Path) -> None:
 
 
 def export(*targets: str) -> subprocess.CompletedProcess[str]:
-    """Run make for what lies in exported/: one test run at a time, for two files of tests run at once."""
+    """Run make for files in exported/, one run at a time: two test files run at once."""
     with (ROOT / "Makefile").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return make(*targets)
 
 
 def free_port() -> int:
-    """Return the first of five ports that are free, at random: test runs do not meet."""
+    """Return the first of five free ports in a row, at random so that test runs do not collide."""
     while True:
         first = random.randrange(20_000, 30_000)  # noqa: S311 no secret
         if not any(why_not(port) for port in range(first, first + len(PORT_KEYS))):
@@ -156,19 +156,19 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def contract() -> Contract:
-    """The contract that the archive carries."""
+    """The contract in the archive."""
     return Contract.from_file(ROOT / "model" / "model-config.yaml")
 
 
 @pytest.fixture(scope="session")
 def checkout_in():
-    """A function that copies the files that git knows into a folder, with this environment."""
+    """A function that copies the checkout, without ignored files, into a folder with an environment."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
 
     def copy_to(target: Path) -> Path:
         known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for file in known.splitlines():
-            if os.path.lexists(ROOT / file):  # git lists what was deleted and not yet committed, too
+            if os.path.lexists(ROOT / file):  # git also lists deleted files until they are committed
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / file, target / file, follow_symlinks=False)
         environment_in(target)

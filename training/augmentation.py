@@ -1,7 +1,7 @@
-"""What training does to MNIST's digits, so that the model reads images as people send them.
+"""How training varies MNIST's digits, so that the model can read images as people send them.
 
-All of it is torch on whole batches, by torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0 where
-there is none and 1 where it is full, which is what MNIST's images are. What comes out is an image: float32
+Everything is torch on whole batches, with torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0
+where there is none and 1 where it is full, like MNIST's images. The result is an image: float32
 (N, 1, 28, 28), 0 black and 1 white, in either polarity.
 """
 
@@ -13,31 +13,31 @@ import torch
 from torch.nn import functional as F
 
 SIDE = 28
-MNIST_SHARE = 20 / SIDE  # of the side, which MNIST's digits fill
-# Drawn at twice the model's size and averaged down to it, as a larger image is when it is read.
+MNIST_SHARE = 20 / SIDE  # of the side, filled by MNIST's digits
+# Drawn at twice the model's size and averaged down, as a larger image is when it is read.
 FINE = 2 * SIDE
-# How far a digit may be turned, sheared, scaled and moved: what handwriting itself varies.
+# How far a digit may be turned, sheared, scaled and moved: the variation of handwriting itself.
 MAX_ANGLE = 12.0  # degrees
 MAX_SHEAR = 0.15  # as a tangent
 MAX_SCALE = 0.12  # relative
 MAX_SHIFT = 0.14  # of half the side: two pixels
-# The handler brings what is drawn to the size and place of MNIST's digits, which fill 0.71 of the side: so
-# most images are like that. Where it finds no ink it leaves them; a digit may be of any size, anywhere.
+# The handler scales and centres a drawing like MNIST's digits, which fill 0.71 of the side, so most images
+# are like that. If it finds no ink, it leaves the image alone; then a digit may have any size and place.
 CENTRED_FILLS = (0.62, 0.8)
 CENTRED_SHIFT = 0.08  # of half the side
 FILLS = (0.4, 1.0)
-LEFT_ALONE = 8  # one of so many
-# How far an image may go.
+LEFT_ALONE = 8  # one in so many
+# How extreme an image may be.
 WIDE_ANGLE = 25.0  # degrees
 WIDE_SHEAR = 0.4
 WIDE_STRETCH = 0.35  # the logarithm of width to height
 LEAST_CONTRAST = 0.3
 MOST_GRAIN = 0.25  # deviation of the noise, relative to the contrast
-COARSE = 5  # one of so many images is coarse, like an enlarged icon
+COARSE = 5  # one in so many images is coarse, like an enlarged icon
 COARSE_SIDES = (7, 8, 8, 9, 10, 12)
 COARSE_STRETCH = (-0.3, 0.2)  # the logarithm of width to height
 MOST_GAIN = 2.0  # how much darker a coarse image's ink may be than the mean of what it covers
-SEEN = 0.3  # ink from which a pixel belongs to the digit
+SEEN = 0.3  # ink above which a pixel belongs to the digit
 # The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
 JPEG_STEPS = torch.tensor(
     [
@@ -52,12 +52,12 @@ JPEG_STEPS = torch.tensor(
     ]
 )
 BLOCK = 8
-# Steps at quality 5 are ten times those at 50.
+# The steps at quality 5 are ten times those at quality 50.
 COARSEST_STEPS = 10.0
 
 
 def distort(ink: torch.Tensor) -> torch.Tensor:
-    """Turn, shear, scale and move each of the images (N, 1, H, W) a little; black comes in."""
+    """Turn, shear, scale and move each of the images (N, 1, H, W) a little, on black."""
     count = len(ink)
     angle = torch.deg2rad(between(count, -MAX_ANGLE, MAX_ANGLE))
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -69,10 +69,10 @@ def distort(ink: torch.Tensor) -> torch.Tensor:
 
 
 def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
-    """Return images (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as anybody may draw and send them.
+    """Return images (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as people may draw and send them.
 
-    They are as the handler hands them to the model. `often` is the share of images that have each of the
-    faults of light, camera and paper.
+    They are as the handler passes them to the model. `often` is the share of images that have each fault of
+    light, camera and paper.
     """
     drawn = penned(ink)
     coarse = len(drawn) // COARSE
@@ -81,9 +81,9 @@ def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
 
 
 def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
-    """Return images (N, 1, 28, 28) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
+    """Return images (N, 1, 28, 28) of ink (N, 1, 56, 56): put on paper, lit and photographed.
 
-    One in five has gone through JPEG.
+    One in five has been compressed as JPEG.
     """
     page, contrast = on_paper(ink, often)
     seen = blurred(F.avg_pool2d(negated(lit(page, often)), FINE // SIDE), often)
@@ -95,11 +95,11 @@ def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
 
 
 def penned(ink: torch.Tensor) -> torch.Tensor:
-    """Draw digits (N, 1, 28, 28) with thinner and thicker pens, hard and soft: (N, 1, 56, 56)."""
+    """Draw digits (N, 1, 28, 28) with thin and thick, hard and soft pens: (N, 1, 56, 56)."""
     fine = F.interpolate(ink, size=(FINE, FINE), mode="bilinear", align_corners=False)
     thick = _largest(fine, 5)
     eroded = -_largest(-fine, 3)
-    # What an opening loses are strokes that are thin already: they stay, and no digit falls to pieces.
+    # An opening loses strokes that are already thin: they are kept, so that no digit falls to pieces.
     thin = torch.maximum(eroded, fine - _largest(eroded, 3))
     amount = column(between(len(ink), -1, 1))
     pen = fine + amount.clamp(min=0) * (thick - fine) + (-amount).clamp(min=0) * (thin - fine)
@@ -108,7 +108,7 @@ def penned(ink: torch.Tensor) -> torch.Tensor:
 
 
 def box(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the middle and half the size (N, 2), across and down, of what is drawn; half the side is 1."""
+    """Return the centre and half the size (N, 2) of a drawing, across and down, in units of half the side."""
     seen = (ink[:, 0] > SEEN).float()
     side = ink.shape[-1]
     places = torch.arange(side, dtype=torch.float32)
@@ -122,30 +122,30 @@ def box(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def placed(ink: torch.Tensor) -> torch.Tensor:
-    """Turn, slant and stretch each digit (N, 1, H, W), and bring it to its size and place.
+    """Turn, slant and stretch each digit (N, 1, H, W), then scale and place it.
 
-    Most are where the handler brings them, the mean place of their ink in the middle, or nearly. The others
-    are anywhere within the image.
+    Most are where the handler puts them, with the mean position of their ink at or near the middle. The
+    others are anywhere in the image.
     """
     count = len(ink)
     middle, half = box(ink)
     matrix = _slanted(count)
     extent = (matrix.abs() @ half[:, :, None])[..., 0]
-    alone = _alone(count)
+    alone = _left_alone(count)
     fills = torch.where(alone, between(count, *FILLS), between(count, *CENTRED_FILLS))
     scale = (fills / extent.amax(dim=1))[:, None]
     room = (1 - extent * scale).clamp(min=0)
     anywhere = room * (torch.rand(count, 2) * 2 - 1)
     nearly = CENTRED_SHIFT * (torch.rand(count, 2) * 2 - 1)
     shift = torch.where(alone[:, None], anywhere, nearly)
-    # What comes to the shift: the middle of the box, which fits in anywhere, or that of the ink.
+    # The point that is moved to `shift`: the centre of the box, which fits anywhere, or that of the ink.
     kept = torch.where(alone[:, None], middle, centre(ink))
     inverse = torch.linalg.inv(matrix * scale[:, :, None])
     return _sampled(ink, inverse, kept - (inverse @ shift[:, :, None])[..., 0])
 
 
 def centre(ink: torch.Tensor) -> torch.Tensor:
-    """Return the mean place (N, 2) of what is drawn, across and down; half the side is 1."""
+    """Return the mean position (N, 2) of a drawing, across and down, in units of half the side."""
     seen = (ink[:, 0] > SEEN).float()
     places = (torch.arange(ink.shape[-1]) * 2 + 1) / ink.shape[-1] - 1
     total = seen.sum(dim=(1, 2)).clamp(min=1)
@@ -153,7 +153,7 @@ def centre(ink: torch.Tensor) -> torch.Tensor:
 
 
 def on_paper(ink: torch.Tensor, often: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write in dark on light paper, some of it ruled or squared: the pages, and their contrasts (N,)."""
+    """Write dark on light paper, some of it ruled or squared; return the pages and their contrasts (N,)."""
     count = len(ink)
     contrast = between(count, LEAST_CONTRAST, 1)
     paper = contrast + (1 - contrast) * torch.rand(count)
@@ -163,7 +163,7 @@ def on_paper(ink: torch.Tensor, often: float) -> tuple[torch.Tensor, torch.Tenso
 
 
 def lit(page: torch.Tensor, often: float) -> torch.Tensor:
-    """Light the pages unevenly: from one side, with the soft edge of a shadow, in folds."""
+    """Light the pages unevenly: from one side, with a soft shadow, with folds."""
     count = len(page)
     slope = column(sometimes(count, 0.6, often)) * (_across(count) + 1) / 2
     place, width = column(between(count, -0.8, 0.8)), column(between(count, 0.02, 0.3))
@@ -174,7 +174,7 @@ def lit(page: torch.Tensor, often: float) -> torch.Tensor:
 
 
 def negated(pages: torch.Tensor) -> torch.Tensor:
-    """Turn dark on light into light on dark, for half of the pages."""
+    """Invert half of the pages, from dark on light to light on dark."""
     return torch.where(column(_coins(len(pages))), 1 - pages, pages)
 
 
@@ -187,7 +187,7 @@ def blurred(images: torch.Tensor, often: float) -> torch.Tensor:
 
 
 def coarsened(ink: torch.Tensor) -> torch.Tensor:
-    """Bring digits (N, 1, H, W) down to a few pixels, which they fill, and back, in one of the usual ways."""
+    """Scale digits (N, 1, H, W) down to a few pixels, which they fill, and back, in one of the usual ways."""
     middle, half = box(ink)
     width = torch.exp(between(len(ink), *COARSE_STRETCH))[:, None]
     reach = torch.maximum(half[:, :1] * width, half[:, 1:])  # what becomes half the side
@@ -199,7 +199,7 @@ def coarsened(ink: torch.Tensor) -> torch.Tensor:
 
 
 def compressed(images: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Lose what a JPEG file loses of images (N, 1, 28, 28).
+    """Lose what a JPEG file loses from images (N, 1, 28, 28).
 
     `steps` (N,) is how much coarser a file's steps are than those of quality 50: 10 is quality 5.
     """
@@ -215,12 +215,12 @@ def compressed(images: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
 
 def between(count: int, least: float, most: float) -> torch.Tensor:
-    """Return so many numbers, each as likely as any other."""
+    """Return `count` random numbers, uniform from `least` to `most`."""
     return torch.rand(count) * (most - least) + least
 
 
 def sometimes(count: int, most: float, often: float) -> torch.Tensor:
-    """Return 0 but for a share of the numbers, which are anything up to most: no image has every fault."""
+    """Return zeros, except for a share `often` of random numbers up to `most`: no image has every fault."""
     return between(count, most * (1 - 1 / often), most).clamp(min=0)
 
 
@@ -235,7 +235,7 @@ def _sampled(ink: torch.Tensor, matrix: torch.Tensor, shift: torch.Tensor) -> to
 
 
 def _largest(ink: torch.Tensor, side: int) -> torch.Tensor:
-    """Return the largest value of the square around each pixel: a tenth of the time of max_pool2d."""
+    """Return the largest value in the square around each pixel, in a tenth of max_pool2d's time."""
     around = side // 2
     for dim, pad in ((2, (0, 0, around, around)), (3, (around, around, 0, 0))):
         padded, length = F.pad(ink, pad, mode="replicate"), ink.shape[dim]
@@ -257,7 +257,7 @@ def _slanted(count: int) -> torch.Tensor:
     return _rows([stretch * cos, shear * cos - sin], [stretch * sin, shear * sin + cos])
 
 
-def _alone(count: int) -> torch.Tensor:
+def _left_alone(count: int) -> torch.Tensor:
     return torch.randint(LEFT_ALONE, (count,)) == 0
 
 
@@ -266,14 +266,14 @@ def _coins(count: int) -> torch.Tensor:
 
 
 def _across(count: int) -> torch.Tensor:
-    """Return how far each pixel is along a direction of its image's own, from -1 to 1: (N, 1, 56, 56)."""
+    """Return each pixel's position along a random direction per image, from -1 to 1: (N, 1, 56, 56)."""
     angle = column(between(count, 0, 2 * math.pi))
     line = torch.linspace(-1, 1, FINE)
     return (torch.cos(angle) * line + torch.sin(angle) * line[:, None]) / math.sqrt(2)
 
 
 def _rules(count: int) -> torch.Tensor:
-    """Tell where a sheet is ruled, at distances of an eighth to a half of its side; half are squared."""
+    """Return where sheets are ruled, at distances of an eighth to a half of the side; half are squared."""
     distance, width = between(count, 7, 28)[:, None], between(count, 1, 2.5)[:, None]
     places = torch.arange(FINE)[None]
     down, across = ((places + torch.rand(count, 1) * distance) % distance < width for _ in range(2))
@@ -282,7 +282,7 @@ def _rules(count: int) -> torch.Tensor:
 
 
 def _cosines() -> torch.Tensor:
-    """Return the matrix (8, 8) of JPEG's cosine transform, a frequency a row."""
+    """Return the matrix (8, 8) of JPEG's cosine transform, one frequency per row."""
     angles = (2 * torch.arange(BLOCK) + 1) * torch.arange(BLOCK)[:, None] * math.pi / (2 * BLOCK)
     matrix = torch.cos(angles) * math.sqrt(2 / BLOCK)
     matrix[0] /= math.sqrt(2)

@@ -1,4 +1,4 @@
-"""Do the probabilities mean what they say? Of a hundred answers with 90 %, ninety should be right."""
+"""Calibrate the probabilities: of a hundred answers with 90 %, ninety should be correct."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 BINS = 15
-# From far too sure to far too modest, in steps of one per cent.
+# From far too sure to far too unsure, in steps of one per cent.
 TEMPERATURES = np.exp(np.arange(-120, 121) * 0.01)
 
 
 def expected_calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean distance of probability (N,) and share of right answers, bool (N,).
+    """Return the mean distance between probability (N,) and share of correct answers, bool (N,).
 
-    Over 15 bins of equal width, weighted by their numbers (Guo et al., On Calibration of Modern Neural
+    Over 15 bins of equal width, weighted by their counts (Guo et al., On Calibration of Modern Neural
     Networks, 2017). 0 is perfect.
     """
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
@@ -27,13 +27,13 @@ def expected_calibration_error(probability: np.ndarray, right: np.ndarray) -> fl
 
 
 def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the divisor of the logits by which these answers (N, 10) would be likeliest."""
+    """Return the divisor of log-probabilities (N, 10) that makes the labels (N,) most likely."""
     losses = [float(F.cross_entropy(log_probabilities / t, labels)) for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def fold(temperature: float, last: nn.Linear) -> None:
-    """Divide the logits by the temperature, within the last layer's own weights: no answer changes."""
+    """Divide the logits by the temperature, in the last layer's weights: no answer changes."""
     with torch.no_grad():
         last.weight.div_(temperature)
         last.bias.div_(temperature)

@@ -1,6 +1,6 @@
-"""Measure the committed weights on MNIST's 10,000 test images, and draw where they go wrong.
+"""Measure the committed weights on MNIST's 10,000 test images, and draw their mistakes.
 
-The course of the training that made them is drawn, too, from the figures that it saved.
+The course of the training is drawn, too, from the figures that it saved.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def confusion(truth: np.ndarray, answers: np.ndarray, count: int) -> np.ndarray:
 
 
 def report(matrix: np.ndarray, labels: tuple[str, ...]) -> None:
-    """Print the share of right answers, overall and per label."""
+    """Print the share of correct answers, overall and per label."""
     right, total = int(np.trace(matrix)), int(matrix.sum())
     print(f"{right / total:.2%} right ({right:,} of {total:,})")
     for index, label in enumerate(labels):
@@ -70,7 +70,7 @@ def report(matrix: np.ndarray, labels: tuple[str, ...]) -> None:
 
 
 def draw_confusion(matrix: np.ndarray, labels: tuple[str, ...]) -> None:
-    """Draw the mistakes as a heat map; the diagonal, the right answers, keeps out of the colours."""
+    """Draw the mistakes as a heat map; the diagonal, the correct answers, is not coloured."""
     mistakes = np.where(np.eye(len(labels), dtype=bool), 0, matrix)
     figure, axes = plt.subplots(figsize=(6.4, 6), layout="constrained")
     axes.imshow(mistakes, cmap="OrRd", vmax=max(1, mistakes.max()))
@@ -90,7 +90,7 @@ def draw_confusion(matrix: np.ndarray, labels: tuple[str, ...]) -> None:
 def draw_mistakes(
     images: np.ndarray, truth: np.ndarray, log_probabilities: np.ndarray, labels: tuple[str, ...]
 ) -> None:
-    """Draw the mistakes that the model was surest of, the worst first."""
+    """Draw the mistakes that the model was most sure of, the worst first."""
     answers = log_probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != truth)
     worst = wrong[np.argsort(log_probabilities[wrong, truth[wrong]])][:MISTAKES_SHOWN]
@@ -106,7 +106,7 @@ def draw_mistakes(
 
 
 def draw_training(figures: dict[str, Any]) -> None:
-    """Draw the accuracy on images that were held out, after each epoch."""
+    """Draw the accuracy on the held-out images after each epoch."""
     figure, both = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axes, key, color, title in (
         (both[0], "validation_accuracy_per_epoch", "#2e6f8e", "as MNIST has them"),

@@ -1,7 +1,7 @@
-"""Measure the weights on images as people send them, read from real files as a request's are.
+"""Measure the weights on images as people send them, read from real files like a request's.
 
-Writes the figures as JSON, the tables of docs/real-images.md and docs/robustness.png, which hold them
-against those of the weights before.
+Writes the figures as JSON, and the tables of docs/real-images.md and docs/robustness.png, which compare them
+with those of the previous weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OTHERS = {
 
 
 class Reader:
-    """The weights behind the handler's own way from a file to pixels."""
+    """The weights, behind the handler's own image decoding."""
 
     def __init__(self, weights: Path, contract: Contract) -> None:
         self.contract = contract
@@ -57,7 +57,7 @@ class Reader:
         return np.asarray(outputs.exp())
 
     def figures(self, files: Iterable[bytes], truth: np.ndarray) -> dict[str, float]:
-        """Return how many files (N) are answered by their label (N,), and the calibration error."""
+        """Return the accuracy on files (N) with labels (N,), and the calibration error."""
         probabilities = self.probabilities(files)
         right = probabilities.argmax(axis=1) == truth
         error = expected_calibration_error(probabilities.max(axis=1), right)
@@ -65,7 +65,7 @@ class Reader:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, then write and print the figures."""
     arguments = _arguments()
     reader = Reader(arguments.weights, Contract.from_file(MODEL / "model-config.yaml"))
     measured = measure(reader, arguments.images)
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def measure(reader: Reader, count: int) -> dict[str, Any]:
-    """Return all figures, as JSON can hold them."""
+    """Return all figures, ready for JSON."""
     images, labels = load_test()
     chosen = np.random.default_rng(SEED).permutation(len(images))[:count]
     digits, truth = images[chosen], labels[chosen]
@@ -104,7 +104,7 @@ def of_family(
 
 
 def files(family: Family, severity: float, digits: np.ndarray) -> Iterable[bytes]:
-    """Return a file of each digit, the same ones each time."""
+    """Return a file of each digit, the same ones every time."""
     chance = np.random.default_rng(SEED)
     return (family.draw(digit, severity, chance) for digit in digits)
 
@@ -122,14 +122,14 @@ def others(reader: Reader) -> dict[str, dict[str, float]]:
 
 
 def foreign(image: np.ndarray, way: Image.Resampling, *, dark_ink: bool) -> bytes:
-    """Return a digit of scikit-learn's, levels from 0 to 16 (8, 8), enlarged as a PNG file."""
+    """Return one of scikit-learn's digits, levels from 0 to 16 (8, 8), enlarged, as a PNG file."""
     ink = np.rint(image / FULL * WHITE).astype(np.uint8)
     large = Image.fromarray(WHITE - ink if dark_ink else ink).resize((LARGE, LARGE), way)
     return encoded(large, "PNG")
 
 
 def of_kind(reader: Reader, kind: Kind, digits: np.ndarray) -> dict[str, Any]:
-    """Return how sure the model is of images that hold no digit."""
+    """Return how sure the model is of images without a digit."""
     chance = np.random.default_rng(SEED)
     sure = reader.probabilities(kind.file(digit, chance) for digit in digits).max(axis=1)
     return {
@@ -143,8 +143,8 @@ def of_kind(reader: Reader, kind: Kind, digits: np.ndarray) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=MODEL / "convnet.pth", help="the state_dict")
-    parser.add_argument("--figures", type=Path, default=DOCS / "real-images.json", help="where they go")
-    parser.add_argument("--images", type=int, default=IMAGES, help="of each family and severity")
+    parser.add_argument("--figures", type=Path, default=DOCS / "real-images.json", help="the file to write")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images per family and severity")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Families of image files, as people send digits: on paper, tilted, blurred, photographed, transparent.
+"""Families of image files, like those that people send: on paper, tilted, blurred, photographed, transparent.
 
 Each takes one of MNIST's test digits, uint8 (28, 28), draws it larger and returns the bytes of a file. A
-family has three severities; the one in the middle counts. Where a family does not say it, chance makes an
-image black on white or white on black.
+family has three severities; the middle one counts. Unless a family says otherwise, an image is black on white
+or white on black at random.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image, ImageChops, ImageFilter
 
 from training.augmentation import MNIST_SHARE, SEEN, SIDE
 
-SCALE = 5  # MNIST's pixels are drawn as so many
+SCALE = 5  # pixels drawn for each of MNIST's, along a side
 LARGE = SIDE * SCALE
 MIDDLE = 1  # the severity that counts
 WHITE = 255
 PHONE = (4000, 3000)  # 12 megapixels
 PHONE_QUALITY = 85
 PHONE_INK, PHONE_PAPER = 50.0, 215.0
-PHONE_TINT = (1.0, 0.97, 0.9)  # of a lamp: how much red, green and blue of its light come back
+PHONE_TINT = (1.0, 0.97, 0.9)  # of a lamp: the share of red, green and blue in its light
 GRAIN = 6.0  # grey levels of a photo's noise
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 COLOURS_TRIED = 500
@@ -34,22 +34,22 @@ Chance = np.random.Generator
 
 @dataclass(frozen=True)
 class Family:
-    """One way in which images differ from MNIST's, in three severities from mild to strong."""
+    """One way in which images differ from MNIST's, at three severities from mild to strong."""
 
     name: str
-    meaning: str  # of a severity's number
+    meaning: str  # what a severity's number means
     severities: tuple[float, float, float]
     draw: Callable[[np.ndarray, float, Chance], bytes]
-    most: int | None = None  # images of a severity, where each takes long
+    most: int | None = None  # images per severity, if each takes long
 
 
 def enlarged(digit: np.ndarray, side: int = LARGE) -> Image.Image:
-    """Return the digit's ink, L (side, side): 255 where it is full."""
+    """Return the digit's ink as an L image (side, side), 255 where it is full."""
     return Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
 
 
 def filling(digit: np.ndarray, share: float, place: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """Return ink L (140, 140) of which the digit's longer side fills a share, at a place from 0 to 1."""
+    """Return an L image (140, 140) of ink whose longer side fills `share` of it, at a place from 0 to 1."""
     large = enlarged(digit)
     crop = large.crop(large.point(lambda level: WHITE * (level > SEEN * WHITE)).getbbox())
     scale = share * LARGE / max(crop.size)
@@ -79,13 +79,13 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def black_on_white(digit: np.ndarray, ink: float, _: Chance) -> bytes:
-    """Return ink of that grey level on white paper."""
+    """Return ink of this grey level on white paper."""
     share = np.asarray(enlarged(digit), dtype=np.float32) / WHITE
     return file_of(WHITE + (ink - WHITE) * share, "PNG")
 
 
 def off_centre(digit: np.ndarray, reach: float, chance: Chance) -> bytes:
-    """Return a digit of half the side, moved by that share of the room to an edge."""
+    """Return a digit of half the side, moved towards an edge by this share of the room."""
     angle = chance.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(angle), np.sin(angle)])
     place = 0.5 + 0.5 * reach * direction / np.abs(direction).max()
@@ -93,12 +93,12 @@ def off_centre(digit: np.ndarray, reach: float, chance: Chance) -> bytes:
 
 
 def of_size(digit: np.ndarray, share: float, chance: Chance) -> bytes:
-    """Return a digit that fills that share of the side."""
+    """Return a digit that fills this share of the side."""
     return file_of(on_paper(filling(digit, share), chance), "PNG")
 
 
 def thin(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
-    """Take that many of MNIST's pixels off the strokes' width; what would vanish stays as it is."""
+    """Take this many of MNIST's pixels off the strokes' width; what would vanish stays as it is."""
     ink, size = enlarged(digit), _odd(pixels)
     eroded = ink.filter(ImageFilter.MinFilter(size))
     lost = ImageChops.subtract(ink, eroded.filter(ImageFilter.MaxFilter(size)))
@@ -106,18 +106,18 @@ def thin(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
 
 
 def thick(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
-    """Add that many of MNIST's pixels to the strokes' width."""
+    """Add this many of MNIST's pixels to the strokes' width."""
     return file_of(on_paper(enlarged(digit).filter(ImageFilter.MaxFilter(_odd(pixels))), chance), "PNG")
 
 
 def tilted(digit: np.ndarray, degrees: float, chance: Chance) -> bytes:
-    """Turn it, to the left or to the right."""
+    """Turn the digit left or right."""
     turned = enlarged(digit).rotate(degrees * chance.choice((-1, 1)), Image.Resampling.BICUBIC)
     return file_of(on_paper(turned, chance), "WEBP")
 
 
 def slanted(digit: np.ndarray, tangent: float, chance: Chance) -> bytes:
-    """Shear it, to the left or to the right."""
+    """Shear the digit left or right."""
     shear = tangent * chance.choice((-1, 1))
     data = (1, shear, -shear * LARGE / 2, 0, 1, 0)
     ink = enlarged(digit).transform((LARGE, LARGE), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
@@ -125,44 +125,44 @@ def slanted(digit: np.ndarray, tangent: float, chance: Chance) -> bytes:
 
 
 def blurred(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
-    """Blur by a Gaussian of that deviation in MNIST's pixels."""
+    """Blur with a Gaussian of this deviation in MNIST's pixels."""
     ink = enlarged(digit).filter(ImageFilter.GaussianBlur(pixels * SCALE))
     return file_of(on_paper(ink, chance), "JPEG", quality=PHONE_QUALITY)
 
 
 def side_lit(digit: np.ndarray, loss: float, chance: Chance) -> bytes:
-    """Let the light fall off by that share from one edge to the other."""
+    """Let the light fall off by this share from one edge to the other."""
     light = 1 - loss * (_across(LARGE, LARGE, chance) + 1) / 2
     return file_of(on_paper(enlarged(digit), chance) * light, "JPEG", quality=PHONE_QUALITY)
 
 
 def shadowed(digit: np.ndarray, loss: float, chance: Chance) -> bytes:
-    """Lay a shadow over a part of it that takes that share of the light."""
+    """Cover part of the image with a shadow that takes this share of the light."""
     edge = (_across(LARGE, LARGE, chance) - chance.uniform(-0.4, 0.4)) / chance.uniform(0.02, 0.15)
     levels = on_paper(enlarged(digit), chance) * (1 - loss / (1 + np.exp(-edge)))
     return file_of(levels, "JPEG", quality=PHONE_QUALITY)
 
 
 def noisy(digit: np.ndarray, deviation: float, chance: Chance) -> bytes:
-    """Add noise of that many grey levels to an image of MNIST's own size."""
+    """Add noise of this many grey levels to an image of MNIST's own size."""
     levels = on_paper(Image.fromarray(digit), chance)
     return file_of(levels + chance.normal(0, deviation, levels.shape), "PNG")
 
 
 def as_jpeg(digit: np.ndarray, quality: float, chance: Chance) -> bytes:
-    """Save an image of MNIST's own size as a JPEG file of that quality."""
+    """Save an image of MNIST's own size as a JPEG file of this quality."""
     return file_of(on_paper(Image.fromarray(digit), chance), "JPEG", quality=int(quality))
 
 
 def coarse(digit: np.ndarray, side: float, chance: Chance) -> bytes:
-    """Enlarge an icon of that many pixels, which the digit fills."""
+    """Enlarge an icon of this many pixels, which the digit fills."""
     icon = Image.fromarray(on_paper(filling(digit, 1.0), chance).astype(np.uint8))
     icon = icon.resize((int(side), int(side)), Image.Resampling.BOX)
     return encoded(icon.resize((LARGE, LARGE), Image.Resampling.BICUBIC), "PNG")
 
 
 def coloured(digit: np.ndarray, contrast: float, chance: Chance) -> bytes:
-    """Write in any colour on any other, so many grey levels apart."""
+    """Write in any colour on any other, this many grey levels apart."""
     pairs = chance.uniform(0, WHITE, (COLOURS_TRIED, 2, 3))
     apart = np.abs((pairs[:, 0] - pairs[:, 1]) @ LUMINANCE)
     paper, ink = pairs[np.abs(apart - contrast).argmin()]
@@ -171,7 +171,7 @@ def coloured(digit: np.ndarray, contrast: float, chance: Chance) -> bytes:
 
 
 def ruled(digit: np.ndarray, darkness: float, chance: Chance) -> bytes:
-    """Write on a sheet with lines, or squares, that many grey levels from the paper's."""
+    """Write on a sheet with lines or squares, this many grey levels from the paper's."""
     levels = on_paper(enlarged(digit), chance)
     distance, width = int(chance.integers(LARGE // 8, LARGE // 3)), int(chance.integers(3, 8))
     on_line = (np.arange(LARGE) + chance.integers(distance)) % distance < width
@@ -182,19 +182,19 @@ def ruled(digit: np.ndarray, darkness: float, chance: Chance) -> bytes:
 
 
 def transparent_black(digit: np.ndarray, opacity: float, _: Chance) -> bytes:
-    """Draw black ink of that opacity on nothing."""
+    """Draw black ink of this opacity on a transparent background."""
     return _transparent(digit, opacity, 0)
 
 
 def transparent_white(digit: np.ndarray, opacity: float, _: Chance) -> bytes:
-    """Draw white ink of that opacity on nothing."""
+    """Draw white ink of this opacity on a transparent background."""
     return _transparent(digit, opacity, WHITE)
 
 
 def photographed(digit: np.ndarray, share: float, chance: Chance) -> bytes:
-    """Photograph a sheet with 12 megapixels: the digit fills that share of the photo's shorter side.
+    """Photograph a sheet at 12 megapixels: the digit fills this share of the photo's shorter side.
 
-    The light falls off, a lamp tints it, there is grain, and the digit is not quite in the middle. A photo
+    The light falls off, a lamp tints it, there is grain, and the digit is slightly off centre. A photo
     is 4:3 or 3:4, and squeezed when it is read.
     """
     size = PHONE if chance.integers(2) else PHONE[::-1]
@@ -234,12 +234,12 @@ FAMILIES = (
 
 
 def _odd(pixels: float) -> int:
-    """Return the side of a filter that takes or adds so many of MNIST's pixels, half on either side."""
+    """Return the side of a filter that removes or adds this many of MNIST's pixels, half on either side."""
     return 2 * round(pixels * SCALE / 2) + 1
 
 
 def _across(width: int, height: int, chance: Chance) -> np.ndarray:
-    """Return how far each pixel is along a direction that chance takes, from -1 to 1: float32 (H, W)."""
+    """Return each pixel's position along a random direction, from -1 to 1: float32 (H, W)."""
     angle = chance.uniform(0, 2 * np.pi)
     across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(np.cos(angle))
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
@@ -254,5 +254,5 @@ def _transparent(digit: np.ndarray, opacity: float, level: int) -> bytes:
 
 @functools.cache
 def _grain() -> np.ndarray:
-    """Return the noise of a photo, float32, made once: it takes longer than all the rest."""
+    """Return the noise of a photo, float32, made once: it takes longer than everything else."""
     return np.random.default_rng(0).normal(0, GRAIN, PHONE[0] * PHONE[1]).astype(np.float32)

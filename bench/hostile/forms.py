@@ -1,4 +1,4 @@
-"""Form bodies that are malformed, or have more in them than a form has."""
+"""Form bodies that are malformed, or contain more than a form should."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def form(*parts: bytes, end: bytes = b"--b--\r\n") -> bytes:
 
 
 def many(count: int, size: int = 1) -> bytes:
-    """Return a form with so many fields of different names."""
+    """Return a form with `count` fields of different names."""
     return form(*(part(b"x" * size, f'form-data; name="f{i}"'.encode()) for i in range(count)))
 
 
 def nested(content: bytes, depth: int) -> bytes:
-    """Return a form within a form within a form."""
+    """Return a form with forms nested `depth` deep."""
     body = content
     for level in range(depth):
         inner = f"c{level}".encode()
@@ -48,7 +48,7 @@ def _of(make: Make, kind: str = MULTIPART) -> tuple[str, Make]:
     return kind, make
 
 
-def _said(disposition: bytes, *lines: bytes) -> tuple[str, Make]:
+def _head(disposition: bytes, *lines: bytes) -> tuple[str, Make]:
     return MULTIPART, lambda good: form(part(good, disposition, *lines))
 
 
@@ -71,31 +71,31 @@ FORMS: dict[str, tuple[str, Make]] = {
     "line-feeds-alone": _of(lambda good: form(part(good)).replace(b"\r\n", b"\n")),
     "no-disposition": _of(lambda good: b"--b\r\nX: y\r\n\r\n" + good + b"\r\n--b--\r\n"),
     "no-head": _of(lambda good: b"--b\r\n\r\n" + good + b"\r\n--b--\r\n"),
-    "not-form-data": _said(b'attachment; name="data"'),
-    "no-name": _said(b"form-data"),
-    "empty-name": _said(b'form-data; name=""'),
-    "open-quote": _said(b'form-data; name="data'),
-    "name-of-a-megabyte": _said(b'form-data; name="' + b"n" * MEGABYTE + b'"'),
-    "file-name-of-a-megabyte": _said(b'form-data; name="data"; filename="' + b"n" * MEGABYTE + b'"'),
-    "name-with-a-zero-byte": _said(b'form-data; name="a\0b"'),
-    "name-not-utf-8": _said(b'form-data; name="\xff\xfe"'),
-    "name-in-quotes-of-quotes": _said(b'form-data; name="a\\"b\\\\"; filename="\\"'),
-    "file-name-that-leads-out": _said(b'form-data; name="data"; filename="../../../../tmp/hostile"'),
-    "file-name-encoded-wrong": _said(b"form-data; name=\"data\"; filename*=UTF-8''%ZZ%"),
-    "file-name-in-no-charset": _said(b"form-data; name=\"data\"; filename*=nonsense''a"),
-    "charset-nonsense": _said(b'form-data; name="data"', b"Content-Type: text/plain; charset=nonsense"),
-    "charset-empty": _said(b'form-data; name="data"', b"Content-Type: text/plain; charset="),
-    "type-empty": _said(FILE, b"Content-Type:"),
-    "encoding-nonsense": _said(FILE, b"Content-Transfer-Encoding: nonsense"),
-    "encoding-7bit": _said(FILE, b"Content-Transfer-Encoding: 7bit"),
-    "length-too-short": _said(FILE, b"Content-Length: 5"),
-    "length-too-long": _said(FILE, b"Content-Length: 5000000"),
-    "length-negative": _said(FILE, b"Content-Length: -1"),
-    "length-enormous": _said(FILE, b"Content-Length: 9223372036854775807"),
-    "length-no-number": _said(FILE, b"Content-Length: x"),
-    "two-dispositions": _said(b'form-data; name="a"', b'Content-Disposition: form-data; name="b"'),
-    "ten-thousand-header-lines": _said(b'form-data; name="data"', *(b"X: y" for _ in range(10_000))),
-    "header-line-of-a-megabyte": _said(b'form-data; name="data"', b"X: " + b"y" * MEGABYTE),
+    "not-form-data": _head(b'attachment; name="data"'),
+    "no-name": _head(b"form-data"),
+    "empty-name": _head(b'form-data; name=""'),
+    "open-quote": _head(b'form-data; name="data'),
+    "name-of-a-megabyte": _head(b'form-data; name="' + b"n" * MEGABYTE + b'"'),
+    "file-name-of-a-megabyte": _head(b'form-data; name="data"; filename="' + b"n" * MEGABYTE + b'"'),
+    "name-with-a-zero-byte": _head(b'form-data; name="a\0b"'),
+    "name-not-utf-8": _head(b'form-data; name="\xff\xfe"'),
+    "name-in-quotes-of-quotes": _head(b'form-data; name="a\\"b\\\\"; filename="\\"'),
+    "file-name-that-leads-out": _head(b'form-data; name="data"; filename="../../../../tmp/hostile"'),
+    "file-name-encoded-wrong": _head(b"form-data; name=\"data\"; filename*=UTF-8''%ZZ%"),
+    "file-name-in-no-charset": _head(b"form-data; name=\"data\"; filename*=nonsense''a"),
+    "charset-nonsense": _head(b'form-data; name="data"', b"Content-Type: text/plain; charset=nonsense"),
+    "charset-empty": _head(b'form-data; name="data"', b"Content-Type: text/plain; charset="),
+    "type-empty": _head(FILE, b"Content-Type:"),
+    "encoding-nonsense": _head(FILE, b"Content-Transfer-Encoding: nonsense"),
+    "encoding-7bit": _head(FILE, b"Content-Transfer-Encoding: 7bit"),
+    "length-too-short": _head(FILE, b"Content-Length: 5"),
+    "length-too-long": _head(FILE, b"Content-Length: 5000000"),
+    "length-negative": _head(FILE, b"Content-Length: -1"),
+    "length-enormous": _head(FILE, b"Content-Length: 9223372036854775807"),
+    "length-no-number": _head(FILE, b"Content-Length: x"),
+    "two-dispositions": _head(b'form-data; name="a"', b'Content-Disposition: form-data; name="b"'),
+    "ten-thousand-header-lines": _head(b'form-data; name="data"', *(b"X: y" for _ in range(10_000))),
+    "header-line-of-a-megabyte": _head(b'form-data; name="data"', b"X: " + b"y" * MEGABYTE),
     "many-fields": _of(lambda _: many(FIELDS)),
     "fields-with-long-names": _of(lambda _: form(*(
         part(b"x", b'form-data; name="' + bytes([97 + i]) * 100_000 + b'"') for i in range(20)))),

@@ -1,4 +1,4 @@
-"""Images answered one by one in a process that may die of them; the caller lives on, and knows of which."""
+"""Answer images one by one in a process that may crash; the caller survives, and knows which image it was."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pathlib import Path
 
 from marctl.archive.opened import Opened
 
-PATIENCE = 60.0  # wall-clock seconds for one image; what takes longer counts as hanging
+PATIENCE = 60.0  # wall-clock seconds for one image; more counts as hanging
 SLOW = 5.0  # processor seconds
-LARGE = 1_000.0  # MB that one image may take on top of what the process has
+LARGE = 1_000.0  # MB that one image may add to the process
 KILOBYTE, MEGABYTE = 1024, 1e6
 OK, REFUSED = 200, 400
-SENTENCE = 600  # characters; more is no sentence but a leak of what came
+SENTENCE = 600  # characters; more is not a message but a leak of the input
 STANDARD_ERROR = 2
 DIED, HUNG = "died", "hung"
 
-Body = Callable[[int], bytes]  # the image of a number
+Body = Callable[[int], bytes]  # the image with a number
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one image: the HTTP status and the answer, the cost, or how the process ended."""
+    """The result of one image: the HTTP status and the answer, the cost, or how the process ended."""
 
     number: int
     status: int
@@ -39,24 +39,24 @@ class Outcome:
 
     @property
     def cost(self) -> str | None:
-        """Say what it cost where that is more than an image is worth."""
+        """Return its cost as text if that is too much for an image."""
         if self.seconds > SLOW:
             return f"it took {self.seconds:.1f} s"
         return f"it took {self.memory:,.0f} MB" if self.memory > LARGE else None
 
     def fault(self, labels: Sequence[str]) -> str | None:
-        """Say what is not as it must be; None where a label came, or 400 and a sentence."""
+        """Return what is wrong; None if the answer is a label, or 400 with an error message."""
         if self.end:
             return f"the process {self.end}: {self.text}"
         if self.status == OK:
-            return None if self.text in labels else f"the answer {self.text!r} is no label"
+            return None if self.text in labels else f"the answer {self.text!r} is not a label"
         if self.status == REFUSED and "send" in self.text and len(self.text) <= SENTENCE:
             return None
-        return f"{self.status} {self.text[:SENTENCE]!r} is no refusal with a sentence"
+        return f"{self.status} {self.text[:SENTENCE]!r} is not a refusal with a message"
 
 
 def answered(archive: Path, numbers: Iterable[int], body: Body) -> Iterator[Outcome]:
-    """Yield what comes of each number's image; after a death or a hang go on with the next one."""
+    """Yield each image's outcome; after a crash or a hang, continue with the next one."""
     left = list(numbers)
     while left:
         for outcome in _until_it_ends(archive, tuple(left), body):
@@ -66,7 +66,7 @@ def answered(archive: Path, numbers: Iterable[int], body: Body) -> Iterator[Outc
 
 def _until_it_ends(archive: Path, numbers: Sequence[int], body: Body) -> Iterator[Outcome]:
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    # Not forked: ONNX Runtime's threads would not come along.
+    # Not forked: fork() does not copy ONNX Runtime's threads.
     spawn = multiprocessing.get_context("spawn")
     process = spawn.Process(target=_answer, args=(archive, numbers, body, theirs))
     process.start()
@@ -94,16 +94,16 @@ def _until_it_ends(archive: Path, numbers: Sequence[int], body: Body) -> Iterato
 def _answer(archive: Path, numbers: Sequence[int], body: Body, out: Connection) -> None:
     logging.disable(logging.WARNING)
     with Opened(archive) as engine, Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), STANDARD_ERROR)  # decoders in C complain of each image there
+        os.dup2(nowhere.fileno(), STANDARD_ERROR)  # decoders in C complain there about each image
         for number in numbers:
             image = body(number)
             began, peak = time.process_time(), _peak()
             [answer] = engine.predict([image])
             seconds = time.process_time() - began
-            said = answer.reason or str(answer.body)
-            out.send(Outcome(number, answer.status, said, seconds, _peak() - peak))
+            text = answer.reason or str(answer.body)
+            out.send(Outcome(number, answer.status, text, seconds, _peak() - peak))
 
 
 def _peak() -> float:
-    """Return the most memory that this process has had, in MB."""
+    """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / MEGABYTE

@@ -1,4 +1,4 @@
-"""Damaged image files by a seeded chance: number so-and-so of a format is the same file in every run."""
+"""Image files with seeded random damage: file N of a format is the same in every run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from PIL import Image
 
 from bench.load.images import DIGITS, VARIANTS, encoded, enlarged, opened, scan_by_scan, tinted
 
-# What TIFF files hold their pixels in, each by a decoder of its own.
+# The encodings of pixels in TIFF files, each with its own decoder.
 TIFF_KINDS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg")
-# Values at the ends of what 1, 2 and 4 bytes hold, with and without a sign.
+# The extremes of 1, 2 and 4 bytes, signed and unsigned.
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-FIELD = 24  # bytes at the start of a part among which its lengths, sizes and counts stand
+FIELD = 24  # bytes at the start of a part that contain its lengths, sizes and counts
 INSERTED = 4096  # bytes at most
 AGAIN = (1, 2, 10, 200)  # how often a part is repeated
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RIFF_HEAD = 12  # "RIFF", the file's length, "WEBP"
-# A JPEG's markers but for the ones within compressed data, a GIF's blocks. Such bytes stand elsewhere, too:
+# A JPEG's markers except those within compressed data, and a GIF's blocks. Such bytes occur elsewhere, too:
 # a wrong cut is as good as a right one.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 GIF_BLOCK = re.compile(rb"\x21[\xf9\xfe\xff]|\x2c\x00")
@@ -35,7 +35,7 @@ Damage = Callable[[bytes, bytes, random.Random], bytes]
 
 
 def originals() -> dict[str, list[bytes]]:
-    """Return good files by their formats: all variants of each, and some more."""
+    """Return good files by format: all variants of each, and some more."""
     digit = opened(DIGITS["5"])
     big, color = enlarged(digit), tinted(enlarged(digit))
     made = {name: make(digit) for name, make in VARIANTS.items()}
@@ -59,7 +59,7 @@ def originals() -> dict[str, list[bytes]]:
 
 def mutation(files: Files, kind: str, number: int, seed: int) -> bytes:
     """Return a file of this format with one to three faults."""
-    chance = random.Random(f"{seed} {kind} {number}")  # noqa: S311 damage, no secret
+    chance = random.Random(f"{seed} {kind} {number}")  # noqa: S311 damage, not a secret
     body = chance.choice(files[kind])
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         other = chance.choice(files[chance.choice((kind, kind, *files))])
@@ -68,10 +68,10 @@ def mutation(files: Files, kind: str, number: int, seed: int) -> bytes:
 
 
 def _bits_flipped(body: bytes, _: bytes, chance: random.Random) -> bytes:
-    spoilt = bytearray(body)
+    damaged = bytearray(body)
     for _flip in range(chance.choice((1, 2, 8, 64)) if body else 0):
-        spoilt[_place(body, chance)] ^= 1 << chance.randrange(8)
-    return bytes(spoilt)
+        damaged[_place(body, chance)] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
 
 
 def _bytes_changed(body: bytes, _: bytes, chance: random.Random) -> bytes:
@@ -149,16 +149,16 @@ def _place(body: bytes, chance: random.Random) -> int:
 
 
 def parts(body: bytes) -> list[bytes]:
-    """Take an image file apart where its chunks, segments, blocks, entries or fields begin.
+    """Split an image file where its chunks, segments, blocks, entries or fields begin.
 
-    Joined again, the parts are the file. Of what is no image there is one part.
+    Joined, the parts are the file again. Anything that is not an image is one part.
     """
     places = sorted({0, len(body), *(place for place in _boundaries(body) if 0 < place < len(body))})
     return [body[begin:end] for begin, end in pairwise(places)]
 
 
 def with_right_checksums(body: bytes) -> bytes:
-    """Return a PNG whose chunks' checksums fit again, so that a decoder reads on."""
+    """Return a PNG with correct checksums of its chunks, so that a decoder continues."""
     if not body.startswith(PNG_SIGNATURE):
         return body
     head, *chunks = parts(body)
@@ -185,7 +185,7 @@ def _boundaries(body: bytes) -> Iterable[int]:  # noqa: PLR0911 a format each
 
 
 def _chunks(body: bytes, first: int, number: str, at: int, around: int) -> Iterable[int]:
-    """Yield where chunks begin, whose length stands `at` bytes into them, with `around` bytes around it."""
+    """Yield where chunks begin; their length is `at` bytes into them, and excludes `around` bytes."""
     place = first
     while place + around <= len(body):
         yield place

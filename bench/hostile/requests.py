@@ -1,4 +1,4 @@
-"""Requests that are wrong or meant to harm, as bytes on the wire, by what is wrong with them."""
+"""Malformed and malicious requests, as bytes on the wire, by what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from bench.hostile.forms import FORMS, Make
 
 PATH = "/predictions/convnet"
 MEGABYTE, GIGABYTE = 2**20, 2**30
-LONG = 300  # characters, more than a name may have
+LONG = 300  # characters; a name may have fewer
 MANY = 5000  # header lines
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """One request: how to make its pieces, and what a person or a robot would call it."""
+    """One request: its name, and how to make its pieces."""
 
     name: str
     pieces: Callable[[], Iterable[bytes]]
     method: str = "PUT"
     half_close: bool = False  # the client is cut off after its last byte
-    unfinished: bool = False  # or goes on to wait, and sends nothing more
+    unfinished: bool = False  # or keeps waiting, and sends nothing more
     pause: float = 0.0  # seconds between two pieces
 
     @property
     def may_be_dropped(self) -> bool:
-        """Whether a connection's end is as good as an answer: nobody reads one, or nothing was asked."""
+        """Whether closing the connection is as good as an answer: nobody reads one, or nothing was asked."""
         return self.half_close or self.unfinished
 
 
 def hostile_requests(good: bytes) -> dict[str, list[Hostile]]:
-    """Return all requests by their kind; good is an image."""
+    """Return all requests by kind; `good` is a good image."""
     return {
         "malformed forms": list(_forms(good)),
         "hostile JSON": list(_json(good)),
@@ -55,7 +55,7 @@ def request(
     method: str = "PUT",
     length: int | None = None,
 ) -> bytes:
-    """Return a request; its Content-Length is right unless another one, or -1 for none, is given."""
+    """Return a request; its Content-Length is right unless `length` is given, which may be -1 for none."""
     target = target if isinstance(target, bytes) else target.encode()
     lines = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: a", b"Connection: close"]
     lines += [line if isinstance(line, bytes) else line.encode() for line in headers]
@@ -65,7 +65,7 @@ def request(
 
 
 def chunked(pieces: Iterable[bytes], last: bytes = b"0\r\n\r\n") -> Iterator[bytes]:
-    """Yield pieces as HTTP/1.1 sends what has no length."""
+    """Yield pieces in HTTP/1.1's chunked encoding."""
     for piece in pieces:
         yield f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
     yield last
@@ -221,7 +221,7 @@ def _gigabytes() -> Iterator[Hostile]:
 
 
 def _slow(good: bytes) -> Iterator[Hostile]:
-    """Yield senders that take their time but come to an end: ten pieces, half a second apart."""
+    """Yield slow senders: ten pieces, half a second apart, or a part of the request and then nothing."""
     sent = request(good)
     head = sent.index(b"\r\n\r\n")
     places = [*range(0, head, -(-head // 5)), *range(head, len(sent), -(-(len(sent) - head) // 5)), len(sent)]

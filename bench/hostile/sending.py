@@ -1,4 +1,4 @@
-"""Hostile input sent, and what came back: counted, held to what must be, and kept where it is not so."""
+"""Send hostile input; count and check the answers, and keep the inputs that fail the check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.hostile.mutations import mutation, originals
 from bench.hostile.requests import PATH, Hostile
 from bench.load.images import DIGITS
 
-OK, REFUSED, FAULTS = 200, 400, 500  # where each class of statuses begins
+OK, REFUSED, FAULTS = 200, 400, 500  # the first status of each class
 PATIENCE = 60.0  # seconds for one answer
 # Instead of a status: the connection ended without an answer, or stayed open without one.
 CLOSED, SILENT = 0, -1
@@ -28,7 +28,7 @@ HEAD = ("input", "sent", "2xx", "4xx", "closed", "other", "workers died")
 
 
 class Received(NamedTuple):
-    """A status and a body; CLOSED or SILENT and the reason where none came."""
+    """A status and a body, or CLOSED or SILENT and the reason."""
 
     status: int
     text: str
@@ -37,24 +37,24 @@ class Received(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a number of inputs of one kind got."""
+    """The answers to inputs of one kind."""
 
     name: str
     good: int = 0  # 2xx
     refused: int = 0  # 4xx
-    closed: int = 0  # a connection's end instead of an answer
+    closed: int = 0  # connections closed instead of an answer
     other: int = 0
     died: int = 0  # processes
     findings: dict[str, str] = field(default_factory=dict)  # by the input's name
 
     @property
     def cells(self) -> list[str]:
-        """The row as the table has it."""
+        """The row of the table."""
         counted = (self.good, self.refused, self.closed, self.other)
         return [self.name, *(f"{number:,}" for number in (sum(counted), *counted, self.died))]
 
     def count(self, status: int) -> None:
-        """Take down one answer's status."""
+        """Count one answer's status."""
         if OK <= status < OK + 100:
             self.good += 1
         elif REFUSED <= status < FAULTS:
@@ -66,7 +66,7 @@ class Tally:
 
 
 def in_a_process(archive: Path, kind: str, numbers: Iterable[int], seed: int, keep: Path) -> Tally:
-    """Have the handler answer damaged images of a format, in a process that may die of them."""
+    """Let the handler answer damaged images of a format, in a process that may crash."""
     tally = Tally(kind)
     body = partial(mutation, originals(), kind, seed=seed)
     for outcome in answered(archive, numbers, body):
@@ -81,7 +81,7 @@ def in_a_process(archive: Path, kind: str, numbers: Iterable[int], seed: int, ke
 
 
 def mutations_over_http(port: int, numbers: Iterable[int], seed: int, name: str) -> Tally:
-    """Send damaged images of every format; each gets a label or a sentence."""
+    """Send damaged images of every format; each must get a label or an error message."""
     tally = Tally(name)
     files = originals()
     with requests.Session() as session:
@@ -108,13 +108,13 @@ def hostile_over_http(port: int, hostile: Sequence[Hostile], name: str) -> Tally
 
 
 def sent(port: int, one: Hostile) -> Received:
-    """Send one hostile request, and return what came of it."""
+    """Send one hostile request, and return what came back."""
     reply = exchange(port, one.pieces(), method=one.method, pause=one.pause, half_close=one.half_close)
     return reply._replace(text="HEAD gets no body") if one.method == "HEAD" else reply
 
 
 def sound(one: Hostile, reply: Received) -> bool:
-    """Return whether a reply is 2xx, or 4xx with a sentence, or the end of a request that came to none."""
+    """Return whether a reply is 2xx, 4xx with a message, or a closed connection where that is acceptable."""
     if reply.status == CLOSED:
         return one.may_be_dropped
     if OK <= reply.status < OK + 100:
@@ -127,7 +127,7 @@ def exchange(
 ) -> Received:
     """Send a request in pieces, with a pause between them, until an answer begins; return that answer.
 
-    With `half_close` the server is told that nothing more will come, as by a client that was cut off.
+    With `half_close` the sending side is closed after the request, as by a client that was cut off.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -149,11 +149,11 @@ def _send(connection: socket.socket, pieces: Iterable[bytes], pause: float) -> i
     sent = 0
     for piece in pieces:
         readable, _, _ = select.select([connection], [], [], 0)
-        if readable:  # it has heard enough, and says so
+        if readable:  # the server has answered early
             break
         try:
             connection.sendall(piece)
-        except OSError:  # what it said before it closed can still be read
+        except OSError:  # what the server sent before can still be read
             break
         sent += len(piece)
         if pause:

@@ -1,4 +1,4 @@
-"""Clients that send known images without a pause, and record what each of them got."""
+"""Clients that send known images without a pause, and record the answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ AWAY = 503
 
 @dataclass
 class Clients:
-    """So many threads against one port; used in a `with`, they send for as long as it lasts."""
+    """`count` threads against one port; in a `with`, they send for as long as it lasts."""
 
     port: int
     images: dict[str, bytes]  # by their labels
     count: int = 32
-    # What another version answers instead of the digits from 0 on, where that is as right.
+    # What another version answers to the digits from 0 on, which is also right.
     others: tuple[str, ...] = ()
-    # Whether a client that is told to come again later stops, as one with another server to ask does.
+    # Whether a client that is told to retry later stops, like one that can ask another server.
     leave_when_refused: bool = False
     right: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -43,12 +43,12 @@ class Clients:
 
     @property
     def sent(self) -> int:
-        """How many requests have come to an end, good or bad."""
+        """How many requests have ended, whatever the outcome."""
         return self.right + len(self.wrong) + self.failed.total()
 
     @property
     def refused(self) -> int:
-        """How many were told when to come again."""
+        """How many were told when to retry."""
         return sum(count for said, count in self.failed.items() if said.startswith(f"{AWAY}, Retry-After "))
 
     def _send(self, number: int) -> None:
@@ -56,12 +56,12 @@ class Clients:
         while not self._stop.is_set():
             number += 1
             label = labels[number % len(labels)]
-            outcome = self._outcome(self.images[label], label)
-            if outcome == AWAY and self.leave_when_refused:
+            status = self._send_one(self.images[label], label)
+            if status == AWAY and self.leave_when_refused:
                 return
 
-    def _outcome(self, image: bytes, label: str) -> int:
-        """Send one image over a connection of its own; return the status, 0 where none came."""
+    def _send_one(self, image: bytes, label: str) -> int:
+        """Send one image over a connection of its own; return the status, 0 if none came."""
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:

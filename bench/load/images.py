@@ -1,4 +1,4 @@
-"""The images that are sent: a digit as MNIST, the web and a phone have it, and in every format there is."""
+"""The images that are sent: a digit as in MNIST, from the web and from a phone, and in every format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image, ImageFilter
 
 FOLDER = Path(__file__).parents[2] / "tests" / "images"
 DIGITS = {str(digit): (FOLDER / f"{digit}.png").read_bytes() for digit in range(10)}
-LABEL = "2"  # what the images of the load show
+LABEL = "2"  # of the images of the load
 WEB = (250, 250)
 PHONE = (4000, 3000)  # 12 megapixels
-GRAIN = 2.0  # grey levels of noise that a phone leaves in good light
+GRAIN = 2.0  # grey levels of a phone's noise in good light
 QUALITY = 85  # of the JPEG
 TINT = np.array([1.0, 0.97, 0.9], dtype=np.float32)  # of a lamp
 EXIF_ORIENTATION = 0x0112
@@ -25,7 +25,7 @@ SCAN_HEADER = b"\xff\xda\x00\x08\x01"  # of one component
 
 
 def load_images() -> dict[str, bytes]:
-    """Return the image files of the load by the names that the tables call them."""
+    """Return the image files of the load, by their names in the tables."""
     digit = opened(DIGITS[LABEL]).convert("L")
     return {
         "28x28 PNG": DIGITS[LABEL],
@@ -61,7 +61,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def enlarged(image: Image.Image) -> Image.Image:
-    """Return the image in 250 x 250."""
+    """Return the image at 250 x 250."""
     return image.resize(WEB, Image.Resampling.BICUBIC)
 
 
@@ -76,7 +76,7 @@ def tinted(image: Image.Image) -> Image.Image:
 
 
 def chalk(image: Image.Image) -> Image.Image:
-    """Return white ink on nothing: all that is not ink is transparent."""
+    """Return white ink on a transparent background."""
     return Image.merge("LA", [Image.new("L", image.size, 255), image])
 
 
@@ -98,7 +98,7 @@ def animated(image: Image.Image, kind: str) -> bytes:
 
 
 def scan_by_scan(grey: Image.Image, times: int = 1) -> bytes:
-    """Return a baseline colour JPEG of a grey image with a scan for each component, so often."""
+    """Return a grey image as a baseline colour JPEG with `times` scans for each component."""
     one = encoded(grey, "JPEG")
     frame, scan = one.index(b"\xff\xc0"), one.index(SCAN_HEADER)
     frame_end = frame + 2 + int.from_bytes(one[frame + 2 : frame + 4], "big")
@@ -111,7 +111,7 @@ def scan_by_scan(grey: Image.Image, times: int = 1) -> bytes:
 
 
 def png_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a PNG of these chunks, names and data, with right checksums."""
+    """Return a PNG of these chunks, names and data, with correct checksums."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
@@ -129,15 +129,15 @@ def png_chunks(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def with_chunk(body: bytes, name: bytes, data: bytes, *, last: bool = False) -> bytes:
-    """Return a PNG with another chunk: the second, or the last but one."""
+    """Return a PNG with one more chunk, the second or the last but one."""
     chunks = png_chunks(body)
     chunks.insert(-1 if last else 1, (name, data))
     return png_file(chunks)
 
 
-# Twice what Pillow unpacks of a text.
+# Twice what Pillow decompresses of a text.
 HEAVY = zlib.compress(bytes(2**21))
-# Ways to write the same digit down; each still shows white ink on black to whoever looks at it.
+# Encodings of the same digit; each of them looks like white ink on black.
 VARIANTS: dict[str, Callable[[Image.Image], bytes]] = {
     "png": lambda i: encoded(i, "PNG"),
     "png-250": lambda i: encoded(enlarged(i), "PNG"),

@@ -1,5 +1,5 @@
--- Sends one request over and over, by wrk:  wrk ... -s wrk.lua URL -- METHOD BODY-FILE [HEADER VALUE]...
--- and prints what came back as one line of JSON; latencies in microseconds.
+-- Sends one request over and over, with wrk:  wrk ... -s wrk.lua URL -- METHOD BODY-FILE [HEADER VALUE]...
+-- and prints the results as one line of JSON; latencies in microseconds.
 function init(arguments)
   wrk.method = arguments[1]
   local file = assert(io.open(arguments[2], "rb"))

@@ -1,4 +1,4 @@
-"""Load on one server by wrk: the same request over and over, on so many connections."""
+"""Load one server with wrk: the same request over and over, on several connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-# Seconds until wrk gives a request up; the longest queue here is far from it.
+# Seconds until wrk gives up a request; the longest queue here is far shorter.
 PATIENCE = 60
 
 
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answers:
-    """What came back in a run: how many answers in how many seconds, and latencies in microseconds."""
+    """The results of a run: how many answers in how many seconds, and latencies in microseconds."""
 
     requests: int
     seconds: float
@@ -38,23 +38,23 @@ class Answers:
 
     @property
     def per_second(self) -> float:
-        """Right answers in a second."""
+        """Right answers per second."""
         return (self.requests - self.refused) / self.seconds
 
     @property
     def failed(self) -> int:
-        """Requests that did not get an answer of 2xx."""
+        """Requests that did not get a 2xx answer."""
         return self.refused + self.broken + self.late
 
 
 def check_wrk() -> None:
-    """Exit with a sentence where the load generator is missing."""
+    """Exit with an error if wrk is missing."""
     if shutil.which("wrk") is None:
-        sys.exit("error: there is no wrk to make load with; Debian, Ubuntu: apt-get install wrk")
+        sys.exit("error: wrk, the load generator, is missing; Debian, Ubuntu: apt-get install wrk")
 
 
 def load(port: int, request: Request, connections: int, seconds: int, folder: Path) -> Answers:
-    """Send a request on so many connections at once for some seconds."""
+    """Send a request on several connections at once, for some seconds."""
     body = folder / "body"
     body.write_bytes(request.body)
     # One thread of wrk: the server needs the other core more.

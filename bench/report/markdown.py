@@ -1,4 +1,4 @@
-"""Measured tables within pages written by hand, and what stands beside them: machine, versions, date."""
+"""Measured tables in hand-written pages, and their circumstances: machine, versions, date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def replace_marked(page: Path, name: str, text: str) -> None:
-    """Put text between the page's marks of this name, in the place of what stands there."""
+    """Replace the text between the page's marks of this name."""
     begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
@@ -36,7 +36,7 @@ def circumstances(*packages: str) -> str:
 
 
 def processor() -> str:
-    """Return the processor's name as Linux tells it, else its architecture."""
+    """Return the processor's name as Linux reports it, otherwise its architecture."""
     lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

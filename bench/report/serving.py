@@ -76,7 +76,7 @@ def _table(medians: Sequence[Row], image: str) -> str:
         for count in counts:
             run = runs[count]
             cells += [f"{run['per_second']:,.0f}", f"{run['p50'] / 1000:.2f}", f"{run['p99'] / 1000:.1f}"]
-        # At the highest load the processors are busy with nothing else.
+        # Of the highest load, where the processors are busy with nothing else.
         cells += [f"{runs[counts[-1]]['cpu_per_1000']:.2f}", f"{sum(run['failed'] for run in runs.values())}"]
         shown.append(cells)
     return table(head, shown)

@@ -1,4 +1,4 @@
-"""What a long run came to: a table, and a chart of memory, answers and latency over time."""
+"""The results of a long run: a table, and a chart of memory, answers and latency over time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PAGE, IMAGE = DOCS / "soak.md", DOCS / "soak.png"
 COLORS = {"Java": "#b0412e", "worker": "#2e6f8e", "supervisor": "#6aa084", "nginx": "#d9a441"}
 GREY = "#8c8c8c"
 MILLISECONDS = 1000
-SMOOTH = 5  # samples that one point of a rate is the mean of
+SMOOTH = 5  # samples that are averaged for one point of a rate
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One stretch of time: its end, its length and latencies in seconds, the memory at its end in MB."""
+    """One interval: its end, its length and latencies in seconds, the memory at its end in MB."""
 
     at: float
     length: float
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass
 class Seen:
-    """What all clients have seen; any of their threads may write it down."""
+    """What all clients have seen; any of their threads may record it."""
 
     sent: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -44,31 +44,31 @@ class Seen:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def right(self, seconds: float) -> None:
-        """Take down a right answer."""
+        """Record a right answer."""
         with self._lock:
             self.sent += 1
             self._latencies.append(seconds)
 
     def refuse(self) -> None:
-        """Take down a bad or hostile request that was dealt with as it should be."""
+        """Record a bad or hostile request that was handled correctly."""
         with self._lock:
             self.sent += 1
             self._refused += 1
 
     def err(self, what: str) -> None:
-        """Take down a wrong answer."""
+        """Record a wrong answer."""
         with self._lock:
             self.sent += 1
             self.wrong.append(what)
 
     def fail(self, what: str) -> None:
-        """Take down what was no answer."""
+        """Record a failure to answer."""
         with self._lock:
             self.sent += 1
             self.failed.append(what)
 
     def taken(self) -> tuple[list[float], int]:
-        """Return the latencies of right answers and the number of refusals since this was last asked."""
+        """Return the latencies of right answers and the number of refusals since the last call."""
         with self._lock:
             latencies, self._latencies = self._latencies, []
             refused, self._refused = self._refused, 0
@@ -84,7 +84,7 @@ def write_report(samples: Sequence[Sample], seen: Seen, died: int) -> str:
     times = (p50, p99, max(every, default=0.0) * MILLISECONDS)
     row = [*(f"{number:,}" for number in counts), *(f"{value:,.1f} ms" for value in times)]
     memory = table(
-        ["MB, of the largest", "after a minute", "halfway", "at last", "at most"],
+        ["MB, of the largest", "after a minute", "halfway", "at the end", "maximum"],
         [[kind, *(f"{value:,.0f}" for value in _of_kind(samples, kind))] for kind in COLORS],
     )
     packages = circumstances("torchserve", "onnxruntime", "pillow")

@@ -1,4 +1,4 @@
-"""What is compared: TorchServe as it comes, with this archive, and with handlers that compute nothing."""
+"""What is compared: TorchServe with its defaults, with this archive, and with no-op handlers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Answer = Callable[[bytes], str]  # the label in an answer's body
 
 
 def put(path: str, headers: dict[str, str] | None = None, method: str = "PUT") -> Ask:
-    """Return what sends an image file as it is."""
+    """Return a function that sends an image file as it is."""
     return lambda image: Request(path, image, method, headers or {})
 
 
 def text(body: bytes) -> str:
-    """Return the label of a body that is nothing else."""
+    """Return the label in a body that has nothing else."""
     return body.decode()
 
 
@@ -45,7 +45,7 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One server: its name in the tables, what it stands for, how it is started and asked."""
+    """One server: its name in the tables, its kind, and how it is started and queried."""
 
     name: str
     kind: str
@@ -56,7 +56,7 @@ class Candidate:
 
 
 def own_candidates(archive: Path) -> list[Candidate]:
-    """Return TorchServe as everybody has it, with our archive, and with handlers that compute nothing."""
+    """Return TorchServe with its defaults, with our archive, and with handlers that compute nothing."""
     return [
         Candidate("TorchServe, plain", PLAIN, _plain_torchserve, put(PREDICTIONS)),
         Candidate("TorchServe, this archive", OURS, _torchserve(lambda _: archive), put(PREDICTIONS)),
@@ -66,7 +66,7 @@ def own_candidates(archive: Path) -> list[Candidate]:
 
 
 def _torchserve(archive_of: Callable[[Path], Path]) -> Start:
-    """Return what starts TorchServe as `make serve` does, with an archive that may have to be made."""
+    """Return a function that starts TorchServe like `make serve`, with an archive that may be built first."""
 
     def start(port: int, folder: Path) -> int:
         archive = archive_of(folder)
@@ -79,7 +79,7 @@ def _torchserve(archive_of: Callable[[Path], Path]) -> Start:
 
 
 def _plain_torchserve(port: int, folder: Path) -> int:
-    """Start TorchServe with all its defaults, but for its ports and the tokens."""
+    """Start TorchServe with all its defaults, except for its ports and tokens."""
     archive = _plain_archive(folder)
     config = folder / "config.properties"
     ports = zip(("inference", "management", "metrics"), range(port, port + 3), strict=True)
@@ -101,7 +101,7 @@ def _plain_torchserve(port: int, folder: Path) -> int:
 
 
 def _plain_archive(folder: Path) -> Path:
-    """Build the archive of TorchServe's documentation: no contract, so TorchServe's defaults hold."""
+    """Build the archive of TorchServe's documentation: no contract, so TorchServe's defaults apply."""
     spec = folder / "plain.yaml"
     spec.write_text(yaml.safe_dump({"input": yaml.safe_load(CONFIG.read_text())["input"]}), encoding="utf-8")
     options = ["--model-file", MODEL / "convnet.py", "--serialized-file", MODEL / "convnet.pth"]

@@ -1,4 +1,4 @@
-"""A checkout's own servers, started and stopped by its make, as a person does it and whatever lies behind."""
+"""A checkout's own servers, started and stopped with its make, as a person does, whatever is behind it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.servers.processes import Family, answers, free_port, until
 
 ROOT = Path(__file__).parents[2]
 DOCKER_RUN = ROOT / "deploy" / "docker-run.sh"
-# A make that runs this program hands its flags, its variables and its depth down: these calls are their own.
+# A make that runs this program passes on its flags, variables and depth; these calls must not inherit them.
 INHERITED = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 
@@ -22,7 +22,7 @@ def make(
 ) -> None:
     """Run make in a checkout; only its errors are printed. Raises CalledProcessError.
 
-    `within` are words before the command, such as those of a limit to its memory.
+    `within` is a command prefix, such as that of a memory limit.
     """
     command = [*within, *_command(targets, variables)]
     subprocess.run(command, cwd=checkout, env=_environ(), check=True,

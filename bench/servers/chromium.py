@@ -1,4 +1,4 @@
-"""Debian's Chromium, without a window, and a hand that draws in it."""
+"""Debian's Chromium, headless, and drawing in it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = "chromium"
 OPTIONS = (
-    "--no-sandbox",  # root, as in a container, has no other way; only our own page is opened
+    "--no-sandbox",  # needed by root, as in a container; only our own page is opened
     "--disable-gpu",
-    # It is to ask nobody but the server that it is sent to.
+    # It must talk only to our server.
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 )  # fmt: skip
-# By digit: strokes of points [x, y], 0 to 1 from left and top, as a hand went.
+# By digit: strokes of points [x, y], 0 to 1 from left and top, as drawn by hand.
 STROKES: dict[str, list[list[list[float]]]] = json.loads(Path(__file__).with_name("strokes.json").read_text())
 
 
@@ -34,7 +34,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def draw(page: Page, digit: str) -> None:
-    """Draw a digit on the page's paper, with the mouse."""
+    """Draw a digit on the page's paper with the mouse."""
     box = page.locator("#paper").bounding_box()
     if box is None:
         raise RuntimeError("the page has no paper")

@@ -1,4 +1,4 @@
-"""Limits to what a server has, as containers and full disks set them. Only root can set these."""
+"""Limits on a server's memory and disk, as in containers and on full disks. Only root can set them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PIECE = bytes(2**16)
 
 @contextlib.contextmanager
 def memory_limit(room: int) -> Iterator[tuple[str, ...]]:
-    """Yield the words that, before a command, give it and all that it starts so many bytes together.
+    """Yield a command prefix that limits a command and its child processes to `room` bytes together.
 
-    Where one of them asks for more, the kernel kills one.
+    If they need more, the kernel kills one of them.
     """
     parent, setting = SECOND if (CONTROL_GROUPS / "cgroup.controllers").exists() else FIRST
     group = parent / f"limited-{os.getpid()}"
@@ -39,7 +39,7 @@ def memory_limit(room: int) -> Iterator[tuple[str, ...]]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, limits: str = f"size={DISK}") -> Iterator[Path]:
-    """Mount a disk of 32 MB, or with other limits of tmpfs's, as a folder, and yield the folder."""
+    """Mount a tmpfs of 32 MB, or with other limits, on a folder, and yield the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", limits, "tmpfs", str(folder)], check=True)
     try:
@@ -49,7 +49,7 @@ def small_disk(folder: Path, limits: str = f"size={DISK}") -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Write until there is no room for another byte; return the file that takes it all."""
+    """Fill the disk to the last byte; return the file that takes the space."""
     path = folder / "full"
     with path.open("wb", buffering=0) as file:
         for piece in (PIECE, b"\0"):

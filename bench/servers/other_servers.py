@@ -1,4 +1,4 @@
-"""The servers that people use instead of TorchServe: how each is installed, started and asked."""
+"""The servers that people use instead of TorchServe: how each is installed, started and queried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 
 def other_candidates(archive: Path) -> list[Candidate]:
-    """Return each server with the same weights, and some once more with our handler."""
+    """Return each server with the same weights, and some again with our handler."""
     ours = {"BENCH_ARCHIVE": str(archive.resolve())}
     return [
         *(server.candidate(OTHER, {}) for server in SERVERS),
@@ -32,7 +32,7 @@ def other_candidates(archive: Path) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class Server:
-    """Another server: how its environment is made, what starts it, and how it is asked."""
+    """Another server: its environment, the command that starts it, and its requests."""
 
     name: str
     requirements: tuple[str, ...]
@@ -43,7 +43,7 @@ class Server:
     with_our_handler: bool = False
 
     def candidate(self, kind: str, environ: dict[str, str]) -> Candidate:
-        """Return it as something to be measured."""
+        """Return it as a candidate to be measured."""
         name = f"{self.name}, our handler" if kind == OTHER_OURS else self.name
         return Candidate(name, kind, self._start(environ), self.request, self.answer, self._install)
 
@@ -56,11 +56,11 @@ class Server:
         return self._environment / "bin" / "python"
 
     def _install(self) -> None:
-        """Make its environment, unless it is there: what it needs besides torch, which this one lends it.
+        """Create its environment, unless it exists, with what it needs besides torch, which is borrowed.
 
-        A .pth file names where this environment's packages and this checkout's are. It works in every process
-        that its Python starts, also in Triton's, which read no PYTHONPATH; and it installs nothing there that
-        would have to be installed again when the checkout changes.
+        A .pth file adds this environment's packages and this checkout. It works in every process that the
+        server's Python starts, including Triton's, which ignore PYTHONPATH, and nothing has to be reinstalled
+        when the checkout changes.
         """
         installed = self._environment / "installed"
         [lent] = (Path(sys.prefix) / "lib").glob("python*/site-packages")
@@ -79,7 +79,7 @@ class Server:
         def start(port: int, folder: Path) -> int:
             words = [word.format(port=port) for word in self.command]
             own = {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-            if environ:  # what surrounds our handler in our workers surrounds it here
+            if environ:  # our handler gets the environment that it has in our workers
                 own |= WORKER_ENVIRONMENT
             own |= {name: value.format(folder=folder) for name, value in self.environ.items()}
             with (folder / "console.log").open("wb") as log:
@@ -96,7 +96,7 @@ def _program(name: str) -> tuple[str, ...]:
 
 
 def _in_json(path: str, wrap: Callable[[str], object]) -> Ask:
-    """Return what sends an image as base64 within JSON."""
+    """Return a function that sends an image as base64 in JSON."""
 
     def ask(image: bytes) -> Request:
         body = json.dumps(wrap(base64.b64encode(image).decode())).encode()
@@ -136,19 +136,19 @@ SERVERS = (
         {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": "{folder}"},
     ),
     Server(
-        # Without the first two it is seven times slower: its guide to high throughput names them.
+        # Without the first two it is seven times slower; its guide to high throughput recommends them.
         "Ray Serve", ("ray[serve]==2.60.0",), _program("ray_app"), put("/predict"), environ={
             "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "{folder}",
         },
     ),
     Server(
-        # A newer uvloop ends its workers: "There is no current event loop".
+        # A newer uvloop crashes its workers: "There is no current event loop".
         "MLServer", ("mlserver==1.7.1", "uvloop==0.21.0"), _program("mlserver_model"),
         _in_json("/v2/models/digits/infer", _v2), lambda body: json.loads(body)["outputs"][0]["data"][0],
     ),
     Server(
-        # The wheel carries Triton; what PyTriton itself needs besides is not used, and wants an older numpy.
+        # The wheel contains Triton; PyTriton's own dependencies are not used, and need an older numpy.
         "Triton", ("--no-deps", "nvidia-pytriton==0.7.0"), _program("triton_server"),
         put("/v2/models/digits/infer", BYTES | {"Inference-Header-Content-Length": "0"}, "POST"),
         lambda body: body[-1:].decode(), with_our_handler=True,

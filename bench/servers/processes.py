@@ -1,4 +1,4 @@
-"""The processes of a server: what they cost and how they end; free ports, and waiting for a condition."""
+"""The processes of a server, their cost and their end; free ports, and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import requests
 
 from marctl.serve.ports import why_not
 
-GRACE = 10  # seconds in which a server may end by itself
+GRACE = 10  # seconds for a server to end by itself
 MEGABYTE = 1e6
-POLL = 0.02  # seconds between two looks
+POLL = 0.02  # seconds between two checks
 ANSWER = 30.0  # seconds for one answer
-# Below the ports that the kernel gives to clients: a server that starts again finds its own still free.
+# Below the ports that the kernel gives to clients, so that a restarted server finds its own still free.
 PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What all processes of a server take: processor seconds so far, resident memory in MB."""
+    """What all processes of a server use: processor seconds so far, resident memory in MB."""
 
     seconds: float
     memory: float
-    largest: float  # of the largest process but Java: a worker
+    largest: float  # of the largest process except Java: a worker
 
 
 class Family:
@@ -38,14 +38,14 @@ class Family:
         self._seen: dict[psutil.Process, float] = {}
 
     def members(self) -> list[psutil.Process]:
-        """Return those that live."""
+        """Return those that are alive."""
         try:
             return [self.root, *self.root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def cost(self) -> Cost:
-        """Return what they have taken; a process that has ended counts as it was last seen."""
+        """Return what they have used; a process that has ended counts as it was last seen."""
         memory, largest = 0.0, 0.0
         for member in self.members():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -57,7 +57,7 @@ class Family:
         return Cost(sum(self._seen.values()), memory, largest)
 
     def end(self) -> None:
-        """Terminate the first, which ends the others; kill those that are left after GRACE."""
+        """Terminate the first, which ends the others; kill those still alive after GRACE."""
         members = self.members()
         if members:
             members[0].terminate()
@@ -69,7 +69,7 @@ class Family:
 
 
 def free_port(count: int = 5) -> int:
-    """Return the first of so many free ports side by side, at random: two runs do not meet."""
+    """Return the first of `count` adjacent free ports, at random, so that two runs do not collide."""
     while True:
         first = PORTS.start + secrets.randbelow(len(PORTS))
         if not any(why_not(port) for port in range(first, first + count)):

@@ -1,4 +1,4 @@
-"""A real Prometheus that asks a server each second, by the configuration in deploy/."""
+"""A real Prometheus that scrapes a server every second, with the configuration in deploy/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER = 30  # seconds
 
 
 class NoPrometheus(RuntimeError):
-    """A program of Prometheus's that is not installed; the text says how to come by it."""
+    """A program of Prometheus that is not installed; the message says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class Prometheus:
     url: str
 
     def ask(self, path: str, **parameters: object) -> Any:
-        """Return the data of an answer of its HTTP API."""
+        """Return the data in a response of its HTTP API."""
         reply = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=ANSWER)  # type: ignore[arg-type]
         reply.raise_for_status()
         return reply.json()["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an expression gives now: a list of series, each with its labels and one value."""
+        """Return an expression's current result: a list of series, each with its labels and one value."""
         result: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return result
 
     def value(self, expression: str) -> float | None:
-        """Return the one value that an expression gives now; None where it gives nothing."""
+        """Return an expression's one current value; None if it has none."""
         result = self.query(expression)
         return float(result[0]["value"][1]) if result else None
 
 
 def program(name: str) -> str:
-    """Return where a program of Prometheus's is. Raises NoPrometheus."""
+    """Return the path of a program of Prometheus. Raises NoPrometheus."""
     found = shutil.which(name)
     if found is None:
-        raise NoPrometheus(f"there is no {name} on this machine; apt-get install prometheus")
+        raise NoPrometheus(f"{name} is not installed; Debian, Ubuntu: apt-get install prometheus")
     return found
 
 
 @contextlib.contextmanager
 def prometheus_of(metrics_port: int, port: int, folder: Path) -> Iterator[Prometheus]:
-    """Start a Prometheus as deploy/prometheus.yml has it, but for whom it asks and how often: each second."""
+    """Start a Prometheus with deploy/prometheus.yml, except that it scrapes `metrics_port`, every second."""
     config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
@@ -80,5 +80,5 @@ def prometheus_of(metrics_port: int, port: int, folder: Path) -> Iterator[Promet
 
 
 def filled_in(expression: str, over: str) -> str:
-    """Return an expression of the dashboard as Grafana sends it: all models, rates over so long."""
+    """Return an expression of the dashboard as Grafana sends it: for all models, with rates over `over`."""
     return expression.replace("$model", ".*").replace("$__rate_interval", over)

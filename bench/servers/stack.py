@@ -18,12 +18,12 @@ from bench.servers.processes import ANSWER, MEGABYTE, free_port, until
 from marctl.serve.front.supervisor import kept_in
 
 WORKER = "model_service_worker"
-# MB that each kind of process may keep of what hostile input made it take. A worker keeps up to the 64 MB of
+# MB that each kind of process may keep after hostile input. A worker keeps up to the 64 MB of
 # MALLOC_TRIM_THRESHOLD_, which marctl sets for workers, at the top of its heap, and more in holes below it.
-# Java's heap grows to what it needed at once and shrinks late.
+# Java's heap grows to its peak use and shrinks late.
 BOUND = {"worker": 100.0, "Java": 400.0, "nginx": 30.0, "supervisor": 30.0}
-SETTLING = 60.0  # seconds until what is given back has been given back
-EVERY = 2.0  # seconds between two looks
+SETTLING = 60.0  # seconds until freed memory has been returned
+EVERY = 2.0  # seconds between two checks
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Stack:
 
     @property
     def inference(self) -> str:
-        """TorchServe's own address of predictions."""
+        """TorchServe's own inference address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def management(self) -> str:
-        """TorchServe's own address of models."""
+        """TorchServe's own management address."""
         return f"http://127.0.0.1:{self.port + 1}"
 
     @property
@@ -66,7 +66,7 @@ class Stack:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """TorchServe's workers that live."""
+        """TorchServe's live workers."""
         try:
             return [one for one in self.java.children() if WORKER in " ".join(one.cmdline())]
         except (psutil.NoSuchProcess, FileNotFoundError):  # Java has ended, and may be starting again
@@ -78,7 +78,7 @@ class Stack:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the proxy says that the server is ready."""
+        """Whether the proxy reports the server as ready."""
         return self.status("/health/ready") == HTTPStatus.OK
 
     @property
@@ -91,7 +91,7 @@ class Stack:
 def started(archive: Path, run: Path, within: Iterable[str] = ()) -> Iterator[Stack]:
     """Serve an archive as `make up` does, in a folder; stop it at the end.
 
-    `within` are words before the command, such as those of a limit to its memory.
+    `within` is a command prefix, such as that of a memory limit.
     """
     stack = Stack(free_port(1), free_port(), run)
     try:
@@ -105,7 +105,7 @@ def started(archive: Path, run: Path, within: Iterable[str] = ()) -> Iterator[St
 
 
 def pids(stack: Stack) -> set[int]:
-    """Return the processes that answer, Java and its workers, as soon as all are ready."""
+    """Return the processes that answer, Java and its workers, once all are ready."""
     until(lambda: stack.is_ready)
     return {stack.java.pid, *(worker.pid for worker in stack.workers)}
 
@@ -119,7 +119,7 @@ def resident(stack: Stack) -> dict[str, float]:
 
 
 def settled(stack: Stack, before: dict[str, float] | None = None) -> dict[str, float]:
-    """Return the memory once it is within BOUND of what it was, or what it is after SETTLING seconds."""
+    """Return the memory once it is within BOUND of `before`, or after SETTLING seconds."""
     end = time.monotonic() + SETTLING
     while True:
         now = resident(stack)

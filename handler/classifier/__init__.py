@@ -1,1 +1,1 @@
-"""The core: a model folder in, answers out; it knows no server."""
+"""The core: it opens a model folder and answers requests, and depends on no server."""

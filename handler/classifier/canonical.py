@@ -1,8 +1,8 @@
-"""One form for an archive's bytes: the same members always make the same file.
+"""The canonical form of an archive: the same members always give the same bytes.
 
-Members sorted, times and modes fixed, nothing compressed (zlib's output differs between its versions).
-So the file, and its SHA-256, can be made again from the unpacked members: a worker knows which archive
-it runs.
+Members are sorted, times and modes are fixed, and nothing is compressed (zlib's output differs between its
+versions). So the file and its SHA-256 can be computed from the unpacked members, and a worker knows which
+archive it runs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-REMEDY = "build it anew: make archive"
+REMEDY = "rebuild it: make archive"
 MANIFEST, SUMS = "MAR-INF/MANIFEST.json", "MAR-INF/SHA256SUMS"
-# TorchServe reads labels under no other name.
+# The only name under which TorchServe reads labels.
 LABEL_FILE = "index_to_name.json"
 PROVENANCE = "provenance.json"
 REGULAR_FILE = 0o100644 << 16
 UNIX = 3
-EARLIEST = 315532800  # zip knows no time before 1980, in seconds since 1970
+EARLIEST = 315532800  # 1980, the earliest time that zip has, in seconds since 1970
 
 
 class Altered(RuntimeError):
-    """An archive whose members are not those that were recorded when it was built; the text says which."""
+    """An archive with a member that is not the one recorded when it was built; the text names it."""
 
 
 def write(members: Mapping[str, bytes], created: int, file: IO[bytes]) -> None:
@@ -42,20 +42,20 @@ def write(members: Mapping[str, bytes], created: int, file: IO[bytes]) -> None:
 
 
 def with_sums(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Add the list of the members' SHA-256, as sha256sum writes and checks it."""
+    """Add the list of the members' SHA-256 digests, in the format of sha256sum."""
     lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(members.items())]
     return {**members, SUMS: "".join(lines).encode()}
 
 
 def read_sums(text: str) -> dict[str, str]:
-    """Return name and SHA-256 of each member listed."""
+    """Return the SHA-256 of each listed member, by name."""
     return {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}
 
 
 def check_unpacked(folder: Path) -> str | None:
-    """Return the SHA-256 of the archive that was unpacked here; None where it was not sealed.
+    """Return the SHA-256 of the archive that was unpacked here; None if it was not sealed.
 
-    Raises Altered where a member is not the one that was recorded when the archive was built.
+    Raises Altered if a member is not the one recorded when the archive was built.
     """
     if not (folder / SUMS).exists():
         return None

@@ -1,4 +1,4 @@
-"""A model folder, opened: it answers requests, and proves itself. It knows no server."""
+"""An open model folder, which answers requests and checks itself. It depends on no server."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ DIGEST = "archive_sha256"
 
 
 class Classifier:
-    """The model of an unpacked archive, its contract, and its way from requests to responses.
+    """The model of an unpacked archive, its contract, and the path from requests to responses.
 
-    Open one by `Classifier.open(folder)`. Several threads may ask it at once.
+    Create one with `Classifier.open(folder)`. Several threads may use it at once.
     """
 
     def __init__(self, folder: Path, device: str, prefix: str) -> None:
@@ -51,18 +51,18 @@ class Classifier:
         self.config: dict[str, Any] = _config(folder, self.manifest)
         self.contract = Contract.from_config(self.config, read_label_file(folder / LABEL_FILE))
         self.model: Model = self._fitted(self._load())
-        self.sha256: str | None = None  # of the archive, once it is checked; None where it was not sealed
+        self.sha256: str | None = None  # of the archive, set by check(); None if it was not sealed
         self._plain = [Response(label) for label in self.contract.labels]
 
     @classmethod
     def open(cls, folder: Path, *, device: str = "cpu", prefix: str | None = None) -> Classifier:
-        """Open an unpacked archive, and have it prove itself.
+        """Open an unpacked archive and check it.
 
-        `device` is torch's name of where the class computes; exported models compute on the processor. The
-        modules of the model's class are known to Python by their names behind `prefix`.
+        `device` is torch's name for the device on which the class runs; exported models run on the CPU. The
+        modules of the model's class are in sys.modules under their names with `prefix` in front.
 
-        Raises BadContract where the model does not fit the contract, GoldenMismatch where it does not answer
-        as it did when the archive was built, and Altered where a member is not the one recorded then.
+        Raises BadContract if the model does not fit the contract, GoldenMismatch if its answers differ from
+        those of the build, and Altered if a member is not the one recorded then.
         """
         package = (__package__ or "").partition(".")[0]
         usual = "" if package == "classifier" else f"{package}_model_"
@@ -71,9 +71,9 @@ class Classifier:
         return opened
 
     def answer(self, requests: Sequence[Request], record: BatchRecord | None = None) -> list[Response]:
-        """Answer each request of a batch by its label, by what else it asked for, or by an error.
+        """Answer each request of a batch with its label, with what else it asked for, or with an error.
 
-        A bad request fails alone. What happened is taken down in `record`.
+        A bad request does not affect the others. `record` receives what happened.
         """
         batch = BatchRecord() if record is None else record
         read = [self._read(index, request, batch) for index, request in enumerate(requests)]
@@ -84,12 +84,12 @@ class Classifier:
         return [one if isinstance(one, Response) else next(labels) for one in read]
 
     def check(self) -> None:
-        """Hold what answers to the golden answers. Raises GoldenMismatch, and Altered."""
+        """Check the golden answers and the members' digests. Raises GoldenMismatch and Altered."""
         golden.check(golden.read(self.folder), self.outputs, self.contract.labels)
         self.sha256 = canonical.check_unpacked(self.folder)
 
     def check_eager(self) -> None:
-        """Hold the reference, too, to the golden answers. Raises GoldenMismatch."""
+        """Check the golden answers of the reference model, too. Raises GoldenMismatch."""
         if self.eager is None:
             return
         from .runtime.torch import as_function
@@ -106,7 +106,7 @@ class Classifier:
         return self.inference(self.preprocess([self.read_pixels(body) for body in bodies]))
 
     def read_pixels(self, body: bytes) -> np.ndarray:
-        """Return an image file in the contract's color and size, uint8 (H, W, C). Raises BadImage."""
+        """Decode an image file to the contract's color and size, uint8 (H, W, C). Raises BadImage."""
         return read_pixels(body, self.contract)
 
     def preprocess(self, images: list[np.ndarray]) -> np.ndarray:
@@ -123,15 +123,15 @@ class Classifier:
 
     @cached_property
     def eager(self) -> Any:
-        """The class with its weights, or TorchScript: the reference that all else is held to.
+        """The class with its weights, or TorchScript: the reference for all other runtimes.
 
-        None where the model is an ONNX file. It is loaded, and torch imported, when it is first asked for.
+        None if the model is an ONNX file. The first access loads it and imports torch.
         """
         return load_eager(self.folder, self.manifest, self.config, self.device, self._prefix)
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Which archive this is: its SHA-256, its provenance and its contract."""
+        """The archive's SHA-256, provenance and contract."""
         provenance = self.folder / canonical.PROVENANCE
         return {
             DIGEST: self.sha256,
@@ -141,7 +141,7 @@ class Classifier:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The archive as answers in JSON name it."""
+        """The archive's name, version and SHA-256, as answers in JSON have them."""
         return {
             "name": self.manifest["modelName"],
             "version": self.manifest["modelVersion"],
@@ -154,21 +154,21 @@ class Classifier:
             return load_onnx(self.folder / weights, self.contract.output)
         if self.contract.output is not None:
             raise BadContract(
-                f"output is {self.contract.output!r}, which names an output of an ONNX file, and this model "
-                "is none; leave it out"
+                f"output is {self.contract.output!r}, but only ONNX files have named outputs and this model "
+                "is not one; leave it out"
             )
         exported = load_exported(self.folder)
         if exported is not None:
             return exported
-        # torch is imported by a process that needs it, and by no other.
+        # Imported here: a process that does not need torch does not load it.
         from .runtime.torch import as_function
 
         return as_function(self.eager, self.device)
 
     def _fitted(self, model: Model) -> Model:
-        """Return a model for batches of any size: one that takes a single image is asked for each in turn.
+        """Return a model for batches of any size: one that takes a single image is called for each in turn.
 
-        Raises BadContract where the model takes no image, or has not as many outputs as labels.
+        Raises BadContract if the model does not accept an image, or does not return one output per label.
         """
         channels, height, width = self.contract.shape
         blank = self.preprocess([np.zeros((height, width, channels), np.uint8)])
@@ -179,29 +179,29 @@ class Classifier:
         except Exception as error:
             first = str(error).partition("\n")[0]
             raise BadContract(
-                f"the model does not take one image in {self.contract.color} of {height} x {width} "
-                f"({first}); correct input.color and input.size, or export it for batches of any size"
+                f"the model does not accept one {self.contract.color} image of {height} x {width} pixels "
+                f"({first}); correct input.color and input.size, or export it with a dynamic batch size"
             ) from error
         labels = len(self.contract.labels)
         if outputs.shape != (1, labels):
             raise BadContract(
-                f"the model answers one image with {tuple(outputs.shape)} values, but "
-                f"model-config.yaml has {labels} labels; return (N, labels), a value per label"
+                f"the model returns an output of shape {tuple(outputs.shape)} for one image, but "
+                f"model-config.yaml has {labels} labels; return (N, labels), one value per label"
             )
         if _takes(model, np.concatenate([blank, blank]), labels):
             return model
-        logger.info("the model takes one image at a time: a batch is answered image by image")
+        logger.info("the model accepts one image at a time: batches are run image by image")
         return FixedBatch(model, 1)
 
     def _read(self, index: int, request: Request, batch: BatchRecord) -> np.ndarray | Posed | Response:
-        """Return the pixels of a request that asks for its label alone; or what it asks; or its error."""
+        """Return the pixels of a request that asks only for a label; or its question; or its error."""
         began = perf_counter()
         try:
             if request.describe:
                 return Response(json.dumps(self.description, indent=2), JSON)
             if request.explain:
                 return self._pose(index, began, self._explanation(request), batch)
-            # Nearly every request is an image and no more, and costs no more than these questions.
+            # Most requests are just an image; for them these checks are the only overhead.
             headers = request.headers
             if headers.get(ACCEPT) in ANYTHING and QUERY not in headers:
                 body = lone_file(request)
@@ -213,7 +213,7 @@ class Classifier:
         except BadRequest as refusal:
             batch.refuse(index, int(refusal.status), refusal.reason)
             return refused(request, refusal)
-        except Exception:  # noqa: BLE001 a fault of ours must not cost the others of the batch their answers
+        except Exception:  # noqa: BLE001 a bug here must not cost the other requests their answers
             return self._failed(index, request, batch)
 
     def _pose(self, index: int, began: float, question: Question, batch: BatchRecord) -> Posed:
@@ -221,13 +221,13 @@ class Classifier:
         if question.tensors is None:
             if len(question.images) > 1:
                 check_together(question.images)
-            rows = [self._one_of(question, place) for place in range(len(question.images))]
+            rows = [self._read_image(question, place) for place in range(len(question.images))]
         else:
             rows = list(question.tensors)
         batch.read_several(index, perf_counter() - began, len(rows))
         return Posed(question, rows, index)
 
-    def _one_of(self, question: Question, place: int) -> np.ndarray:
+    def _read_image(self, question: Question, place: int) -> np.ndarray:
         try:
             return self.read_pixels(question.images[place])
         except BadRequest as refusal:
@@ -243,12 +243,12 @@ class Classifier:
     def _answer_all(
         self, requests: Sequence[Request], read: list[np.ndarray | Posed | Response], batch: BatchRecord
     ) -> list[Response]:
-        """Answer a batch in which somebody asks for more than the label of one image."""
+        """Answer a batch in which some request asks for more than the label of one image."""
         rows: list[np.ndarray] = []
         for one in read:
             rows += [one] if isinstance(one, np.ndarray) else one.rows if isinstance(one, Posed) else []
         began = perf_counter()
-        # A batch may be 16 requests of many images: scaled all at once they would take gigabytes.
+        # A batch may be 16 requests with many images each: normalized at once, they would take gigabytes.
         parts = [rows[first : first + MOST_IMAGES] for first in range(0, len(rows), MOST_IMAGES)]
         outputs = np.concatenate([self.inference(self._scaled(part)) for part in parts])
         batch.outputs, batch.inference = outputs, perf_counter() - began
@@ -260,25 +260,25 @@ class Classifier:
             count = len(one.rows) if isinstance(one, Posed) else 1
             own, outputs = outputs[:count], outputs[count:]
             if isinstance(one, Posed):
-                responses.append(self._tell(one, own, requests[one.index], batch))
+                responses.append(self._respond(one, own, requests[one.index], batch))
             else:
                 responses.append(self._plain[int(own.argmax())])
         return responses
 
     def _scaled(self, rows: list[np.ndarray]) -> np.ndarray:
-        """Return rows, some of which came scaled, as a float32 batch (N, C, H, W)."""
+        """Return rows, some of which came normalized, as a float32 batch (N, C, H, W)."""
         if all(row.dtype == np.uint8 for row in rows):
             return self.preprocess(rows)
         return np.stack([self.contract.normalize(row) if row.dtype == np.uint8 else row for row in rows])
 
-    def _tell(self, posed: Posed, outputs: np.ndarray, request: Request, batch: BatchRecord) -> Response:
-        """Return a question's answer, or its error."""
+    def _respond(self, posed: Posed, outputs: np.ndarray, request: Request, batch: BatchRecord) -> Response:
+        """Return the response to a question: its answer or its error."""
         try:
             return checked(posed.question.tell(Seen(posed.rows, outputs, self.contract.outputs)))
         except BadRequest as refusal:
             batch.refuse(posed.index, int(refusal.status), refusal.reason)
             return refused(request, refusal)
-        except Exception:  # noqa: BLE001 as where an image is read
+        except Exception:  # noqa: BLE001 as in _read
             return self._failed(posed.index, request, batch)
 
     def _failed(self, index: int, request: Request, batch: BatchRecord) -> Response:
@@ -288,7 +288,7 @@ class Classifier:
         return response
 
     def _explanation(self, request: Request) -> Question:
-        """Return the question why an image is answered as it is. Raises BadRequest."""
+        """Return the question that asks for an explanation. Raises BadRequest."""
         check_offered()
         image, form = image_to_explain(request, self.contract)
         return Question(
@@ -296,7 +296,7 @@ class Classifier:
         )
 
     def _reference(self) -> tuple[Any, str]:
-        """Return the reference as explanations ask it, in batches, and its device."""
+        """Return the reference, able to take the batches that explanations need, and its device."""
         model = self.eager
         if isinstance(self.model, FixedBatch) and model is not None:
             from .runtime.torch import one_by_one
@@ -312,15 +312,15 @@ def _config(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         raise BadContract("the archive has no model-config.yaml; name it: CONFIG=path/to/model-config.yaml")
     config = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
     if not isinstance(config, dict):
-        raise BadContract(f"{name} is no mapping; write input, labels and outputs")
+        raise BadContract(f"{name} is not a mapping; write input, labels and outputs")
     return config
 
 
 def _takes(model: Model, batch: np.ndarray, labels: int) -> bool:
-    """Return whether a model answers each image of a batch."""
+    """Return whether a model accepts a batch and answers each image of it."""
     try:
         return model(batch).shape == (len(batch), labels)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 each runtime has types of its own for a shape that it does not take
+    except Exception:  # noqa: BLE001 each runtime raises its own types for a shape that it rejects
         return False

@@ -1,4 +1,4 @@
-"""What the model eats and gives, as its model-config.yaml states it."""
+"""The model's input and output, as its model-config.yaml defines them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .outputs import KINDS
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB"}
 INPUT_KEYS = ("color", "size", "resize", "ink", "mean", "std")
 OUTPUTS, OUTPUT = "outputs", "output"
-# What TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
+# Keys that TorchServe 0.12.0 itself reads from the file (its ModelConfig class).
 SERVER_KEYS = (
     "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
     "deviceType", "deviceIds", "parallelType", "parallelLevel", "torchrun", "maxRetryTimeoutInSec",
@@ -30,14 +30,14 @@ SERVER_KEYS = (
     "asyncCommunication", "useVenv", "pt2",
 )  # fmt: skip
 GREY_LEVELS = 256
-# Which class of the model's file is the model, and what it is made with.
+# The class to use from the model's file, and the arguments of its constructor.
 MODEL_KEYS = CLASS, ARGUMENTS = "class", "arguments"
-# The contract itself, and what the build reads: how the archive is called and which files go into it.
+# The contract itself, and `archive`, from which the build reads the archive's name and files.
 KEYS = ("input", "labels", OUTPUTS, OUTPUT, "archive")
 
 
 class BadContract(ValueError):
-    """A model-config.yaml that does not say what the model needs; the text names key and remedy."""
+    """A model-config.yaml that is invalid or does not fit the model; the text names key and remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Contract:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
-    ink: int | None = None  # pixels of the longer side of what is drawn; None: as the resize leaves it
-    outputs: str | None = None  # which of KINDS the outputs are; None: not said, and the build decides
-    output: str | None = None  # of several outputs of an ONNX file, the one that holds the labels' values
+    ink: int | None = None  # length in pixels of a drawing's longer side; None: not rescaled
+    outputs: str | None = None  # which of KINDS the outputs are; None: not given, the build decides
+    output: str | None = None  # which of an ONNX file's outputs has the labels' values
 
     @classmethod
     def from_config(cls, config: Any, label_file: Mapping[str, str] | None = None) -> Contract:
@@ -88,7 +88,7 @@ class Contract:
         return cls.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a client or an exported file needs to know, as JSON can hold it."""
+        """Return what a client or an exported file needs to know, in JSON's types."""
         return {
             "color": self.color,
             "size": [self.height, self.width],
@@ -101,31 +101,31 @@ class Contract:
         }
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Contract:
-        """Read what `to_dict` told, also before there were `ink` and `outputs`.
+    def from_dict(cls, saved: Mapping[str, Any]) -> Contract:
+        """Read the result of `to_dict`, also from before it had `ink` and `outputs`.
 
-        Raises BadContract, or KeyError and TypeError where it is something else.
+        Raises BadContract, or KeyError or TypeError if it is something else.
         """
-        spec = {"ink": None} | {key: told[key] for key in INPUT_KEYS if key != "ink" or key in told}
-        kind = {} if told.get(OUTPUTS) is None else {OUTPUTS: told[OUTPUTS]}
-        return cls.from_config({"input": spec, "labels": told["labels"], **kind})
+        spec = {"ink": None} | {key: saved[key] for key in INPUT_KEYS if key != "ink" or key in saved}
+        kind = {} if saved.get(OUTPUTS) is None else {OUTPUTS: saved[OUTPUTS]}
+        return cls.from_config({"input": spec, "labels": saved["labels"], **kind})
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the colour mode: L or RGB."""
+        """Pillow's name for the colour mode: L or RGB."""
         return COLOR_MODES[self.color]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one image as the model takes it."""
+        """The shape (C, H, W) of one input image."""
         return len(self.mode), self.height, self.width
 
     @cached_property
     def _levels(self) -> np.ndarray:
-        """The value of each grey level in each channel, float32 (C, 256).
+        """The normalized value of each grey level in each channel, float32 (C, 256).
 
-        An image has only 256 levels a channel, so looking up is exact, and in torchvision's order:
-        ToTensor divides by 255, Normalize takes the mean off and divides by the deviation.
+        A channel has only 256 levels, so a lookup table is exact. The order is torchvision's: ToTensor
+        divides by 255, Normalize subtracts the mean and divides by the deviation.
         """
         levels = np.arange(GREY_LEVELS, dtype=np.float32) / np.float32(GREY_LEVELS - 1)
         mean = np.array(self.mean, dtype=np.float32)[:, None]
@@ -142,25 +142,27 @@ class Contract:
 
 
 def read_label_file(path: Path) -> dict[str, str] | None:
-    """Return the labels of an index_to_name.json by their index as text; None where there is no such file.
+    """Return the labels of an index_to_name.json by their index as text; None if there is no such file.
 
-    As TorchServe reads it: of a list, such as ImageNet's [id, name], the last entry is the label, and a list
-    under `object_type_names` holds all labels in order. Raises BadContract.
+    It is read as TorchServe does: the last entry of a list such as ImageNet's [id, name] is the label, and a
+    list under `object_type_names` holds all labels in order. Raises BadContract.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise BadContract(f'{path.name} is no JSON ({error}); write {{"0": "first label", ...}}') from error
-    if isinstance(told, dict) and isinstance(names := told.get("object_type_names"), list):
-        told = {str(index): name for index, name in enumerate(names)}
-    if not isinstance(told, dict):
-        raise BadContract(f'{path.name} is no JSON object; write {{"0": "first label", ...}}')
-    labels = {index: name[-1] if isinstance(name, list) and name else name for index, name in told.items()}
+        raise BadContract(
+            f'{path.name} is not valid JSON ({error}); write {{"0": "first label", ...}}'
+        ) from error
+    if isinstance(names, dict) and isinstance(in_order := names.get("object_type_names"), list):
+        names = {str(index): name for index, name in enumerate(in_order)}
+    if not isinstance(names, dict):
+        raise BadContract(f'{path.name} is not a JSON object; write {{"0": "first label", ...}}')
+    labels = {index: name[-1] if isinstance(name, list) and name else name for index, name in names.items()}
     for index, name in labels.items():
         if not isinstance(name, str):
-            raise BadContract(f"{path.name} names {name!r} for {index}, which is no text; put it in quotes")
+            raise BadContract(f"the label {name!r} of {index} in {path.name} is not text; put it in quotes")
     return labels
 
 
@@ -175,14 +177,14 @@ def _refuse_unknown_keys(spec: Mapping[str, Any], known: tuple[str, ...], sectio
     for key in spec:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise BadContract(f"{section}{key} is not known; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+            raise BadContract(f"{section}{key} is not a known key; {hint}")
 
 
 def _refuse_batch_size(config: Mapping[str, Any]) -> None:
     size = config.get("batchSize", 1)
     if type(size) is not int or size < 1:  # not isinstance: true is an int, too
-        raise BadContract(f"batchSize is {size!r}; write a whole number from 1")
+        raise BadContract(f"batchSize is {size!r}; write a whole number of 1 or more")
 
 
 def _size(spec: Mapping[str, Any]) -> tuple[int, int]:
@@ -197,8 +199,8 @@ def _resize(spec: Mapping[str, Any], least: int) -> int | None:
     resize = spec.get("resize")
     if resize is not None and (not isinstance(resize, int) or resize < least):
         raise BadContract(
-            f"input.resize is {resize!r}; write the pixels of the shorter side before the centre is "
-            f"cut out, at least {least}, or leave it out"
+            f"input.resize is {resize!r}; write the length in pixels of the shorter side before the crop, "
+            f"at least {least}, or leave it out"
         )
     return resize
 
@@ -209,11 +211,11 @@ def _ink(spec: Mapping[str, Any], most: int) -> int | None:
         return None
     if not isinstance(ink, int) or isinstance(ink, bool) or not 1 < ink <= most:
         raise BadContract(
-            f"input.ink is {ink!r}; write the pixels of the longer side of what is drawn, from 2 to {most}, "
+            f"input.ink is {ink!r}; write the length in pixels of a drawing's longer side, from 2 to {most}, "
             "or leave it out"
         )
     if spec["color"] != "grayscale" or spec.get("resize") is not None:
-        raise BadContract("input.ink goes with color grayscale and without resize; leave it out")
+        raise BadContract("input.ink needs color grayscale and no resize; leave it out")
     return ink
 
 
@@ -234,7 +236,7 @@ def _is_number(value: Any) -> bool:
 
 def _positive(std: tuple[float, ...]) -> tuple[float, ...]:
     if min(std) <= 0:
-        raise BadContract(f"input.std is {list(std)}; each deviation is above 0")
+        raise BadContract(f"input.std is {list(std)}; each deviation must be above 0")
     return std
 
 
@@ -243,10 +245,10 @@ def _labels(config: Mapping[str, Any], label_file: Mapping[str, str] | None) -> 
     if labels == LABEL_FILE:
         return _labels_of(label_file)
     if not isinstance(labels, list) or not labels:
-        raise BadContract(f"labels is {labels!r}; list one name an output, or write {LABEL_FILE}")
+        raise BadContract(f"labels is {labels!r}; list one name per output, or write {LABEL_FILE}")
     for label in labels:
         if not isinstance(label, str):
-            raise BadContract(f"the label {label!r} is no text; put it in quotes")
+            raise BadContract(f"the label {label!r} is not text; put it in quotes")
     return tuple(labels)
 
 
@@ -254,12 +256,14 @@ def _labels_of(label_file: Mapping[str, str] | None) -> tuple[str, ...]:
     if label_file is None:
         raise BadContract(f"labels is {LABEL_FILE}, but the archive has no such file; name it: LABELS=path")
     if not isinstance(label_file, Mapping):
-        raise BadContract(f'{LABEL_FILE} is no JSON object; write {{"0": "first label", ...}}')
+        raise BadContract(f'{LABEL_FILE} is not a JSON object; write {{"0": "first label", ...}}')
     try:
         return tuple(label_file[str(index)] for index in range(len(label_file)))
     except KeyError as error:
         last = len(label_file) - 1
-        raise BadContract(f"{LABEL_FILE} has no entry {error}; it needs all from 0 to {last}") from None
+        raise BadContract(
+            f"{LABEL_FILE} has no entry {error}; it needs every index from 0 to {last}"
+        ) from None
 
 
 def _outputs(config: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""A request that cannot be answered as it came: what is wrong with it, and what to send instead."""
+"""Requests that cannot be answered: what is wrong with them, and what to send instead."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ JSON = "application/json"
 
 
 class Reason(StrEnum):
-    """One of a few words: the sentence that a client gets names sizes and bytes, and could not be counted."""
+    """Why a request was refused, in one word for metrics: messages hold sizes, so they cannot be counted."""
 
     EMPTY = "empty"  # a request without content
-    UNKNOWN_FORMAT = "unknown_format"  # bytes that no decoder takes for its own
-    DAMAGED = "damaged"  # cut short, broken, or of a kind that cannot be shown
-    TOO_LARGE = "too_large"  # in pixels; TorchServe itself refuses too many bytes
-    TOO_MANY_SCANS = "too_many_scans"  # a JPEG that is drawn over and over
-    TOO_MANY = "too_many_pictures"  # for one request
-    SEVERAL_FIELDS = "several_fields"  # more than one image, where one is explained
+    UNKNOWN_FORMAT = "unknown_format"  # bytes that no decoder recognises
+    DAMAGED = "damaged"  # truncated, corrupt or of an unsupported kind
+    TOO_LARGE = "too_large"  # in pixels; TorchServe itself limits the bytes
+    TOO_MANY_SCANS = "too_many_scans"  # in one JPEG
+    TOO_MANY = "too_many_pictures"  # in one request
+    SEVERAL_FIELDS = "several_fields"  # several images where only one can be explained
     WEB_FORM = "web_form"  # curl --data-binary without a Content-Type
-    JSON = "json"  # that is malformed, or asks in a form that is not known
-    OPTION = "option"  # a wish for the answer's form that is not understood
-    NOT_OFFERED = "not_offered"  # an explanation, without EXPLAIN=1 or captum
+    JSON = "json"  # that is malformed, or not in a known form
+    OPTION = "option"  # an invalid option for the answer's form
+    NOT_OFFERED = "not_offered"  # an explanation without EXPLAIN=1 or captum
 
 
 class BadRequest(ValueError):
-    """What came, and what to send: as a sentence each, and together as the exception's text."""
+    """A message with what came, and a hint with what to send; the exception's text joins the two."""
 
     status = HTTPStatus.BAD_REQUEST
 
@@ -36,7 +36,7 @@ class BadRequest(ValueError):
         self.message, self.hint, self.reason = message, hint, reason
 
     def of(self, which: str) -> Self:
-        """Return the same refusal, of one image among several."""
+        """Return the same error, with the name of one image among several."""
         return type(self)(f"{which}: {self.message}", self.hint, self.reason)
 
 
@@ -45,7 +45,7 @@ class BadImage(BadRequest):
 
 
 class NotOffered(BadRequest):
-    """What this server could answer, but is not equipped for."""
+    """A request for something that this server is not set up to answer."""
 
     status = HTTPStatus.NOT_IMPLEMENTED
 
@@ -54,7 +54,7 @@ class NotOffered(BadRequest):
 
 
 def error_object(status: HTTPStatus, message: str, hint: str) -> dict[str, Any]:
-    """Return an error as every server here has it in JSON."""
+    """Return an error in the JSON form that every server here uses."""
     return {"error": {"code": int(status), "message": message, "hint": hint}}
 
 
@@ -64,10 +64,10 @@ def error_object_in_v2(message: str, hint: str) -> dict[str, Any]:
 
 
 def error(status: HTTPStatus, message: str, hint: str) -> str:
-    """Return an error as a body; ASCII, whatever came."""
+    """Return an error as a response body, always in ASCII."""
     return json.dumps(error_object(status, message, hint)) + "\n"
 
 
 def error_in_v2(message: str, hint: str) -> str:
-    """Return an error of the V2 protocol as a body."""
+    """Return an error of the V2 protocol as a response body."""
     return json.dumps(error_object_in_v2(message, hint)) + "\n"

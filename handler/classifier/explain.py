@@ -1,6 +1,6 @@
-"""Which pixels made the model answer as it did: integrated gradients, by captum, where that is asked for.
+"""Which pixels led to the model's answer: integrated gradients, computed by captum, on request.
 
-What an output changes by between a black image and the one that was sent is shared out among the pixels:
+The difference between an output for a black image and for the one sent is divided among the pixels:
 Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, 2017.
 """
 
@@ -20,16 +20,16 @@ from .messages import AnswerForm, Response, Seen
 
 METHOD = "integrated gradients"
 PACKAGE = "captum"
-# The variable that opens them, and how: one request takes a worker half a gigabyte (docs/answers.md).
+# What switches explanations on: one request takes half a gigabyte of a worker's memory (docs/answers.md).
 SWITCH, ON = "EXPLAIN", "1"
-REMEDY = "start the server by make serve EXPLAIN=1, or send the image to /predictions"
-# A black image: paper without ink, on which a digit is nothing but what was added. Grey would have the
-# model see a square that no image has.
+REMEDY = "start the server with make serve EXPLAIN=1, or send the image to /predictions"
+# A black image: an empty background, to which a digit is only added. With grey, the model would see a square
+# that no image has.
 BASELINE = "black"
-# Places between the two images where the gradient is taken. The pixels' shares then add up to what the
-# output changes by, but for what docs/answers.md has, at 16 to 512 steps.
+# Points between the two images at which the gradient is taken. The pixels' shares then add up to the change
+# of the output, except for the error that docs/answers.md gives for 16 to 512 steps.
 STEPS = 128
-# Of these so many at once: an image of 224 x 224 in a large network takes megabytes for each.
+# How many of them are computed at once: each takes megabytes for a 224 x 224 image in a large network.
 AT_ONCE = 16
 
 
@@ -42,11 +42,11 @@ class Explanation(NamedTuple):
 
 
 def check_offered() -> None:
-    """Raise NotOffered unless explanations were switched on and captum, which is not imported, is there."""
+    """Raise NotOffered unless explanations are on and captum is installed; captum is not imported."""
     if os.environ.get(SWITCH) != ON:
-        raise NotOffered("this server gives no explanations", REMEDY)
+        raise NotOffered("explanations are off on this server", REMEDY)
     if find_spec(PACKAGE) is None:
-        raise NotOffered(f"explanations need {PACKAGE}, which is not installed here", REMEDY)
+        raise NotOffered(f"explanations need {PACKAGE}, which is not installed", REMEDY)
 
 
 def explained(
@@ -56,32 +56,32 @@ def explained(
     named: Mapping[str, Any],
     reference: Callable[[], tuple[Any, str]],
 ) -> Response:
-    """Return the answer to one image and each pixel's share in it, or in the label that is asked about.
+    """Return the answer to one image and each pixel's share in it, or in the label that was asked about.
 
-    `reference` returns the eager model and its device; it is called first here, because it takes torch.
-    Raises NotOffered where that model has no gradients.
+    `reference` returns the eager model and its device; it is called only here, because it imports torch.
+    Raises NotOffered if that model has no gradients.
     """
-    [told] = predictions(seen, contract.labels, AnswerForm(show_input=True))
-    target = told["index"] if form.target is None else form.target
+    [answer] = predictions(seen, contract.labels, AnswerForm(show_input=True))
+    target = answer["index"] if form.target is None else form.target
     model, device = reference()
     if model is None:
         raise NotOffered("this model is an ONNX file without gradients", "send the image to /predictions")
     [pixels] = seen.rows
     black = np.zeros_like(pixels)
-    found = explain(model, device, contract.normalize(pixels), contract.normalize(black), target)
-    # (H, W, C), as the pixels are.
-    shares = np.moveaxis(found.shares, 0, -1)
+    explanation = explain(model, device, contract.normalize(pixels), contract.normalize(black), target)
+    # (H, W, C), like the pixels.
+    shares = np.moveaxis(explanation.shares, 0, -1)
     attributions = np.vectorize(_short, otypes=[float])(shares)
     return as_json(
         {
-            **{key: told[key] for key in ("label", "index", "probability")},
+            **{key: answer[key] for key in ("label", "index", "probability")},
             "method": METHOD,
             "target": contract.labels[target],
             "steps": STEPS,
             "baseline": BASELINE,
-            "output": found.output,
-            "baseline_output": found.baseline_output,
-            "input": told["input"],
+            "output": explanation.output,
+            "baseline_output": explanation.baseline_output,
+            "input": answer["input"],
             "attributions": grey_levels(attributions),
             "model": named,
         }
@@ -89,9 +89,9 @@ def explained(
 
 
 def explain(model: Any, device: Any, scaled: np.ndarray, black: np.ndarray, target: int) -> Explanation:
-    """Share out one output of an eager model among the values of an image.
+    """Divide one output of an eager model among the values of an image.
 
-    `scaled` and `black` are images as the model takes them, float32 (C, H, W).
+    `scaled` and `black` are normalized images, float32 (C, H, W).
     """
     # torch first: captum imports parts of it.
     import torch
@@ -107,5 +107,5 @@ def explain(model: Any, device: Any, scaled: np.ndarray, black: np.ndarray, targ
 
 
 def _short(share: float) -> float:
-    """Return a share without the digits that float32 does not have."""
+    """Return a share without digits beyond the precision of float32."""
     return float(f"{share:.6g}")

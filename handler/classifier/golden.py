@@ -1,7 +1,7 @@
-"""The archive's proof of itself: real images, and the answers that the eager model gave at build time.
+"""The archive's self-test: real images, and the answers that the eager model gave at build time.
 
-A worker runs them when it loads. Swapped weights, a changed constant or a broken kernel show up there,
-before a client meets them; and the first request finds everything warm.
+A worker runs them when it loads. They reveal swapped weights, a changed constant or a broken kernel before a
+client does, and they warm up the model for the first request.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the names below are also for programs that do without numpy
+if TYPE_CHECKING:  # programs without numpy use the names below, too
     import numpy as np
 
 FOLDER = "golden"
 ANSWERS = "golden.json"
-# Float32 sums in another order: eager at batch 1 and at batch 100 already differ by 1e-5.
+# Float32 sums depend on their order: eager at batch 1 and at batch 100 already differ by 1e-5.
 TOLERANCE = 2e-5
 
 
@@ -27,7 +27,7 @@ class GoldenMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Golden:
-    """One image file of the archive and its outputs (labels,), from float64 arithmetic."""
+    """One image file of the archive and its outputs (labels,), computed in float64."""
 
     path: Path
     label: str
@@ -35,7 +35,7 @@ class Golden:
 
 
 def read(folder: Path) -> list[Golden]:
-    """Return the golden answers of an unpacked archive, none where it was built without."""
+    """Return the golden answers of an unpacked archive; none if it was built without."""
     answers = folder / ANSWERS
     if not answers.exists():
         return []
@@ -46,9 +46,9 @@ def read(folder: Path) -> list[Golden]:
 
 
 def check(golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], labels: tuple[str, ...]) -> None:
-    """Hold outputs (N, labels) for the golden images against the recorded ones.
+    """Compare outputs (N, labels) for the golden images with the recorded ones.
 
-    Raises GoldenMismatch with the image, what was expected and what came.
+    Raises GoldenMismatch with the image, the expected outputs and the actual ones.
     """
     import numpy as np
 
@@ -61,13 +61,13 @@ def check(golden: list[Golden], answer: Callable[[list[bytes]], np.ndarray], lab
         if got != one.label or not difference <= TOLERANCE:  # "not", so that NaN is a mismatch
             raise GoldenMismatch(
                 f"golden image {one.path.name}: expected {one.label} {shown(one.outputs)}, "
-                f"got {got} {shown(tuple(output.tolist()))}; they differ by {difference:.2g}, allowed is "
-                f"{TOLERANCE:.0e}. The weights, the contract or the code are not those of the build"
+                f"got {got} {shown(tuple(output.tolist()))}; they differ by {difference:.2g}, at most "
+                f"{TOLERANCE:.0e} is allowed. The weights, the contract or the code differ from the build's"
             )
 
 
 def shown(outputs: tuple[float, ...]) -> str:
-    """Return the first outputs of an image as a sentence has them."""
+    """Return the first outputs of an image as text for a message."""
     most = 10
     more = ", ..." if len(outputs) > most else ""
     return "[" + ", ".join(f"{value:.5f}" for value in outputs[:most]) + more + "]"

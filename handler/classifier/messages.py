@@ -1,4 +1,4 @@
-"""What goes in and what comes out: requests and responses of any server, and what lies between the two."""
+"""Requests and responses, independent of the server, and the types in between."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Request(NamedTuple):
-    """One request, whichever server it came through.
+    """One request, whichever server received it.
 
-    A form arrives as its `fields`; any other body, an image or JSON, as `body`. The query of the address
-    stands in `headers` as `x-query`, and the protocol of the address, where it is known, as `x-protocol`.
+    The fields of a form are in `fields`; any other body, an image or JSON, is in `body`. `headers` also has
+    the URL's query as `x-query` and, if it is known, the URL's protocol as `x-protocol`.
     """
 
     body: bytes = b""
     headers: Mapping[str, str] = NONE  # by lower-case name
     fields: Mapping[str, bytes] | None = None  # by name, in the form's order
-    explain: bool = False  # which pixels made the answer
-    describe: bool = False  # which archive this is; the body is not looked at
+    explain: bool = False  # asks which pixels led to the answer
+    describe: bool = False  # asks which archive this is; the body is ignored
 
 
 class AnswerForm(NamedTuple):
-    """How a client wants its answer; None where it does not say."""
+    """The form in which a client wants its answer; None if it does not say."""
 
     json: bool | None = None
-    top_k: int = 0  # how many of the likeliest labels, besides the answer
-    show_input: bool = False  # what the model saw, too
+    top_k: int = 0  # how many of the most probable labels to add
+    show_input: bool = False  # add what the model saw
     target: int | None = None  # the index of the label to explain
 
 
 class Response(NamedTuple):
-    """The answer to one request: a 4xx or 5xx status where it has none."""
+    """The answer to one request, or an error with a 4xx or 5xx status."""
 
     body: str | bytes
     content_type: str = TEXT
@@ -50,12 +50,12 @@ class Response(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether the request was answered and not refused."""
+        """Whether the request was answered."""
         return self.status == HTTPStatus.OK
 
     @property
     def reason(self) -> str:
-        """Why a request was refused, what came and what to send; empty where it was answered."""
+        """Why a request was refused, and what to send; empty if it was answered."""
         if self.ok:
             return ""
         error = json.loads(self.body)["error"]
@@ -63,9 +63,9 @@ class Response(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the model saw of one request, and what it put out.
+    """What the model saw of one request, and its outputs.
 
-    `rows` are uint8 images (H, W, C), or float32 ones (C, H, W) that came scaled; `outputs` are float32
+    `rows` are uint8 images (H, W, C), or float32 images (C, H, W) that came normalized; `outputs` are float32
     (N, labels), of the kind that the contract names.
     """
 
@@ -80,19 +80,19 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """Image files, or what stands in their place, and how the answer to them is written."""
+    """Image files, or tensors in their place, and the function that writes the answer to them."""
 
     tell: Callable[[Seen], Response]
     images: list[bytes] = field(default_factory=list)
-    # What an error calls each of them; a single one needs no name.
+    # The name of each image in errors; a single image needs none.
     names: list[str] = field(default_factory=list)
-    # float32 (N, C, H, W), from a client that scaled them itself.
+    # float32 (N, C, H, W), normalized by the client.
     tensors: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Posed:
-    """A question whose images were read, and its request's place in the batch."""
+    """A question whose images have been read, and its request's place in the batch."""
 
     question: Question
     rows: list[np.ndarray]

@@ -1,4 +1,4 @@
-"""`python -P -m marctl`: the command where its script is not on the path."""
+"""`python -P -m marctl`: runs the command when its script is not on PATH."""
 
 import sys
 

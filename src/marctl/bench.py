@@ -1,4 +1,4 @@
-"""Measure this checkout's servers: bench/serving.py, which is no part of what is installed."""
+"""Measure this checkout's servers with bench/serving.py, which is not part of the installed package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PROGRAM = Path("bench") / "serving.py"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take all words as they are."""
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="of bench.serving: its options, the archive")
+    """Accept all arguments unparsed."""
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="options of bench.serving and the archive")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run it; return its exit status. Raises UserError where this is no checkout."""
+    """Run it; return its exit status. Raises UserError if this is not a checkout."""
     if not PROGRAM.is_file():
         raise UserError(f"there is no {PROGRAM} here; run this in a checkout of the project")
     command = [sys.executable, "-m", "bench.serving", *arguments.words]

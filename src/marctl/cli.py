@@ -17,12 +17,12 @@ from marctl.output import told_to_the_end
 from marctl.printable import printable
 from marctl.signals import Stopped, stop_on
 
-# Exit codes: 0 it went well, 1 the operator can put it right, 2 wrong usage (argparse's), and as shells have
-# them 128 and the signal's number. Anything else is a bug and shows its traceback.
+# Exit codes: 0 success, 1 something the operator can fix, 2 wrong usage (argparse's), and, as in shells, 128
+# plus the signal's number. Anything else is a bug and shows its traceback.
 FAULT, INTERRUPTED, SIGNALLED = 1, 130, 128
-# Names the variables that were given to make. It holds for one command, and not for those that it starts.
+# Names the variables that were given to make. It applies to one command, not to those that it starts.
 MAKES = "MARCTL_VARIABLES"
-# What the archive's own package raises for the operator; it cannot know marctl's UserError.
+# Operator errors raised by the archive's own package, which cannot know marctl's UserError.
 CORE_ERRORS = frozenset({
     "BadContract", "BadRequest", "GoldenMismatch", "Altered", "NotInstalled", "WrongProcessor",
 })  # fmt: skip
@@ -30,10 +30,10 @@ CORE_ERRORS = frozenset({
 
 @dataclass(frozen=True)
 class Command:
-    """The module that has `add_arguments(parser)` and `run(arguments) -> int`, and its line in the help."""
+    """A module with `add_arguments(parser)` and `run(arguments) -> int`, and its line in the help."""
 
     module: str
-    help: str = ""  # nothing: started by this tool alone, and not listed
+    help: str = ""  # empty: only this tool starts it, and it is not listed
 
 
 COMMANDS = {
@@ -42,14 +42,14 @@ COMMANDS = {
     "verify": Command("marctl.verify.verify", "check an archive and its signature"),
     "sign": Command("marctl.archive.signing", "sign an archive with a private key"),
     "serve": Command("marctl.serve.serve", "start TorchServe with archives"),
-    "up": Command("marctl.serve.front.up", "start it behind nginx, and restart it if it dies"),
+    "up": Command("marctl.serve.front.up", "start TorchServe behind nginx, and restart it if it dies"),
     "deploy": Command("marctl.serve.front.deploy", "replace what `marctl up` serves, without a gap"),
     "stop": Command("marctl.serve.stop", "stop the server"),
     "status": Command("marctl.serve.status", "show whether the server runs and is ready"),
     "token": Command("marctl.serve.token", "print a token of the server"),
     "logs": Command("marctl.serve.logs", "print the end of the server's log"),
     "flask": Command("marctl.serve.flask.app", "serve an archive with Flask, in the foreground"),
-    "predict": Command("marctl.predict.command", "answer images, without a server or by one"),
+    "predict": Command("marctl.predict.command", "classify images, with or without a server"),
     "export": Command("marctl.export.command", "export an archive's model to another format"),
     "doctor": Command("marctl.serve.doctor", "show what this machine has and lacks"),
     "healthcheck": Command("marctl.serve.healthcheck", "send a server a golden image and check its answer"),
@@ -69,7 +69,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    # ONNX Runtime reports to its makers, from its import on, unless it is told not to.
+    # ONNX Runtime sends telemetry from its import on, unless this is set.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     stop_on(signal.SIGTERM)
     words = list(sys.argv[1:] if argv is None else argv)
@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def reported(program: Callable[[], int]) -> int:
-    """Run a program; print what its user can put right as one sentence, and return the exit status."""
+    """Run a program and return its exit status; print an error that the user can fix as one sentence."""
     try:
         return program()
-    except BrokenPipeError:  # of another pipe than our output, which `told_to_the_end` knows
+    except BrokenPipeError:  # of some other pipe: `told_to_the_end` handles our output
         raise
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr)
@@ -92,29 +92,29 @@ def reported(program: Callable[[], int]) -> int:
             ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
         )
     except Exception as error:
-        if (told := _told(error)) is None:
+        if (message := _operator_message(error)) is None:
             raise
-        sentence = told
+        sentence = message
     print(f"error: {sentence}", file=sys.stderr)
     return FAULT
 
 
-def _told(error: Exception) -> str | None:
-    """Return the sentence of an error that the operator can put right, None for a bug."""
+def _operator_message(error: Exception) -> str | None:
+    """Return the message of an error that the operator can fix, or None for a bug."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return extras.remedy(error)
-    # By name: their modules import numpy, which most commands do without.
+    # By name: their modules import numpy, which most commands do not need.
     core = [kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "classifier"]
     return str(error) if any(kind.__name__ in CORE_ERRORS for kind in core) else None
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up only when it is asked for."""
+    """Prints the version, which is looked up only on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print it and end."""
+        """Print it and exit."""
         print(f"marctl {metadata.version('marctl')}")
         parser.exit()
 
@@ -131,7 +131,7 @@ def _run(words: list[str]) -> int:
 
 
 def _parser(chosen: str | None, *, is_asked_for_help: bool) -> argparse.ArgumentParser:
-    """Return the parser of all commands, with the options of the one that is chosen."""
+    """Return the parser of all commands, with the options of the chosen one."""
     parser = argparse.ArgumentParser(
         prog="marctl", description="Build, check, serve and export model archives."
     )

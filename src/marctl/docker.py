@@ -10,26 +10,25 @@ from pathlib import Path
 
 from marctl.errors import UserError
 
-# The archive under a name that every Dockerfile can copy, whatever its own is. No other file lies here.
+# The archive is copied to this path, so that the Dockerfile need not know its name. The folder holds nothing
+# else.
 STAGED = Path("model_store") / ".image" / "model.mar"
 TARGETS = ("flask", "torchserve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is done, to which image or container."""
-    parser.add_argument("action", choices=sorted(ACTIONS), help="what is done")
-    parser.add_argument(
-        "archive", type=Path, nargs="?", help="the .mar file that the images are built around"
-    )
+    """Add the action, and the image or container it applies to."""
+    parser.add_argument("action", choices=sorted(ACTIONS), help="what to do")
+    parser.add_argument("archive", type=Path, nargs="?", help="the .mar file to build into the images")
     parser.add_argument("--name", default="convnet", help="the image's name (default: %(default)s)")
-    parser.add_argument("--options", default="", help="of docker build or docker run, as in a shell")
+    parser.add_argument("--options", default="", help="more options for docker build or docker run")
     parser.add_argument("--target", default="torchserve", choices=TARGETS, help="which server")
     parser.add_argument("--container", default="", help="the container's name")
-    parser.add_argument("--port", default="", help="the first of its ports on this machine")
+    parser.add_argument("--port", default="", help="the first port to publish on this machine")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; return docker's exit status."""
+    """Run the action; return docker's exit status."""
     _check_engine()
     return ACTIONS[arguments.action](arguments)
 
@@ -81,7 +80,7 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise UserError(f"the options {text!r} cannot be read ({error}); write them as in a shell") from error
+        raise UserError(f"cannot parse the options {text!r} ({error}); quote them as in a shell") from error
 
 
 def _check_engine() -> None:
@@ -89,6 +88,6 @@ def _check_engine() -> None:
         ["docker", "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
     ).returncode:  # fmt: skip
         raise UserError(
-            "no Docker engine answers to 'docker info'; install Docker, or start it, or say where it is by "
-            "DOCKER_HOST"
+            "no Docker engine answers to 'docker info'; install or start Docker, or set DOCKER_HOST to its "
+            "address"
         )

@@ -1,8 +1,8 @@
-"""The one error that an operator sees as a sentence, without a traceback."""
+"""The error that an operator sees as one sentence, without a traceback."""
 
 
 class UserError(Exception):
-    """Something that the operator can put right: what came, what was wrong with it, and what to do.
+    """Something that the operator can fix. The message says what came, what was wrong and what to do.
 
-    `cli.py` prints it and exits with 1. A subclass exists only where somebody catches it by its type.
+    `cli.py` prints it and exits with 1. There is a subclass only where some code catches it.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-# The extra of pyproject.toml that installs a module; of several, the smallest.
+# The extra in pyproject.toml that installs each module; if several do, the smallest.
 EXTRAS = {
     "onnxruntime": "predict",
     "kornia_rs": "predict",
@@ -27,14 +27,14 @@ EXTRAS = {
 
 
 def need(*modules: str) -> None:
-    """Raise ModuleNotFoundError for the first module that is not installed: before work that would fail."""
+    """Raise ModuleNotFoundError for the first missing module, before any work is done."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def remedy(missing: ModuleNotFoundError) -> str | None:
-    """Return the sentence for a module that an extra installs; None for any other, which is a bug."""
+    """Return the message for a module that an extra installs, or None for any other, which is a bug."""
     if (extra := EXTRAS.get(missing.name or "")) is None:
         return None
     return f"this needs {missing.name}, which is not installed; install it: pip install 'marctl[{extra}]'"

@@ -1,8 +1,8 @@
-"""The Makefile's variables as words of marctl's command line.
+"""Turn the Makefile's variables into arguments of marctl.
 
-Make exports them, and tells each command in MARCTL_VARIABLES which were given: a PORT or a NAME that the
-environment has for other ends is none of them. No shell and no make reads their values, which may hold
-spaces, quotes and `$`.
+Make exports the variables and lists those given on its command line in MARCTL_VARIABLES, so that a PORT or
+NAME that the environment sets for another purpose is ignored. Neither make nor a shell interprets the values,
+which may contain spaces, quotes and `$`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ BUILD = {
     "RUNTIME": "--runtime",
     "MAR": "--mar",
 }
-# Which variables are options of a command. "RUN=1" is RUN where it is 1: an option without a value.
+# The variables that are options of each command. "RUN=1" stands for RUN with the value 1: a flag without a
+# value.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "archive": BUILD,
     "adopt": {"NAME": "--name"},
@@ -55,27 +56,27 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "docker": {"NAME": "--name", "TARGET": "--target", "CONTAINER": "--container", "PORT": "--port"},
     "audit": SIGNED | {"SERVICE": "--service"},
 }
-# To say nothing here is something else than not to say it: "none".
+# For these commands an empty variable means "none", which differs from an absent one.
 EMPTY_IS_NONE = frozenset({"archive"})
-# The variables that a command needs: one of these groups, or the sentence is said.
+# The variables that a command needs: one of these groups, otherwise the message is shown.
 WANTED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "adopt": (("MAR FOLDER",), "say of which archive, and where to: make adopt MAR=old.mar FOLDER=mine"),
-    "sign": (("KEY",), "say which key: make sign KEY=private.pem"),
+    "adopt": (("MAR FOLDER",), "name the archive and the new folder: make adopt MAR=old.mar FOLDER=mine"),
+    "sign": (("KEY",), "name the private key: make sign KEY=private.pem"),
     "predict": (
         ("IMAGE", "IMAGES OUT"),
-        "say which image: make predict IMAGE=tests/images/2.png, or which folder and where to: "
+        "name an image: make predict IMAGE=tests/images/2.png, or a folder and an output file: "
         "make predict IMAGES=folder OUT=answers.csv",
     ),
 }
-NO_TOKENS = "Flask has no tokens; leave TOKENS out: it listens on this machine alone"
-# Those whose last word is the archive that the variables mean.
+NO_TOKENS = "the Flask server has no tokens and listens on this machine only; leave out TOKENS"
+# Commands whose last argument is the archive that the variables select.
 OF_AN_ARCHIVE = frozenset({"serve", "up", "deploy", "flask", "verify", "sign", "export", "audit", "path"})
 
 
 def completed(words: list[str], command: str, names: Iterable[str]) -> list[str]:
-    """Return a command line with what the variables of these names say; its own words come after, and count.
+    """Return a command line with the variables of these names added; arguments in `words` take precedence.
 
-    Raises UserError where a variable is missing, or a model folder does not tell what its archive is called.
+    Raises UserError if a variable is missing, or if a model folder does not name its archive.
     """
     given = {name: os.environ.get(name, "") for name in names}
     _check(command, given)
@@ -85,11 +86,11 @@ def completed(words: list[str], command: str, names: Iterable[str]) -> list[str]
 
 
 def described(command: str) -> str | None:
-    """Return the help's line on a command's variables; None where it has none."""
+    """Return the help line about a command's variables, or None if it has none."""
     options = [f"{variable} is {option}" for variable, option in OPTIONS.get(command, {}).items()]
     if not options:
         return None
-    archive = "; MAR, NAME or MODEL give the archive" if command in OF_AN_ARCHIVE else ""
+    archive = "; MAR, NAME or MODEL select the archive" if command in OF_AN_ARCHIVE else ""
     return f"Variables of make {command}: {', '.join(options)}{archive}."
 
 

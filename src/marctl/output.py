@@ -1,4 +1,4 @@
-"""Sentences on this process's output, which may be a file on a full disk: no server ends by that."""
+"""Print to stdout, which may be a file on a full disk, without stopping a server because of it."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from collections.abc import Callable
 
 
 def say(sentence: str) -> None:
-    """Print a sentence at once, if that can be."""
+    """Print a sentence and flush it, if possible."""
     try:
         print(sentence, flush=True)
     except BrokenPipeError:
-        _say_no_more()
+        _discard_output()
     except OSError:  # a full disk
         pass
 
 
 def told_to_the_end(program: Callable[[], int]) -> int:
-    """Run a program, and return its exit status; it is no fault where who reads, as `head`, has gone."""
+    """Run a program and return its exit status; a reader that has gone, such as `head`, is not an error."""
     status = 0
     try:
         status = program()
         sys.stdout.flush()
     except BrokenPipeError:
-        if not _is_unread():  # it was another pipe
+        if not _is_unread():  # some other pipe
             raise
-        _say_no_more()
+        _discard_output()
     return status
 
 
 def _is_unread() -> bool:
-    """Return whether nobody reads this process's output any more."""
+    """Return whether the reader of this process's output has gone."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in output.poll(0))
 
 
-def _say_no_more() -> None:
-    """Let what is printed from here on go nowhere: Python prints what is left when it ends."""
+def _discard_output() -> None:
+    """Discard all further output, including what Python flushes at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Text of an archive's, made safe for a terminal: what does not print is shown by its number."""
+"""Make text from an archive safe for a terminal: characters that do not print are escaped."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-# Python calls these printable, and nobody sees them: joiners, fillers, selectors of a glyph's variant.
+# Invisible characters that Python calls printable: joiners, fillers, variation selectors.
 UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-COLUMNS = 76  # of a line: no terminal of the usual 80 breaks it
-MOST = 500  # characters of one line: what an archive says is no book
+COLUMNS = 76  # of a line: a terminal of the usual 80 columns does not wrap it
+MOST = 500  # characters of one line: enough for what an archive says about itself
 
 
 def printable(text: str, most: int = MOST) -> str:
-    """Return a text in one line of at most `most` characters, with all that does not print as an escape.
+    """Return a text as one line of at most `most` characters, with unprintable characters escaped.
 
-    Control characters could move the cursor, and marks of direction could turn a line around: either makes a
-    terminal show what nobody wrote. Of several spaces one is left: with many, a terminal that breaks a line
-    would begin the next one with whatever follows them. What was escaped already stays as it is.
+    Control characters could move the cursor, and direction marks could reverse a line: with either, the
+    terminal would show text that nobody wrote. Runs of spaces become one space: with many, a terminal that
+    wraps the line would begin the next one with whatever follows them. Existing escapes stay as they are.
     """
     text = re.sub("[ \n]+", " ", text)
     cut = text if len(text) <= most else f"{text[: most - 3]}..."
@@ -33,7 +33,7 @@ def _shown(character: str) -> str:
 
 
 def wrapped(start: str, text: str) -> Iterator[str]:
-    """Yield lines that no terminal of 80 columns breaks: a start, and below its end the rest of the text."""
+    """Yield lines that fit 80 columns: `start` and the text, with further lines indented below the text."""
     line, free = start, COLUMNS - len(start)
     for piece in _pieces(text, COLUMNS - len(start)):
         if _width(piece) > free:
@@ -45,7 +45,7 @@ def wrapped(start: str, text: str) -> Iterator[str]:
 
 
 def _pieces(text: str, most: int) -> Iterator[str]:
-    """Yield a text's words, each with the space before it; one that is too wide for a line in parts."""
+    """Yield a text's words, each with the space before it; a word wider than `most` comes in parts."""
     for word in re.findall(" ?[^ ]*", text):
         part = ""
         for character in word:
@@ -57,5 +57,5 @@ def _pieces(text: str, most: int) -> Iterator[str]:
 
 
 def _width(text: str) -> int:
-    """Return the columns that a text takes at most: some characters take two."""
+    """Return the number of columns that a text takes at most: some characters take two."""
     return sum(1 + (unicodedata.east_asian_width(character) in "WFA") for character in text)

@@ -1,4 +1,4 @@
-"""What ends a command from outside: SIGTERM, and Ctrl-C."""
+"""Signals that stop a command: SIGTERM and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NoReturn
 BOTH = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopped(BaseException):  # as KeyboardInterrupt: nobody takes it for an error of what it interrupts
-    """A signal asks to stop."""
+class Stopped(BaseException):  # like KeyboardInterrupt, so that no `except Exception` swallows it
+    """A signal asked the program to stop."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -18,9 +18,9 @@ class Stopped(BaseException):  # as KeyboardInterrupt: nobody takes it for an er
 
 
 def stop_on(*numbers: signal.Signals) -> None:
-    """Raise Stopped at the first of these signals, whatever is being done; ignore later ones of both kinds.
+    """Raise Stopped on the first of these signals; ignore later SIGTERM and SIGINT.
 
-    The first process of a container needs it: the kernel sends it no signal without a handler.
+    The first process of a container needs this: the kernel does not deliver it signals without a handler.
     """
     for number in numbers:
         signal.signal(number, _stop)
@@ -28,5 +28,5 @@ def stop_on(*numbers: signal.Signals) -> None:
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     for each in BOTH:
-        signal.signal(each, signal.SIG_IGN)  # stopping is not interrupted
+        signal.signal(each, signal.SIG_IGN)  # so that the shutdown is not interrupted
     raise Stopped(signal.Signals(number))

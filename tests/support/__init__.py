@@ -1,1 +1,1 @@
-"""What several test modules share; fixtures lie in tests/conftest.py."""
+"""Helpers shared by several test modules; fixtures are in tests/conftest.py."""

@@ -1,4 +1,4 @@
-"""Archives as torch-model-archiver makes them of other people's handlers."""
+"""Archives as torch-model-archiver makes them from other people's handlers."""
 
 import json
 import zipfile
@@ -47,7 +47,7 @@ IMAGENET = {
 
 
 def packed(file: Path, **change: bytes | None) -> Path:
-    """Write a small .mar by hand, with members changed, added or, by None, left out."""
+    """Write a small .mar, with members changed, added or, if None, left out."""
     manifest = {
         "model": {
             "modelName": "m",
@@ -80,7 +80,7 @@ def config_of(folder: Path) -> dict:
 def handler(
     compose: str, before: str = "", preprocess: str = "self.image_processing(image)", base="VisionHandler"
 ):
-    """Return a handler's source with a Compose of its own."""
+    """Return the source of a handler with this Compose."""
     return f"""
 import io, torch, torchvision
 import torchvision.transforms as T
@@ -112,7 +112,7 @@ GREY = "transforms.Grayscale(), transforms.Resize((28, 28)), transforms.ToTensor
 NORMALIZE = "transforms.Normalize((0.1302,), (0.3069,))"
 
 
-def manifest(**told) -> bytes:
-    """Return a manifest that says so."""
+def manifest(**changes) -> bytes:
+    """Return a manifest with these keys of its model changed."""
     model = {"modelName": "m", "modelVersion": "1.0", "handler": "handler.py", "serializedFile": "model.pth"}
-    return json.dumps({"model": model | told}).encode()
+    return json.dumps({"model": model | changes}).encode()

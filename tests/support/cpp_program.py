@@ -1,4 +1,4 @@
-"""The compiled C++ program, run as a person runs it, and small models for it."""
+"""The compiled C++ program, run as a user runs it, and small models for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RGB = {"color": "rgb", "size": [224, 224], "mean": [0.485, 0.456, 0.406], "std":
 
 @dataclass(frozen=True)
 class Run:
-    """What the program printed: each answered file's columns after the name, the errors, the status."""
+    """The printed columns of each answered file after its name, the errors and the exit status."""
 
     rows: dict[str, list[str]]
     errors: list[str]
@@ -36,12 +36,12 @@ class Program:
         self.folder = folder
 
     def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the program with these arguments alone."""
+        """Run the program with exactly these arguments."""
         command = [str(ROOT / "exported" / "classify"), *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def __call__(self, model: Path, files: dict[str, bytes], *options: str) -> Run:
-        """Write the files and let the program answer them all, and a good one besides."""
+        """Write the files, and run the program on all of them and on one good image."""
         files = files | {"good": (ROOT / "tests" / "images" / "2.png").read_bytes()}
         for name, body in files.items():
             (self.folder / name).write_bytes(body)
@@ -61,12 +61,12 @@ class Means(torch.nn.Module):
 def exported(path: Path, contract: str) -> Path:
     """Write a small model with this contract."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch prefers torch.export
+        warnings.simplefilter("ignore", FutureWarning)  # torch recommends torch.export
         torch.jit.script(Means()).save(str(path), _extra_files={"contract.json": contract})
     return path
 
 
 def rgb(resize: int | None, **other: object) -> str:
-    """Return the contract of a model that takes RGB, as JSON; `...` leaves a key out."""
+    """Return the contract of an RGB model as JSON; a key set to `...` is left out."""
     spec = {**RGB, "resize": resize, "labels": ["r", "g", "b"]} | other
     return json.dumps({key: value for key, value in spec.items() if value is not ...})

@@ -18,7 +18,7 @@ LAST_LINE = "  stop "
 
 @dataclass(frozen=True)
 class Flask:
-    """A started server: its address, its main process, what its start printed."""
+    """A running server: its address, its main process and what it printed at startup."""
 
     url: str
     process: subprocess.Popen[str]
@@ -55,7 +55,7 @@ def flask_of(archive: Path, *options: str, **environ: str) -> Iterator[Flask]:
 
 
 def refused(archive: Path, *options: str) -> str:
-    """Return the one line by which a server that cannot start says why."""
+    """Return the one-line error of a server that cannot start."""
     done = subprocess.run(
         command(archive, *options), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )

@@ -1,4 +1,4 @@
-"""Image files made from the real digits: other colours, sizes, encodings; and files that are bad."""
+"""Image files made from real digits in other colours, sizes and encodings, and bad files."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from bench.load.images import encoded, enlarged, opened, png_file, scan_by_scan
 
 
 def png_of(width: int, height: int, lines: int) -> bytes:
-    """Return a PNG that says width x height, one bit a pixel, and holds the given number of lines."""
+    """Return a 1-bit PNG whose header says width x height and that holds the given number of lines."""
     pixels = zlib.compress(bytes((1 + -(-width // 8)) * lines), 9)
     return png_file([(b"IHDR", png_header(width, height, bits=1)), (b"IDAT", pixels), (b"IEND", b"")])
 
 
 def png_header(width: int, height: int, bits: int = 8, color: int = 0) -> bytes:
-    """Return the data of a PNG's first chunk."""
+    """Return the data of a PNG's IHDR chunk."""
     return struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
 
 
 def without_palette(good: bytes) -> bytes:
-    """Return a PNG that says its pixels are colours of a palette, and has none."""
+    """Return a PNG whose header promises a palette that is missing."""
     header = good[12:25] + b"\x03" + good[26:29]
     return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
 
 
 def drawn_again_and_again(image: Image.Image, times: int) -> bytes:
-    """Return a progressive JPEG whose last scan stands in it many times."""
+    """Return a progressive JPEG that repeats its last scan many times."""
     body = encoded(image, "JPEG", progressive=True)
     scan = body[body.rindex(b"\xff\xda") : -2]
     return body[:-2] + scan * times + body[-2:]
 
 
 def bad_images(good: bytes) -> dict[str, tuple[bytes, str]]:
-    """Return files that are refused, each with the start of its sentence; good is a PNG."""
+    """Return files that are refused, each with the start of its error message; good is a PNG."""
     image = enlarged(opened(good)).convert("RGB")
     jpeg = encoded(image, "JPEG")
     flipped = bytearray(good)
@@ -56,8 +56,8 @@ def bad_images(good: bytes) -> dict[str, tuple[bytes, str]]:
         "truncated-gif": (encoded(image, "GIF")[:2000], "the GIF image of 250 x 250 pixels in"),
         "truncated-tiff": (encoded(image, "TIFF")[:5000], "the TIFF image of 250 x 250 pixels in"),
         "palette-missing": (without_palette(good), "the PNG image of 28 x 28 pixels in"),
-        "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG image is drawn in 10"),
-        "scan-by-scan": (scan_by_scan(image.convert("L"), 100), "the JPEG image is drawn in 300 scans"),
+        "thousand-scans": (drawn_again_and_again(image, 1000), "the JPEG image has 10"),
+        "scan-by-scan": (scan_by_scan(image.convert("L"), 100), "the JPEG image has 300 scans"),
         "long-strip": (png_of(2**16, 2, lines=2), "the image is too large (65536 x 2 pixels)"),
         "flipped-byte": (bytes(flipped), "the PNG image of 28 x 28 pixels in"),
         "above-the-cap": (
@@ -69,7 +69,7 @@ def bad_images(good: bytes) -> dict[str, tuple[bytes, str]]:
 
 
 def on_sheet(digit: np.ndarray, sheet: tuple[int, int], side: int, place: tuple[float, float]) -> Image.Image:
-    """Draw a digit so many pixels large on black, at a place from 0 to 1."""
+    """Draw a digit, enlarged to side pixels, on a black sheet at a place from 0 to 1."""
     large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
     image = Image.new("L", sheet)
     left, top = (round((length - side) * share) for length, share in zip(sheet, place, strict=True))

@@ -17,14 +17,14 @@ PIXELS = SIDE * SIDE
 
 
 def image(white: int) -> bytes:
-    """Return a black PNG of 4 x 4 with one white pixel: float32 1 there, 0 elsewhere."""
+    """Return a black 4 x 4 PNG with one white pixel: float32 1 there, 0 elsewhere."""
     levels = np.zeros(PIXELS, np.uint8)
     levels[white] = 255
     return encoded(Image.fromarray(levels.reshape(SIDE, SIDE)), "PNG")
 
 
 def contract(labels: int, **keys: object) -> dict[str, object]:
-    """Return a model-config.yaml's content for images of 4 x 4, with so many labels."""
+    """Return the content of a model-config.yaml for 4 x 4 images with this many labels."""
     return {
         "input": {"color": "grayscale", "size": [SIDE, SIDE], "mean": [0.0], "std": [1.0]},
         "labels": [f"label {index}" for index in range(labels)],
@@ -34,17 +34,17 @@ def contract(labels: int, **keys: object) -> dict[str, object]:
 
 
 def table_of(rows: list[list[float]]) -> np.ndarray:
-    """Return a table float32 (16, labels) that begins with these rows; the others are like the first."""
+    """Return a float32 table (16, labels) that begins with these rows; the others repeat the first."""
     return np.array([*rows, *rows[:1] * (PIXELS - len(rows))], np.float32)
 
 
 def onnx_model(
     table: np.ndarray, batch: int | str = "n", outputs: tuple[str, ...] = ("output",), inside: int = 0
 ) -> onnx.ModelProto:
-    """Return the ONNX model of a table, from float32 (batch, 1, 4, 4).
+    """Return the ONNX model of a table; its input is float32 (batch, 1, 4, 4).
 
-    The last of several outputs is the table's, the others are the pixels. `inside` is a batch size that a
-    Reshape has fixed whatever the input says, as older exports have it; 0 lets any pass.
+    Of several outputs, the last is the table's and the others are the pixels. `inside` is a batch size fixed
+    by a Reshape, whatever the input's shape says, as in older exports; 0 accepts any.
     """
     *others, last = outputs
     nodes = [

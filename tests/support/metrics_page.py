@@ -1,4 +1,4 @@
-"""What TorchServe tells on its metrics port, read as Prometheus reads it."""
+"""TorchServe's metrics, read as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HISTOGRAMS = {
 
 
 class Page:
-    """One answer of /metrics."""
+    """One response from /metrics."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -35,7 +35,7 @@ class Page:
         ]
 
     def by(self, label: str, name: str) -> Counter:
-        """Return a family's values by one of its labels, those of 0 left out."""
+        """Return a metric family's values by one of its labels, without zeros."""
         values: Counter = Counter()
         for sample, labels, value in self.samples:
             if sample == name and value:
@@ -43,22 +43,22 @@ class Page:
         return values
 
     def total(self, name: str) -> float:
-        """Return the sum of a family's values."""
+        """Return the sum of a metric family's values."""
         return sum(value for sample, _, value in self.samples if sample == name)
 
     @property
     def requests(self) -> float:
-        """The number of requests that the workers told of."""
+        """The number of requests that the workers have reported."""
         return self.total("classifier_requests_total")
 
     @property
     def is_whole(self) -> bool:
-        """Whether the page was asked for between two tellings: a worker's lines come one after the other."""
+        """Whether the page has no half-finished report: a worker's lines arrive one by one."""
         whole = all(
             self.by("le", f"{name}_bucket")["+Inf"] == self.total(f"{name}_count") for name in HISTOGRAMS
         )
         latencies = self.total("classifier_request_duration_seconds_count")
-        answers = self.total("classifier_predictions_total")  # of a request of two images there are two
+        answers = self.total("classifier_predictions_total")  # a request with two images has two
         return (
             whole
             and latencies == self.total("classifier_batch_size_sum") == self.requests
@@ -67,15 +67,15 @@ class Page:
 
 
 def page_of(server: Served) -> Page:
-    """Ask a server for its metrics."""
+    """Fetch a server's metrics."""
     reply = requests.get(f"http://127.0.0.1:{server.port + 2}/metrics", timeout=PATIENCE)
     assert reply.status_code == 200
     return Page(reply.text)
 
 
-def page_when(server: Served, told: Callable[[Page], bool]) -> Page:
-    """Return the first page of which something holds; after a minute the last one, whatever it says."""
+def page_when(server: Served, condition: Callable[[Page], bool]) -> Page:
+    """Return the first page for which the condition holds, or the last one after PATIENCE seconds."""
     end = time.monotonic() + PATIENCE
-    while not told(page := page_of(server)) and time.monotonic() < end:
+    while not condition(page := page_of(server)) and time.monotonic() < end:
         time.sleep(POLL)
     return page

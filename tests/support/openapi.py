@@ -1,4 +1,4 @@
-"""The OpenAPI document, and whether a value is what it says."""
+"""The OpenAPI document, and a check of values against its schemas."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ REGISTRY = Registry().with_resource(BASE, Resource(DOCUMENT, DRAFT202012))
 
 
 def resolved(place: dict) -> dict:
-    """Return what a reference within the document leads to."""
+    """Return what a reference within the document points to."""
     while "$ref" in place:
         found = DOCUMENT
         for word in place["$ref"].removeprefix("#/").split("/"):
@@ -30,6 +30,6 @@ def validator(schema: str) -> Draft202012Validator:
 
 
 def check(instance, schema: dict) -> None:
-    """Hold a value against a schema of the document, whose references lead into it."""
+    """Validate a value against a schema whose references point into the document."""
     text = json.dumps(schema).replace('"#/', f'"{BASE}#/')
     validator(text).validate(instance)

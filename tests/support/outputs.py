@@ -1,4 +1,4 @@
-"""Outputs of models as they are rounded, and the beginning of a refusal."""
+"""Model outputs, rounded as models round them, and the start of an error message."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def softmax(values):
 
 
 def eight_bits(values):
-    """What a quantised softmax makes of probabilities: multiples of 1/256, at most 255 of them."""
+    """Round probabilities as a quantised softmax does: to multiples of 1/256, at most 255/256."""
     return np.minimum(np.round(np.array(values) * 256), 255) / 256
 
 

@@ -1,4 +1,4 @@
-"""What some tests need that no package of Python's brings, by the marker that says so."""
+"""What some tests need and no Python package provides, by marker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marctl.serve.front.nginx import PLACES, PROGRAM
 
 ROOT = Path(__file__).parents[2]
 CPP_HEADERS = (Path("/usr/include/stb/stb_image.h"), Path("/usr/include/nlohmann/json.hpp"))
-# Fixtures of tests/conftest.py that start one of these: a test that asks for them needs no marker of its own.
+# Fixtures that start one of these: a test that uses them needs no marker of its own.
 STARTED_BY = {
     "server": ("torchserve",),
     "flask_server": ("flask",),
-    "door": ("torchserve",),  # without nginx there is none, and the test does without
+    "door": ("torchserve",),  # without nginx there is no proxy, and the test runs without it
     "everywhere": ("torchserve", "flask"),
     "program": ("cpp",),
 }
@@ -25,7 +25,7 @@ STARTED_BY = {
 
 @cache
 def missing(marker: str) -> str | None:
-    """Return what a test with this marker lacks on this machine and how to get it; None where it is there."""
+    """Return what this marker's tests lack on this machine and how to get it, or None."""
     look = LOOKS.get(marker)
     return None if look is None else look()
 

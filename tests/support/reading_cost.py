@@ -1,7 +1,6 @@
-"""Run as a program: for each line "COLOR FILE" print the bytes that reading it took, and those reserved.
+"""Run as a program: for each line "COLOR FILE", print the bytes that reading it took and those reserved.
 
-A process that has read nothing before reads each file: what an earlier one left free would hide what a later
-one takes.
+Each file is read in a fresh process: memory freed after an earlier file would hide what a later one takes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ INPUTS = {
 
 
 def main() -> None:
-    """Read the files of standard input, each as the contract of its colour wants it."""
+    """Read the files named on standard input, each with the contract of its colour."""
     for line in sys.stdin:
         color, file = line.rstrip("\n").split(" ", 1)
         if os.fork() == 0:
@@ -35,7 +34,7 @@ def main() -> None:
 
 
 def cost(body: bytes, color: str) -> tuple[int, int]:
-    """Return the bytes of memory that reading a file took at its peak, and those that were reserved."""
+    """Return the peak memory that reading a file took, and the memory reserved for it, in bytes."""
     contract = Contract.from_config({"input": INPUTS[color], "labels": ["a"]})
     reserved: list[int] = []
     for module in (decode, png):
@@ -47,7 +46,7 @@ def cost(body: bytes, color: str) -> tuple[int, int]:
 
 
 def resident(name: str) -> int:
-    """Return a number of bytes that Linux tells of this process."""
+    """Return a memory figure that Linux reports for this process, in bytes."""
     lines = STATUS.read_text(encoding="ascii").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(name))) * KILO
 

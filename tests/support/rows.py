@@ -1,4 +1,4 @@
-"""An opened archive, asked as TorchServe asks its handler: by rows of fields, and the headers of each."""
+"""An opened archive, called as TorchServe calls its handler: with rows of fields and each row's headers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class Engine(Opened):
-    """An opened archive with TorchServe's adapter before it, the archive's own, and TorchServe's context."""
+    """An opened archive behind its own TorchServe adapter, with TorchServe's context."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         super().__init__(path, **options)
@@ -44,7 +44,7 @@ class Engine(Opened):
 
     @property
     def eager(self) -> Any:
-        """The reference."""
+        """The eager reference."""
         return self.classifier.eager
 
     def predict(self, bodies: Sequence[bytes]) -> list[Answer]:

@@ -1,6 +1,6 @@
-"""Archives sealed in this process: a build without its three interpreters, for tables of many models.
+"""Archives sealed in this process: a build without its three interpreters, for tests of many models.
 
-`make archive` has torch-model-archiver bundle the files; other tests build archives by it.
+`make archive` bundles the files with torch-model-archiver; other tests build archives that way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from marctl.build.build import HANDLER, OPTIONS, Recipe, recipe_of
 
 
 def archive_here(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Build what `make archive` would, given its variables; return what it says, and its status."""
+    """Build what `make archive` would with these variables; return its output and status."""
     options = {key: variables[key.upper()] for key in OPTIONS if key.upper() in variables}
 
     def build() -> int:
@@ -39,13 +39,13 @@ def archive_here(**variables: str) -> subprocess.CompletedProcess[str]:
 
     said, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a build shows its own to nobody
+        warnings.simplefilter("ignore")  # a real build does not show its warnings
         status = cli.reported(build)
     return subprocess.CompletedProcess([], status, said.getvalue(), errors.getvalue())
 
 
 def bundle(recipe: Recipe, raw: Path) -> None:
-    """Write the archive as torch-model-archiver has it, before it is sealed."""
+    """Write the archive as torch-model-archiver does, before it is sealed."""
     own = {"modelFile": recipe.model, "serializedFile": recipe.weights, "configFile": recipe.config}
     files = {key: file for key, file in {"handler": HANDLER, **own}.items() if file}
     model = {"modelName": recipe.name, "modelVersion": recipe.version}

@@ -1,4 +1,4 @@
-"""An archive as tutorials have one built: torch-model-archiver, a class, weights and a handler."""
+"""An archive as tutorials build it: torch-model-archiver with a class, weights and a handler."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DigitHandler(BaseHandler):
 
 
 def tutorial_archive(folder: Path, *options: str, name: str = "digits", handler: str = HANDLER) -> Path:
-    """Build it in a folder, by the archiver's own way: deflated, and nothing in it that proves anything."""
+    """Build it in a folder with the archiver alone: deflated, and with nothing that proves its content."""
     folder.mkdir(parents=True, exist_ok=True)
     code = folder / "digit_handler.py"
     code.write_text(handler)

@@ -1,4 +1,4 @@
-"""How long tests wait: no longer than it takes, and far longer than that before they give up."""
+"""How long tests wait: only until the condition holds, with a very generous timeout."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-# Seconds for an answer, or for what has to happen by itself: it takes seconds, or a minute on a machine that
-# is ten times slower. A wait ends when what it waits for is there; only a test that fails waits as long.
+# Seconds to wait for a response or an event. It takes seconds, or a minute on a machine ten times slower;
+# only a failing test waits this long.
 PATIENCE = 600.0
-# Seconds for a command: some build archives or compile C++, and take a minute.
+# Seconds to wait for a command: those that build archives or compile C++ take a minute.
 COMMAND = 1800.0
 POLL = 0.05
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Return when a condition holds. Raises TimeoutError."""
+    """Wait until a condition holds. Raises TimeoutError."""
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"it did not happen within {PATIENCE:.0f} seconds")
+            raise TimeoutError(f"the condition did not hold within {PATIENCE:.0f} seconds")
         time.sleep(POLL)
 
 
 def wait_for_the_end_of(processes: Iterable[psutil.Process]) -> None:
-    """Return when all these processes have ended. Raises AssertionError with those that live."""
+    """Wait until all these processes have ended. Raises AssertionError with those still alive."""
     _, alive = psutil.wait_procs(list(processes), PATIENCE)
     assert alive == []

@@ -1,4 +1,4 @@
-"""Requests as bytes on the wire, good and bad: what any server of the archive must answer alike."""
+"""Good and bad requests as bytes on the wire; all servers of the archive must answer them alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE = 'name="data"; filename="a.png"'
 
 
 def said(reply: requests.Response) -> str:
-    """Return the two sentences of an error, which has the form of all of them, or that of the V2 protocol."""
+    """Return the text of an error, after checking its form: this project's, or the V2 protocol's."""
     assert reply.headers["Content-Type"] == "application/json"
     told = reply.json()
     if urlsplit(reply.url).path.startswith("/v2/"):
@@ -38,7 +38,7 @@ def said(reply: requests.Response) -> str:
 
 
 def said_in_v2(reply: requests.Response) -> str:
-    """Return the text of an error in the form of the V2 protocol."""
+    """Return the text of an error in the V2 protocol's form."""
     told = reply.json()
     assert set(told) == {"error"}
     assert isinstance(told["error"], str)
@@ -59,7 +59,7 @@ class Asked(NamedTuple):
 
 
 def form(*parts: tuple[str, bytes], end: str = "--", kind: str = "image/png") -> bytes:
-    """Return a multipart body of parts (what Content-Disposition says, content)."""
+    """Return a multipart body; each part is (Content-Disposition parameters, content)."""
     head = f"--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Disposition: form-data; "
     body = b"".join(head.encode() + said.encode() + b"\r\n\r\n" + data + b"\r\n" for said, data in parts)
     return body + f"--{BOUNDARY}{end}\r\n".encode() if end else body
@@ -123,13 +123,13 @@ FORMS = {
 
 
 def json_of(*images: bytes, **more: object) -> bytes:
-    """Return the body of KServe's V1 protocol with these images."""
+    """Return a KServe V1 request body with these images."""
     instances = [{"data": base64.b64encode(image).decode()} for image in images]
     return json.dumps({"instances": instances, **more}).encode()
 
 
 def accepting(accept: str, body: bytes = GOOD) -> Asked:
-    """Return a request that says which answer it accepts."""
+    """Return a request with this Accept header."""
     return Asked(body, {"Accept": accept})
 
 
@@ -210,8 +210,8 @@ TABLE = {
     **PATHS,
     "ping": Asked(b"", path="/ping", method="GET"),
 }
-# What TorchServe alone does: it takes a client's own header for its mark, reads no form behind a preamble or
-# with a type in capitals, and a field named body for a raw body. Flask's status for each of them.
+# Only TorchServe does these: it takes a client's header for its own marker, does not read a form that has a
+# preamble or an upper-case type, and takes a field named body for a raw body. The values are Flask's status.
 QUIRKS = {
     "header-describe": 200,
     "form-preamble": 200,

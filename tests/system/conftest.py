@@ -1,4 +1,4 @@
-"""Real archives and servers, one of each for all tests that do not harm them."""
+"""Real archives and servers, one of each for all tests that do not damage them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def engine(archive):
 
 @pytest.fixture
 def parsed_here(monkeypatch):
-    """Parse the members of archives in this process: the same is found, and torch is imported once."""
+    """Parse archive members in this process: the result is the same, and torch is imported only once."""
     run_apart = sandbox.run
 
     def run(program: Path, folder: Path, request: bytes, *rest) -> bytes:
@@ -62,7 +62,7 @@ def parsed_here(monkeypatch):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A real TorchServe with the archive, one for all tests that do not harm it."""
+    """A real TorchServe with the archive, one for all tests that do not damage it."""
     run = tmp_path_factory.mktemp("run")
     port = free_port()
     done = make("serve", RUN=str(run), PORT=str(port), EXPLAIN="1")
@@ -73,14 +73,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def flask_server(archive):
-    """A real Flask server with the archive, one for all tests that do not harm it."""
+    """A real Flask server with the archive, one for all tests that do not damage it."""
     with flask_of(archive, EXPLAIN="1") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def door(server, archive, tmp_path_factory):
-    """The address of a reverse proxy before the shared TorchServe; None without nginx."""
+    """The address of a reverse proxy in front of the shared TorchServe; None without nginx."""
     if shutil.which(PROGRAM, path=PLACES) is None:
         yield None
         return
@@ -90,7 +90,7 @@ def door(server, archive, tmp_path_factory):
         served = describe(archive)
         seen = Health(lambda: [served])
         seen.saw(None)
-        seen._seen = float("inf")  # for ever: nobody looks at it again
+        seen._seen = float("inf")  # always fresh: nothing checks it again
         opening = Opening(
             free_port(), server.inference, server.inference, scratch, body_limit(ROOT / "config.properties"),
             answer=60, rate=100_000, connections=1000,
@@ -104,7 +104,7 @@ def door(server, archive, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def everywhere(server, door, flask_server) -> dict[str, str]:
-    """The addresses of all servers of the one archive; who asks all of them expects one answer."""
+    """The addresses of all servers of the one archive; all must give the same answers."""
     addresses = {"TorchServe": server.inference, "reverse proxy": door, "Flask": flask_server.url}
     return {name: address for name, address in addresses.items() if address is not None}
 
@@ -117,7 +117,7 @@ def _compiled():
 
 @pytest.fixture
 def program(_compiled, tmp_path):
-    """What `make cpp` compiled."""
+    """The program that `make cpp` compiled."""
     return Program(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""From another's .mar to a model folder: what is told of it is right, and nothing of it is run."""
+"""From another project's .mar to a model folder: what is reported is right, and nothing in it is run."""
 
 import io
 import json
@@ -34,7 +34,7 @@ BIN = Path(sys.executable).parent
 
 
 def archived(folder: Path, handler: str = ARTICLE, name: str = "convnet", **options: str) -> Path:
-    """Return what torch-model-archiver makes of ConvNet and a handler: a source, or a name of its own."""
+    """Return the archive that torch-model-archiver makes of ConvNet and a handler (source or name)."""
     folder.mkdir(exist_ok=True)
     (folder / "handler.py").write_text(handler)
     given = {
@@ -53,16 +53,16 @@ def archived(folder: Path, handler: str = ARTICLE, name: str = "convnet", **opti
 
 
 def test_archive_of_the_article_is_adopted_and_answers(checkout_in, tmp_path):
-    """Archived by the archiver, adopted, built by the command that is printed: the digits are right."""
+    """Archived by the archiver, adopted, and built by the printed command, it reads all digits correctly."""
     copy = checkout_in(tmp_path / "copy")
     mar = archived(tmp_path / "old")
     done = marctl("adopt", mar, "my models/one", cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert "nothing of the archive was run" in done.stdout
+    assert "none of the archive's code was run" in done.stdout
     assert not (tmp_path / "copy" / "model_store" / "convnet.mar").exists()
     command = shlex.split(done.stdout.splitlines()[-1])
     assert command[:2] == ["make", "archive"]
-    assert "holds no images" in make(*command[1:], cwd=copy).stderr
+    assert "has no images" in make(*command[1:], cwd=copy).stderr
     for digit in DIGITS:
         (copy / "my models" / "one" / "golden" / f"{digit}.png").write_bytes(
             (IMAGES / f"{digit}.png").read_bytes()
@@ -78,7 +78,7 @@ def test_archive_of_the_article_is_adopted_and_answers(checkout_in, tmp_path):
 
 
 def test_files_are_the_archives_own(tmp_path):
-    """Class and weights byte for byte; an empty folder for images; nothing beside the folder."""
+    """Class and weights are copied byte for byte, with an empty folder for images and nothing else."""
     mar = archived(tmp_path / "old")
     before = set(tmp_path.rglob("*"))
     written, found = adopt(mar, tmp_path / "mine", "digits")
@@ -98,7 +98,7 @@ def test_files_are_the_archives_own(tmp_path):
 
 
 def test_doubted_numbers_are_comments_and_the_build_asks_for_them(tmp_path, checkout_in):
-    """The whole input: no archive is built that answers by a guess."""
+    """In doubt, the whole input becomes comments: no archive is built on a guess."""
     source = handler(
         f"image_processing = transforms.Compose([{GREY}, {NORMALIZE}])",
         preprocess="self.image_processing(ImageOps.invert(image))",
@@ -118,7 +118,7 @@ def test_doubted_numbers_are_comments_and_the_build_asks_for_them(tmp_path, chec
 
 
 def test_settings_of_torchserve_are_carried_over(tmp_path):
-    """Those that mean the same here; of each other one a line."""
+    """Settings with the same meaning here are kept; each of the others is reported on its own line."""
     settings = {
         "minWorkers": 3,
         "maxWorkers": 2,
@@ -137,7 +137,7 @@ def test_settings_of_torchserve_are_carried_over(tmp_path):
     assert found.version == "2.1"
     assert [line for line in found.untold if line.startswith("deviceType in the old old.yaml is a setting")]
     assert [
-        line for line in found.untold if line.startswith("handler in the old old.yaml is of no meaning here")
+        line for line in found.untold if line.startswith("handler in the old old.yaml has no meaning here")
     ]
     assert Contract.from_config({**config, "labels": list("0123456789")}).shape == (1, 28, 28)
 
@@ -151,7 +151,7 @@ class _Touch:
 
 
 def test_nothing_of_an_archive_is_run(tmp_path, monkeypatch):
-    """Not its handler, its class, its weights, nor a module of a name that is imported here."""
+    """Its handler, class and weights are not run, nor a module with the name of an imported one."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     ran = tmp_path / "ran"
     line = f"import os; os.mkdir({str(ran)!r})\n"
@@ -165,7 +165,7 @@ def test_nothing_of_an_archive_is_run(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert not ran.exists()
     assert (
-        "WEIGHTS: model.pth is no state_dict: it is damaged, or holds Python objects whose code"
+        "WEIGHTS: model.pth is not a state_dict: it is damaged, or contains Python objects whose code"
         in done.stdout
     )
     assert "save model.state_dict()" in done.stdout
@@ -185,33 +185,33 @@ def inflated() -> bytes:
 
 
 def growing(levels: int) -> str:
-    """Return YAML whose merged keys are nine times as many on each line."""
+    """Return YAML whose merged keys grow ninefold with each line."""
     lines = ["a0: &a0 {x: 1}"]
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, levels)]
     return "\n".join(lines)
 
 
 def test_weights_that_are_a_bomb_are_not_read(tmp_path):
-    """They are gigabytes in memory; all else is adopted."""
+    """Weights that take gigabytes of memory are not read; everything else is adopted."""
     _, found = adopt(packed(tmp_path / "old.mar", **{"model.pth": inflated()}), tmp_path / "mine")
-    assert any("model.pth is no state_dict: it unpacks to 209,7" in line for line in found.untold)
+    assert any("model.pth is not a state_dict: it unpacks to 209,7" in line for line in found.untold)
 
 
 def test_what_never_ends_is_ended(tmp_path, monkeypatch):
-    """A few lines of YAML that are gigabytes: one sentence, and no folder is left behind."""
+    """A few lines of YAML that expand to gigabytes get one sentence, and no folder is left behind."""
     monkeypatch.setattr(sandbox, "SECONDS", 10.0)
     monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
     config = {"MAR-INF/MANIFEST.json": manifest(configFile="c.yaml"), "c.yaml": growing(12).encode()}
     mar = packed(tmp_path / "old.mar", **config)
     with pytest.raises(UserError) as error:
         adopt(mar, tmp_path / "mine")
-    assert "old.mar could not be looked at, within limits of time and memory: it did not" in str(error.value)
+    assert "old.mar could not be examined within the limits of time and memory: it" in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "mine").exists()
 
 
 def test_what_does_not_print_stays_on_its_line(tmp_path):
-    """An archive's own text makes no line of its own in the contract, nor on a terminal."""
+    """Text from an archive cannot add a line to the contract or control a terminal."""
     source = handler("image_processing = Compose([Strange('a\\x1b[2J'), Lambda('''x\ninput: y\n''')])")
     change = {"handler.py": source.encode(), "a\x1b[2Jb.txt": b""}
     mar = packed(tmp_path / "old.mar", **change)

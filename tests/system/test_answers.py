@@ -1,4 +1,4 @@
-"""In which forms an answer comes, and several at once: from TorchServe, its reverse proxy and Flask."""
+"""Forms of an answer, and several images at once, from TorchServe, its reverse proxy and Flask."""
 
 import hashlib
 import io
@@ -28,14 +28,14 @@ def post(url: str, path: str = ADDRESS, body: bytes = GOOD, **options) -> reques
 
 
 def asked(engine, row: dict, **headers):
-    """Return the handler's answer to one request, beside one that is answered whatever becomes of it."""
+    """Return the handler's answer to one request; a good request in the same batch must succeed."""
     answer, good = engine.answer([row, {"body": GOOD}], [headers, {}])
     assert (good.status, good.body) == (OK, "3")
     return answer
 
 
 def told(engine, row: dict, **headers) -> dict:
-    """Return what the handler answers one request by, in JSON."""
+    """Return the handler's JSON answer to one request."""
     answer = asked(engine, row, **headers)
     assert (answer.status, answer.headers["content-type"]) == (OK, JSON), answer.content
     return json.loads(answer.content)
@@ -43,26 +43,26 @@ def told(engine, row: dict, **headers) -> dict:
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_json_holds_what_the_model_says(engine, digit):
-    """Label, index and probability are those of the model's outputs; the archive is named."""
+    """Label, index and probability match the model's outputs; the archive is named."""
     answer = told(engine, {"body": DIGITS[digit]}, Accept=JSON)
     [outputs] = np.exp(engine.handler.outputs([DIGITS[digit]]))  # they are log-probabilities
     assert set(answer) == {"label", "index", "probability", "model"}
     assert (answer["label"], answer["index"]) == (digit, int(digit))
-    assert answer["probability"] == pytest.approx(outputs[int(digit)], abs=1e-6)  # six digits are told
+    assert answer["probability"] == pytest.approx(outputs[int(digit)], abs=1e-6)  # six digits are returned
     assert answer["model"] == {
         "name": "convnet", "version": "1.0", "sha256": engine.handler.description["archive_sha256"]
     }  # fmt: skip
 
 
 def test_json_names_the_archive_that_lies_there(everywhere, archive):
-    """The digest is that of the file, wherever it is served."""
+    """The digest is that of the file, on every server."""
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     for url in everywhere.values():
         assert post(url, headers={"Accept": JSON}).json()["model"]["sha256"] == digest
 
 
 def test_top_k_are_the_likeliest_in_order(engine):
-    """All ten labels add up to one; fewer of them are the first of these."""
+    """All ten probabilities add up to one; a smaller top_k is the start of the same list."""
     ten = told(engine, {"body": GOOD}, Accept=f"{JSON}; top_k=10")
     ranked = ten["top_k"]
     assert [one["label"] for one in ranked] == [str(one["index"]) for one in ranked]
@@ -76,7 +76,7 @@ def test_top_k_are_the_likeliest_in_order(engine):
 
 
 def test_input_is_what_the_model_saw(engine):
-    """An image of the model's size as it is; another one as it was cut, turned and scaled."""
+    """An image of the model's size is unchanged; others are rotated, cropped and scaled."""
     shown = told(engine, {"body": GOOD}, Accept=f"{JSON};show_input=true")["input"]
     assert shown == np.asarray(Image.open(io.BytesIO(GOOD)).convert("L")).tolist()
     large = (ROOT / "tests" / "images" / "5-large.png").read_bytes()
@@ -106,14 +106,14 @@ IN_JSON = {
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_text_is_what_nobody_need_ask_for(engine, name):
-    """The bare label unless JSON is named, and preferred."""
+    """The answer is the bare label unless JSON is named and preferred."""
     answer = asked(engine, {"body": DIGITS["2"]}, **({} if PLAIN[name] is None else {"accept": PLAIN[name]}))
     assert (answer.body, answer.headers["content-type"]) == ("2", "text/plain; charset=utf-8")
 
 
 @pytest.mark.parametrize("name", IN_JSON)
 def test_json_is_preferred(engine, name):
-    """Named with at least the quality of text."""
+    """JSON is sent if its quality is at least that of text."""
     assert told(engine, {"body": DIGITS["2"]}, accept=IN_JSON[name])["label"] == "2"
 
 
@@ -134,7 +134,7 @@ BAD_OPTIONS = {
 
 @pytest.mark.parametrize("query", BAD_OPTIONS, ids=[query[:20] for query in BAD_OPTIONS])
 def test_bad_option_is_refused(engine, everywhere, query):
-    """What is not understood is named, with what to send: from a query, a header, a form's field or JSON."""
+    """An invalid option in query, header, form field or JSON is named, with the allowed values."""
     name, _, value = query.partition("=")
     answers = [asked(engine, {"body": GOOD}, **{"x-query": query})]
     if "%" not in value:
@@ -154,7 +154,7 @@ def test_bad_option_is_refused(engine, everywhere, query):
 
 
 def test_query_says_what_the_header_says(everywhere):
-    """Behind the door and in Flask; TorchServe itself hands no query on, but for /invocations."""
+    """Query options work behind the proxy and in Flask; TorchServe passes them on only to /invocations."""
     header = {"Accept": f"{JSON}; top_k=10; show_input=true"}
     for server, url in everywhere.items():
         expected = post(url, headers=header).json()
@@ -165,13 +165,13 @@ def test_query_says_what_the_header_says(everywhere):
         else:
             assert asked_so.json() == expected
         assert post(url, "/invocations" + query).json() == expected
-        # The query goes before the header, and asking for more is asking for JSON.
+        # The query takes precedence over the header, and top_k implies JSON.
         assert post(url, "/invocations?format=text", headers=header).text == "3"
         assert len(post(url, "/invocations?top_k=2").json()["top_k"]) == 2
 
 
 def test_several_images_come_back_in_order(everywhere):
-    """A form's fields one a line, or as a list with what else was asked for, by other fields of it."""
+    """Form fields are answered one per line, or as a list with whatever other fields request."""
     files = [(f"f{9 - int(digit)}", image) for digit, image in DIGITS.items()]
     for url in everywhere.values():
         text = requests.post(url + ADDRESS, files=files, timeout=PATIENCE)
@@ -184,23 +184,23 @@ def test_several_images_come_back_in_order(everywhere):
 
 
 def test_as_many_as_allowed(engine):
-    """64 images are answered, and 65 are too many, whatever they are sent by."""
+    """64 images are answered and 65 are refused, in every request format."""
     most = {str(number): DIGITS[str(number % 10)] for number in range(MOST)}
     assert asked(engine, most, **MULTIPART).body.split("\n") == [str(number % 10) for number in range(MOST)]
     refused = asked(engine, most | {"one more": GOOD}, **MULTIPART)
-    assert refused.reason.endswith("65 images; send at most 64 a request")
+    assert refused.reason.endswith("65 images; send at most 64 per request")
 
 
 def test_images_together_have_the_pixels_of_one(engine):
-    """Two of 36 million each are refused by their headers; one of them is read."""
+    """Two images of 36 million pixels are refused by their headers; one alone is read."""
     large = encoded(Image.new("L", (6000, 6000)), "PNG")
     refused = asked(engine, {"a": large, "b": large}, **MULTIPART)
-    assert refused.reason.startswith("the 2 images have 72,000,000 pixels together; send at most 67,108,864")
+    assert refused.reason.startswith("the 2 images have 72,000,000 pixels in total; send at most 67,108,864")
     assert asked(engine, {"a": large}, **MULTIPART).status == OK
 
 
 def test_batch_of_all_kinds(engine):
-    """Text, JSON, several images and bad ones in one batch: each gets its own answer."""
+    """In a batch of text, JSON, several images and bad ones, each request gets its own answer."""
     rows = [
         {"body": DIGITS["1"]}, {"a": DIGITS["2"], "b": DIGITS["3"]}, {"body": b"no"}, {"body": DIGITS["4"]},
         {"a": DIGITS["5"], "b": b"no"}, {"body": DIGITS["6"]}, {"body": b'{"instances": []}'},
@@ -214,7 +214,7 @@ def test_batch_of_all_kinds(engine):
 
 
 def test_model_sees_no_more_at_once_than_one_request_may_have(engine, monkeypatch):
-    """A batch of requests of many images is answered in parts, rightly."""
+    """A batch of requests with many images is split into parts and answered correctly."""
     model, sizes = engine.handler.model, []
 
     def counting(batch):
@@ -229,7 +229,7 @@ def test_model_sees_no_more_at_once_than_one_request_may_have(engine, monkeypatc
 
 
 def test_answer_that_torchserve_would_not_let_out_is_refused(engine, monkeypatch):
-    """It would end the worker; the request is refused instead, and counted as that."""
+    """A response so large that it would end the worker is refused and counted as such."""
     module = engine.handler.answer.__globals__["checked"].__globals__
     settings = (ROOT / "config.properties").read_text()
     assert f"\nmax_response_size={module['MOST_BYTES']}\n" in settings
@@ -238,13 +238,13 @@ def test_answer_that_torchserve_would_not_let_out_is_refused(engine, monkeypatch
     monkeypatch.setattr(engine.observer, "tally", tally)
     refused = asked(engine, {"body": GOOD}, Accept=f"{JSON}; show_input=true")
     assert refused.status == BAD_REQUEST
-    assert "more than 1,000; send fewer images a request, or leave show_input out" in refused.reason
+    assert "more than 1,000; send fewer images per request, or leave show_input out" in refused.reason
     counted = {(name, label): value for name, label, value in tally.take()}
     assert (counted[REQUESTS, "200"], counted[REQUESTS, "400"], counted[PREDICTIONS, "3"]) == (1, 1, 1)
 
 
 def test_each_image_and_each_request_is_counted(engine, monkeypatch):
-    """One request of three images is one request, and three answers."""
+    """A request with three images counts as one request and three answers."""
     tally = Tally(engine.handler.contract.labels, engine.handler.contract.outputs)
     monkeypatch.setattr(engine.observer, "tally", tally)
     form = {"a": DIGITS["1"], "b": DIGITS["2"], "c": DIGITS["1"]}
@@ -257,7 +257,7 @@ def test_each_image_and_each_request_is_counted(engine, monkeypatch):
 
 
 def test_fault_in_an_answer_costs_one_request(engine, monkeypatch):
-    """Where our own code fails to tell an answer, that request gets 500, and the others theirs."""
+    """If our code fails to write an answer, that request gets 500 and the others their answers."""
     one = engine.handler._tell.__globals__
 
     def failing(_):
@@ -266,4 +266,4 @@ def test_fault_in_an_answer_costs_one_request(engine, monkeypatch):
     monkeypatch.setitem(one, "checked", failing)
     failed = asked(engine, {"body": GOOD}, Accept=JSON)
     assert (failed.status, failed.headers["content-type"]) == (500, JSON)
-    assert failed.reason.startswith("this request met a fault of the server")
+    assert failed.reason.startswith("the server failed on this request")

@@ -1,4 +1,4 @@
-"""The archive is the unit: complete, alone, and built only when something changed."""
+"""The archive is self-contained, and built only when an input has changed."""
 
 import json
 import os
@@ -28,7 +28,7 @@ print(service._entry_point([{"body": Path(image).read_bytes()}], service.context
 
 
 def without(archive, member, target):
-    """Copy an archive, leaving one member out."""
+    """Copy an archive, leaving out one member."""
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(target, "w") as part:
         for info in whole.infolist():
             if info.filename != member:
@@ -60,13 +60,13 @@ def test_archive_runs_without_the_repository(archive, tmp_path):
     ["classifier/image/decode.py", "classifier/contract.py", "classifier/protocols/body.py", "convnet.py"],
 )
 def test_missing_module_is_missed(archive, module, tmp_path):
-    """A module left out is not taken from the repository, which these tests can import."""
+    """A missing module is not taken from the repository, which these tests can import."""
     with pytest.raises(BadArchive, match=r"does not load: (ModuleNotFoundError|Altered: \S+ is missing)"):
         Engine(without(archive, module, tmp_path / "convnet.mar"))
 
 
 def test_two_archives_run_side_by_side(archive, tmp_path):
-    """Archives whose modules have the same names do not meet, and leave nothing behind."""
+    """Archives whose modules have the same names do not interfere, and leave no modules behind."""
     other = tmp_path / "other.mar"
     with zipfile.ZipFile(archive) as mar:
         members = {name: mar.read(name) for name in mar.namelist() if name != canonical.SUMS}
@@ -84,14 +84,14 @@ def test_two_archives_run_side_by_side(archive, tmp_path):
 
 
 def test_labels_that_are_not_the_models_are_refused(archive, tmp_path):
-    """A contract with nine labels for ten outputs stops the load, before any answer is wrong."""
+    """A contract with nine labels for ten outputs fails to load, before any wrong answer."""
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(tmp_path / "nine.mar", "w") as changed:
         for info in mar.infolist():
             data = mar.read(info)
             if info.filename == "model-config.yaml":
                 data = data.replace(b'"8", "9"]', b'"8"]')
             changed.writestr(info, data)
-    with pytest.raises(BadArchive, match=r"with \(1, 10\) values, but model-config.yaml has 9 labels"):
+    with pytest.raises(BadArchive, match=r"shape \(1, 10\) for one image, but model-config.yaml has 9"):
         Engine(tmp_path / "nine.mar")
 
 
@@ -103,14 +103,14 @@ def test_labels_that_are_not_the_models_are_refused(archive, tmp_path):
         (lambda path, _: path.write_bytes(b"PK\3\4 no zip at all"), "is damaged"),
         (lambda path, good: path.write_bytes(good.read_bytes()[:50_000]), "is damaged"),
         (lambda path, good: path.write_bytes(flipped(good.read_bytes())), "is damaged in convnet.pth"),
-        (lambda path, good: without(good, "MAR-INF/MANIFEST.json", path), "it is no model archive"),
+        (lambda path, good: without(good, "MAR-INF/MANIFEST.json", path), "it is not a model archive"),
         (lambda path, _: manifest_only(path, "{}"), "names no model, version and handler"),
         (lambda path, _: manifest_only(path, "no json"), "is damaged"),
     ],
     ids=["missing", "empty", "no-zip", "cut", "flipped", "no-manifest", "empty-manifest", "no-json"],
 )
 def test_bad_archive_is_refused(archive, tmp_path, make_bad, sentence):
-    """Each kind of damage has its sentence, with the remedy."""
+    """Each kind of damage has its own sentence, with the remedy."""
     bad = tmp_path / "bad.mar"
     make_bad(bad, archive)
     with pytest.raises(BadArchive, match=sentence) as refused:
@@ -119,7 +119,7 @@ def test_bad_archive_is_refused(archive, tmp_path, make_bad, sentence):
 
 
 def test_any_flipped_bit_is_read_or_refused(archive, tmp_path):
-    """Damage anywhere in a compressed archive is a BadArchive, or in a place that does not matter."""
+    """Damage in a compressed archive raises BadArchive, or is where it does not matter."""
     packed = tmp_path / "packed.mar"
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
         for name in ("MAR-INF/MANIFEST.json", "classifier/image/decode.py", "golden.json"):
@@ -135,17 +135,17 @@ def test_any_flipped_bit_is_read_or_refused(archive, tmp_path):
 
 
 def test_model_that_does_not_fit_its_contract_is_refused(archive, tmp_path):
-    """A contract of another size stops the load, and names the key."""
+    """A contract with another size fails to load, and the error names the key."""
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(tmp_path / "a.mar", "w") as changed:
         for info in mar.infolist():
             data = mar.read(info).replace(b"size: [28, 28]", b"size: [32, 32]")
             changed.writestr(info, data)
-    with pytest.raises(BadArchive, match=r"does not take one image in grayscale of 32 x 32 .* input.size"):
+    with pytest.raises(BadArchive, match=r"does not accept one grayscale image of 32 x 32 .* input.size"):
         Engine(tmp_path / "a.mar")
 
 
 def flipped(data):
-    """Turn a byte of the weights, which are stored as they are."""
+    """Flip a byte of the weights, which are stored uncompressed."""
     at = data.index(b"convnet.pthPK") + 100_000
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
@@ -157,15 +157,15 @@ def manifest_only(path, text):
 
 @pytest.fixture
 def checkout(tmp_path, checkout_in):
-    """A function that makes another checkout, with a name."""
+    """A function that creates another checkout, under a given name."""
     return lambda name: checkout_in(tmp_path / name)
 
 
 def test_nothing_is_rebuilt_that_did_not_change(checkout):
-    """A second `make archive` builds nothing, be a file newer; a changed input, or VERSION, does."""
+    """`make archive` rebuilds for a changed input or VERSION, not for a newer file time."""
     copy = checkout("copy")
     mar = copy / "model_store" / "convnet.mar"
-    assert make("archive", cwd=copy, RUNTIME="eager").returncode == 0  # and so the later ones
+    assert make("archive", cwd=copy, RUNTIME="eager").returncode == 0  # remembered for the later builds
     built = mar.stat().st_mtime_ns
     (copy / "model" / "convnet.pth").touch()
     assert make("archive", cwd=copy).stdout == "model_store/convnet.mar is up to date\n"
@@ -185,7 +185,7 @@ def test_nothing_is_rebuilt_that_did_not_change(checkout):
 
 
 def test_parallel_builds_do_not_disturb_each_other(archive, checkout, tmp_path):
-    """Four builds at once, in as many checkouts with one temporary folder, are all complete."""
+    """Four concurrent builds, in as many checkouts with one temporary folder, are all complete."""
     copies = [checkout(f"copy-{n}") for n in range(4)]
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -1,7 +1,7 @@
-"""A second reader of archives, written from the words of docs/archive-format.md alone.
+"""A second reader of archives, written from docs/archive-format.md alone.
 
-It shares no code with the project and uses no zip library. Where it and the project disagree, one of them or
-the page is wrong.
+It shares no code with the project and uses no zip library. Where it and the project disagree, one of them
+or the page is wrong.
 """
 
 import calendar
@@ -29,7 +29,7 @@ RUNTIMES = {"onnx": "runtime.onnx", "torchscript": "runtime.pt", "aoti": "runtim
 
 
 class Refused(Exception):
-    """An archive that is not as the page describes."""
+    """The archive differs from the format that the page describes."""
 
 
 def require(condition, what):
@@ -38,7 +38,7 @@ def require(condition, what):
 
 
 def read(data):
-    """Return the members of a zip file and their DOS times; Refused unless each byte is the canonical one."""
+    """Return a zip file's members and their DOS times; raise Refused if any byte is not canonical."""
     at, listed, members, times = 0, b"", {}, set()
     while data[at : at + 4] == b"PK\x03\x04":
         require(len(data) >= at + 30, "the file ends in a local header")
@@ -63,7 +63,7 @@ def read(data):
 
 
 def verify(data):
-    """Do steps 1 to 4 of the page; Refused at the first that fails."""
+    """Perform steps 1 to 4 of the page; raise Refused at the first that fails."""
     members, times = read(data)
     for needed in (SUMS, MANIFEST, "provenance.json", "golden.json"):
         require(needed in members, f"{needed} is missing")
@@ -89,7 +89,7 @@ def verify(data):
 
 
 def test_archive_is_as_the_page_describes(archive):
-    """The second reader finds nothing to refuse in the archive that `make archive` built."""
+    """The second reader accepts the archive that `make archive` built."""
     members = verify(archive.read_bytes())
     with zipfile.ZipFile(archive) as mar:
         assert members == {name: mar.read(name) for name in mar.namelist()}
@@ -100,7 +100,7 @@ def changed(name, old, new):
 
 
 def sealed(change):
-    """Record the digests anew after a change, as somebody does who knows how."""
+    """Write the digests again after a change, as a skilled attacker would."""
 
     def change_and_seal(members):
         change(members)
@@ -137,7 +137,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_edited_members_are_refused(archive, tmp_path, edit):
-    """The second reader and `make verify` refuse each edit, though the zip file itself is canonical."""
+    """The second reader and `make verify` refuse each edit, even though the zip file is canonical."""
     with zipfile.ZipFile(archive) as mar:
         members = {name: mar.read(name) for name in mar.namelist()}
         created = json.loads(members["provenance.json"])["created"]
@@ -151,7 +151,7 @@ def test_edited_members_are_refused(archive, tmp_path, edit):
 
 
 def rezipped(data, method=zipfile.ZIP_STORED, edit=None, twice=""):
-    """Return the members as another program packs them."""
+    """Return the members as another program would zip them."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as mar, zipfile.ZipFile(file, "w", method) as packed:
         for info in mar.infolist():
@@ -192,7 +192,7 @@ REPACKED = {
 
 @pytest.mark.parametrize("repack", REPACKED.values(), ids=REPACKED)
 def test_other_zip_files_of_the_same_members_are_refused(archive, tmp_path, repack):
-    """What is in no member is found as well: the bytes of the file follow from the members."""
+    """Changes outside the members are found too: the members determine the bytes of the file."""
     copy = tmp_path / "convnet.mar"
     copy.write_bytes(repack(archive.read_bytes()))
     with pytest.raises(Refused):
@@ -201,7 +201,7 @@ def test_other_zip_files_of_the_same_members_are_refused(archive, tmp_path, repa
 
 
 def test_openssl_checks_a_signature(archive, tmp_path):
-    """The page's command accepts the signature of an archive, and of no other."""
+    """The page's command accepts the archive's signature, and refuses it for a changed archive."""
     page = (ROOT / "docs" / "archive-format.md").read_text()
     [check] = re.findall(r"^openssl .*-verify .*$", page, re.MULTILINE)
     copy = tmp_path / "convnet.mar"

@@ -1,4 +1,4 @@
-"""A folder of images is answered on all cores, past broken files, and gone on with after a stop."""
+"""A folder of images is answered on all cores, past broken files, and resumed after an interruption."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ MANY = 6000
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten digits, one of them in a subfolder, and three files that are broken."""
+    """Ten digits, one of them in a subfolder, and three broken files."""
     images = tmp_path / "images"
     (images / "more, and more").mkdir(parents=True)
     for digit, body in DIGITS.items():
@@ -52,7 +52,7 @@ def rows_of(out):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_folder_is_answered(folder, tmp_path, suffix):
-    """Every image has its row, in order; broken files have their reasons, and are listed."""
+    """Every image has a row, in order; broken files have their reasons and are listed."""
     out = tmp_path / f"answers{suffix}"
     done = make("predict", IMAGES=str(folder), OUT=str(out))
     assert done.returncode != 0
@@ -69,7 +69,7 @@ def test_folder_is_answered(folder, tmp_path, suffix):
 
 
 def test_pattern_chooses(folder, tmp_path):
-    """A glob takes what it matches, subfolders by **."""
+    """A glob pattern selects what it matches; ** includes subfolders."""
     out = tmp_path / "answers.csv"
     done = make("predict", IMAGES=f"{folder}/**/[789].png", OUT=str(out))
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_pattern_chooses(folder, tmp_path):
 
 
 def test_done_images_are_not_done_again(folder, tmp_path):
-    """A second run answers what is new, and keeps what is there."""
+    """A second run answers only new images and keeps the existing rows."""
     out = tmp_path / "answers.csv"
     make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out))
     done = make("predict", IMAGES=f"{folder}/[0-8].png", OUT=str(out))
@@ -87,7 +87,7 @@ def test_done_images_are_not_done_again(folder, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_torn_row_is_done_again(folder, tmp_path, suffix):
-    """Wherever a killed run tore its last row, the next one writes it whole."""
+    """Wherever a killed run cut off its last row, the next run writes it in full."""
     out = tmp_path / f"answers{suffix}"
     make("predict", IMAGES=f"{folder}/[0-4].png", OUT=str(out))
     whole = out.read_bytes()
@@ -99,7 +99,7 @@ def test_torn_row_is_done_again(folder, tmp_path, suffix):
 
 
 def test_broken_images_are_tried_again(folder, tmp_path):
-    """A second run is no success while an image is broken, and answers it once it is mended."""
+    """A second run fails while an image is broken, and answers it once it is repaired."""
     out = tmp_path / "answers.csv"
     assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
     assert make("predict", IMAGES=str(folder), OUT=str(out)).returncode != 0
@@ -121,7 +121,7 @@ def test_broken_images_are_tried_again(folder, tmp_path):
     ],
 )
 def test_file_of_somebody_else_is_left_alone(folder, tmp_path, name, text):
-    """An OUT that holds something else is refused, and keeps it."""
+    """If OUT holds something else, it is refused and left unchanged."""
     out = tmp_path / name
     out.write_text(text)
     done = make("predict", IMAGES=str(folder), OUT=str(out))
@@ -164,7 +164,7 @@ TORN = '{"image": "b.png", "label": "4", "error": "", "archive": "0123456789ab"}
     ],
 )  # fmt: skip
 def test_only_a_table_of_ours_is_gone_on_with(tmp_path, name, text):
-    """Other keys, another header, rows of another kind: a user's file, of which no byte changes."""
+    """A user's file with other keys, header or rows is refused, and not a byte of it changes."""
     out = tmp_path / name
     out.write_text(text)
     with pytest.raises(BadTable, match="is not a file of answers; name another OUT"):
@@ -175,7 +175,7 @@ def test_only_a_table_of_ours_is_gone_on_with(tmp_path, name, text):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_row_that_is_torn_anywhere_is_passed_over(tmp_path, suffix):
-    """Cut at any byte: the whole rows before it are kept, and the next run makes the same file."""
+    """Cut at any byte, the complete rows before are kept, and the next run makes the same file."""
     out = tmp_path / f"answers{suffix}"
     rows = [Row("a.png", "3", "", ARCHIVE), Row('b,"\n\r\udcff\u00e9.png', "4", "", ARCHIVE)]
     with Table(out, ARCHIVE) as table:
@@ -193,7 +193,7 @@ def test_row_that_is_torn_anywhere_is_passed_over(tmp_path, suffix):
 
 
 def test_users_files_beside_the_table_stay(tmp_path):
-    """Whatever they are named, also where rows for Parquet are collected and stopped."""
+    """They stay whatever their names, also where rows for Parquet are collected."""
     ends = ["whole", "part", "part.csv", "abcdefgh.part.csv", "tmp", "12345678.part.csv"]
     mine = [tmp_path / f"{name}.{end}" for name in ("t.csv", "t.jsonl", "t.parquet") for end in ends]
     for file in mine:
@@ -212,7 +212,7 @@ def test_users_files_beside_the_table_stay(tmp_path):
 
 
 def test_file_that_came_meanwhile_is_not_replaced(tmp_path):
-    """A run may take hours: what lies under the name of its Parquet file by then stays."""
+    """A file that appears under the Parquet output's name during a run is kept."""
     out = tmp_path / "t.parquet"
     with Table(out, ARCHIVE) as table:
         table.write([Row("a.png", "3", "", ARCHIVE)])
@@ -227,7 +227,7 @@ def test_file_that_came_meanwhile_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_text_of_strangers_is_no_end_of_a_row(tmp_path, suffix):
-    """Line breaks of all kinds, commas and quotation marks in labels and errors: one row each."""
+    """Labels and errors with line breaks, commas and quotation marks stay in one row each."""
     odd = 'a\r\n"b",\u2028\x0b\x85{}\t'
     out = tmp_path / f"t{suffix}"
     rows = [Row(f"{name}.png", odd * many, "", ARCHIVE) for name, many in (("a", 1), ("b", 50_000))]
@@ -239,7 +239,7 @@ def test_text_of_strangers_is_no_end_of_a_row(tmp_path, suffix):
 
 
 def test_half_characters_are_written_all_the_same(tmp_path):
-    """JSON may hold them, and no file can: a server's label ends no run."""
+    """A lone surrogate in a server's label, valid in JSON but not in a file, ends no run."""
     for suffix in (".csv", ".jsonl", ".parquet"):
         with Table(tmp_path / f"t{suffix}", ARCHIVE) as table:
             table.write([Row("a.png", "\ud83d", "", ARCHIVE), Row("b.png", "", "\udcff", ARCHIVE)])
@@ -248,7 +248,7 @@ def test_half_characters_are_written_all_the_same(tmp_path):
 
 
 def test_names_are_printed_as_they_can_be(folder, tmp_path):
-    """Of broken images, of an output and of a single one: no terminal obeys a file's name."""
+    """File names are escaped when printed, so that they cannot control a terminal."""
     (folder / "\x1b[2J\u202e\udcff.png").write_bytes(b"hello")
     out = tmp_path / "\x1b]0;a\x07.csv"
     done = make("predict", IMAGES=str(folder / "*2J*"), OUT=str(out))
@@ -267,7 +267,7 @@ def test_names_are_printed_as_they_can_be(folder, tmp_path):
 
 
 def test_table_keeps_its_permissions(tmp_path):
-    """The rows that are written anew are no more secret, and no less, than before."""
+    """A rewritten table has the same permissions as before."""
     out = tmp_path / "t.csv"
     with Table(out, ARCHIVE):
         out.chmod(0o640)
@@ -278,7 +278,7 @@ def test_table_keeps_its_permissions(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "folder", "pipe", "device"])
 def test_out_that_is_no_file_is_refused(folder, tmp_path, suffix, kind):
-    """Nothing is written through a link, and nobody waits for who reads a pipe."""
+    """Nothing is written through a link, and a pipe is not waited for."""
     out, other = tmp_path / f"out{suffix}", tmp_path / "other"
     match kind:
         case "link":
@@ -294,7 +294,7 @@ def test_out_that_is_no_file_is_refused(folder, tmp_path, suffix, kind):
             os.mkfifo(out)
         case "device":
             os.mknod(out, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    words = "is a link" if out.is_symlink() else "is no file"
+    words = "is a link" if out.is_symlink() else "is not a regular file"
     with pytest.raises(BadTable, match=f"OUT={out} {words}"):
         Table(out, ARCHIVE)
     assert find_images(str(folder), out).files
@@ -303,7 +303,7 @@ def test_out_that_is_no_file_is_refused(folder, tmp_path, suffix, kind):
 
 
 def test_odd_names_keep_their_rows(tmp_path):
-    """Quotes, commas, line breaks and bytes that are no UTF-8 in a name: one row each, once."""
+    """Names with quotes, commas, line breaks or bytes that are not UTF-8 have one row each."""
     images = tmp_path / "images"
     images.mkdir()
     names = [
@@ -344,7 +344,7 @@ def test_odd_names_keep_their_rows(tmp_path):
     ],
 )
 def test_name_is_escaped_and_comes_back(name, told):
-    """A backslash is doubled, so that what stands for a byte is no name of its own."""
+    """A backslash is doubled, so that an escaped byte cannot be confused with another name."""
     assert escaped(os.fsdecode(name)) == told
     assert os.fsencode(unescaped(told)) == name
 
@@ -354,7 +354,7 @@ TEXTS = ["'a'", "'", "''", "a=1", " =1", "'a=1", "3", ""]
 
 
 def test_no_cell_is_a_formula(tmp_path):
-    """In CSV an apostrophe stands before what a spreadsheet would run; a resumed run knows its rows."""
+    """In CSV, cells that a spreadsheet would run get an apostrophe; a resumed run knows its rows."""
     texts = FORMULAS + TEXTS
     rows = [Row(f"{text}{index}.png", text, "", ARCHIVE) for index, text in enumerate(texts)]
     outs = [tmp_path / f"t{suffix}" for suffix in (".csv", ".jsonl", ".parquet")]
@@ -374,7 +374,7 @@ def test_no_cell_is_a_formula(tmp_path):
 
 @pytest.mark.parametrize("name", ["img[1].png", "img*.png", "a?"])
 def test_name_with_brackets_is_taken_as_it_is(tmp_path, name):
-    """A file or a folder of exactly that name comes before what the pattern matches."""
+    """A file or folder of exactly that name takes precedence over the pattern's matches."""
     for other in (name, "img1.png", "ab"):
         (tmp_path / other).write_bytes(DIGITS["7"])
     assert find_images(str(tmp_path / name), tmp_path / "t.csv").files == [str(tmp_path / name)]
@@ -392,7 +392,7 @@ def test_name_with_brackets_is_taken_as_it_is(tmp_path, name):
 
 @pytest.fixture
 def closed_folders(tmp_path):
-    """Images, and folders that may not be listed, not entered, and neither. They are opened in the end."""
+    """Images, and folders that cannot be listed, entered, or either; they are opened again at the end."""
     images = tmp_path / "images"
     (images / "open").mkdir(parents=True)
     (images / "open" / "1.png").write_bytes(DIGITS["1"])
@@ -411,7 +411,7 @@ def closed_folders(tmp_path):
     [("", ".csv"), ("/**/*.png", ".csv"), ("/*/*.png", ".csv"), ("", ".jsonl"), ("/**", ".parquet")],
 )
 def test_folder_that_cannot_be_searched_is_named(closed_folders, tmp_path, pattern, suffix):
-    """It has a row and a line; all else is answered, and the next run looks into it again."""
+    """It gets a row and a line; everything else is answered, and the next run tries it again."""
     out = tmp_path / f"t{suffix}"
     where = {"IMAGES": f"{closed_folders}{pattern}", "OUT": str(out)}
     done = make("predict", within=WITHOUT_RIGHTS, **where)
@@ -425,7 +425,7 @@ def test_folder_that_cannot_be_searched_is_named(closed_folders, tmp_path, patte
     for folder, row in rows.items():
         assert row["error"] == "the folder cannot be searched: Permission denied"
         assert f"  {folder}: {row['error']}\n" in done.stderr
-    if suffix == ".parquet":  # complete: never written again
+    if suffix == ".parquet":  # complete: never rewritten
         return
     for folder in rows:
         Path(folder).chmod(0o700)
@@ -436,14 +436,12 @@ def test_folder_that_cannot_be_searched_is_named(closed_folders, tmp_path, patte
 
 
 def test_only_unsearched_folders_are_said_at_once(closed_folders, tmp_path):
-    """No table is begun for a folder in which nothing can be read; a pattern needs no more than it uses."""
+    """If nothing can be read, no table is written; a pattern needs only the rights it uses."""
     for where in ("closed", "unentered", "closed/below", "closed/*.png"):
         done = make(
             "predict", within=WITHOUT_RIGHTS, IMAGES=f"{closed_folders}/{where}", OUT=f"{tmp_path}/t.csv"
         )
-        sentence = (
-            r"error: IMAGES=\S+ names no file that can be read: \S+/(un)?(closed|entered): Permission denied"
-        )
+        sentence = r"error: IMAGES=\S+ matches no readable file: \S+/(un)?(closed|entered): Permission denied"
         assert re.match(sentence + "; grant access to it\n", done.stderr)
     assert not (tmp_path / "t.csv").exists()
     named = make(
@@ -462,7 +460,7 @@ def write_all(out: Path, rows: list[Row]) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_full_disk_ends_with_a_sentence(tmp_path, suffix):
-    """Wherever it gets full: one error, the rows that were written stay, and a later run continues."""
+    """Wherever the disk fills up: one error, written rows are kept, and a later run resumes."""
     rows = [Row(f"{'long' * 50}{index}.png", "3", "", ARCHIVE) for index in range(2000)]
     with small_disk(tmp_path / "disk", "size=64k") as disk:
         out = disk / f"t{suffix}"
@@ -486,7 +484,7 @@ def test_full_disk_ends_with_a_sentence(tmp_path, suffix):
 
 
 def test_answers_among_the_images_are_no_image(folder):
-    """OUT may lie in the folder of the images; twice the same image in a pattern counts once."""
+    """OUT can be in the folder of the images; an image that a pattern matches twice counts once."""
     out = folder / "answers.csv"
     for count in ("1 answered, 0 broken, 0 done", "0 answered, 0 broken, 1 done"):
         done = make("predict", IMAGES=f"{folder}/**/**/[7a]*", OUT=str(out))
@@ -503,7 +501,7 @@ def test_huge_file_is_not_read(tmp_path):
 
 
 def test_archive_that_does_not_load_says_why(archive, folder, tmp_path):
-    """What is wrong with the archive is said once, as a sentence."""
+    """The archive's fault is reported once, in one sentence."""
     bad = tmp_path / "bad.mar"
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(bad, "w") as changed:
         for info in mar.infolist():
@@ -517,7 +515,7 @@ def test_archive_that_does_not_load_says_why(archive, folder, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_broken_rows_are_of_no_archive(tmp_path, suffix):
-    """What could not be read is tried again, whichever archive it was, also where nobody told its digest."""
+    """Broken images are tried again, whichever archive failed on them, even one with no known digest."""
     out = tmp_path / f"answers{suffix}"
     with Table(out, "") as table:
         table.write([Row("a.png", "", "broken", ""), Row("b.png", "", "broken", "fedcba987654")])
@@ -527,7 +525,7 @@ def test_broken_rows_are_of_no_archive(tmp_path, suffix):
 
 
 def test_rows_of_another_archive_are_not_mixed(folder, tmp_path):
-    """An output that was begun with another archive is refused and left as it is."""
+    """An output that another archive began is refused and left unchanged."""
     out = tmp_path / "answers.csv"
     out.write_text("image,label,error,archive\na.png,1,,0123456789ab\n")
     done = make("predict", IMAGES=str(folder), OUT=str(out))
@@ -538,13 +536,13 @@ def test_rows_of_another_archive_are_not_mixed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("images", "out", "sentence"),
     [
-        ("/nowhere", "a.csv", "IMAGES=/nowhere names no file; give a folder, or a pattern in quotes"),
-        ("tests/images", "a.txt", "ends with none of .csv, .jsonl, .parquet"),
+        ("/nowhere", "a.csv", "IMAGES=/nowhere matches no file; give a folder, or a pattern in quotes"),
+        ("tests/images", "a.txt", "must end with .csv, .jsonl or .parquet"),
         ("tests/images", "none/a.csv", "cannot be written"),
     ],
 )
 def test_bad_call_is_refused(tmp_path, images, out, sentence):
-    """What came and what to give stand in the sentence."""
+    """The error says what came and what to give instead."""
     done = make("predict", IMAGES=images, OUT=str(tmp_path / out))
     assert done.returncode != 0
     assert sentence in done.stderr
@@ -562,10 +560,10 @@ def many(tmp_path_factory):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_stopped_run_is_gone_on_with(many, archive, tmp_path, how):
-    """Stopped in the middle by Ctrl-C or kill -9: no process stays, and the next run ends as one alone."""
+    """After Ctrl-C or kill -9 no process is left, and a resumed run gives the same file as a full one."""
     out = tmp_path / "answers.csv"
     command = [*MARCTL, "predict", archive, many, "--out", out]
-    # As a terminal does it: Ctrl-C goes to every process of the group.
+    # A terminal sends Ctrl-C to every process of the group.
     said = tmp_path / "stderr"
     with said.open("w") as stderr:
         running = subprocess.Popen(command, start_new_session=True, stderr=stderr)

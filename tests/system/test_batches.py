@@ -1,4 +1,4 @@
-"""A model is tried in batches before it is archived; one of a fixed batch still answers every request."""
+"""A model is tried in batches before it is archived; a fixed batch size still answers all requests."""
 
 import collections
 import json
@@ -39,7 +39,7 @@ class Lookup(nn.Module):
 
 
 def class_of(folder, body, config, images=2):
-    """Write a class whose forward has this body, with the table as weights; return the make variables."""
+    """Write a class with this forward body and the table as weights; return the make variables."""
     variables = write_contract(folder, config, images)
     (folder / "lookup.py").write_text(CLASS.format(body=body))
     torch.save({"table.weight": torch.from_numpy(table_of(ROWS)).T.contiguous()}, folder / "lookup.pth")
@@ -47,7 +47,7 @@ def class_of(folder, body, config, images=2):
 
 
 def refused(variables):
-    """Build, and return the one sentence that it is refused by."""
+    """Run a build that must fail, and return its single error line."""
     done = archive_here(**variables)
     assert done.returncode != 0, done.stdout
     [said] = done.stderr.splitlines()
@@ -59,12 +59,12 @@ FIXED = {"one": (1, 0), "three": (3, 0), "one-inside": ("n", 1)}
 
 @pytest.mark.parametrize("case", FIXED)
 def test_onnx_of_a_fixed_batch_answers_any(case, tmp_path):
-    """Said by its input or hidden in it: single images, batches and a form of 64 are answered rightly."""
+    """A fixed batch, declared or hidden, answers single images, batches and a form of 64."""
     batch, inside = FIXED[case]
     variables = write(tmp_path, onnx_model(table_of(ROWS), batch, inside=inside), contract(3), 1)
     done = archive_here(**variables)
     assert done.returncode == 0, done.stderr
-    assert f"the model takes batches of {batch if batch != 'n' else 1} alone" in done.stdout
+    assert f"the model takes only batches of {batch if batch != 'n' else 1}:" in done.stdout
     with Engine(tmp_path / "lookup.mar") as engine:
         for size in (1, 2, 3, 4, 7):
             answers = engine.predict([image(place % 3) for place in range(size)])
@@ -77,7 +77,7 @@ def test_onnx_of_a_fixed_batch_answers_any(case, tmp_path):
 
 
 def test_onnx_of_a_fixed_batch_serves_eight_connections(tmp_path):
-    """A real TorchServe with batches of 4 answers every request of eight clients at once, and rightly."""
+    """A real TorchServe with batches of 4 answers every request of eight clients correctly."""
     variables = write(tmp_path, onnx_model(table_of(ROWS), 1), contract(3), 1)
     done = make("archive", **variables)
     assert done.returncode == 0, done.stderr
@@ -102,7 +102,7 @@ def test_onnx_of_a_fixed_batch_serves_eight_connections(tmp_path):
 
 
 class Fixed(torch.nn.Module):
-    """The table for a batch of one alone."""
+    """The table for a batch of exactly one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,19 +115,19 @@ class Fixed(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 def test_torchscript_of_a_fixed_batch_answers_any(tmp_path):
-    """A trace that keeps its example's batch of one is asked for one image at a time."""
+    """A trace that fixes its example's batch of one gets one image at a time."""
     variables = write(tmp_path, onnx_model(table_of(ROWS)), contract(3), 2)
     torch.jit.trace(Fixed(), torch.zeros(1, 1, 4, 4)).save(tmp_path / "lookup.pt")
     done = archive_here(**(variables | {"WEIGHTS": str(tmp_path / "lookup.pt")}))
     assert done.returncode == 0, done.stderr
-    assert "the model takes batches of 1 alone" in done.stdout
+    assert "the model takes only batches of 1:" in done.stdout
     with Engine(tmp_path / "lookup.mar") as engine:
         assert [one.body for one in engine.predict([image(place) for place in (0, 1, 2)])] == LABELS
 
 
 @pytest.mark.parametrize("runtime", ["eager", "torchscript"])
 def test_class_of_a_fixed_batch_answers_any(runtime, tmp_path):
-    """The reference as well as what answers."""
+    """Both the reference and the runtime answer any number of images."""
     variables = class_of(tmp_path, "return self.table(x.reshape(1, 16))", contract(3))
     done = archive_here(**variables, RUNTIME=runtime)
     assert done.returncode == 0, done.stderr
@@ -143,29 +143,29 @@ def test_class_of_a_fixed_batch_answers_any(runtime, tmp_path):
 
 @pytest.mark.parametrize("runtime", ["onnx", "aoti"])
 def test_class_of_a_fixed_batch_is_not_exported(runtime, tmp_path):
-    """The exporters' refusal is one sentence with the remedy."""
+    """The exporters refuse it in one sentence with the remedy."""
     variables = class_of(tmp_path, "return self.table(x.reshape(1, 16))", contract(3))
     said = refused(variables | {"RUNTIME": runtime})
     assert said.startswith("error: the model fails on a batch of 2 (RuntimeError: shape '[1, 16]' is invalid")
-    assert said.endswith("or let the class itself answer: make archive RUNTIME=eager")
+    assert said.endswith("or serve the class itself: make archive RUNTIME=eager")
 
 
 def test_build_of_influenced_images_is_refused(tmp_path):
-    """BatchNorm with the batch's own statistics: no archive, one sentence."""
+    """BatchNorm with the batch's own statistics gets one sentence and no archive."""
     body = "return self.norm(self.table(x.flatten(1))) if len(x) > 1 else self.table(x.flatten(1))"
     done = make("archive", **class_of(tmp_path, body, contract(3), images=1), RUNTIME="eager")
     assert done.returncode != 0
-    assert done.stderr.startswith("error: in a batch of 2 the model answers an image otherwise than alone")
+    assert done.stderr.startswith("error: in a batch of 2 the model answers an image differently than alone")
     assert not (tmp_path / "lookup.mar").exists()
 
 
 def test_exported_runtime_is_tried_too(tmp_path):
-    """A class that answers rightly, whose script does not: the branch is another one there."""
+    """A class that answers correctly is refused if its script takes another branch."""
     body = "return self.table(x.flatten(1)) + (1.0 if torch.jit.is_scripting() and x.shape[0] == 4 else 0.0)"
     variables = class_of(tmp_path, body, contract(3))
     assert archive_here(**variables, RUNTIME="eager").returncode == 0
     said = refused(variables | {"RUNTIME": "torchscript"})
-    assert said.startswith("error: in a batch of 4 the model answers an image otherwise than alone")
+    assert said.startswith("error: in a batch of 4 the model answers an image differently than alone")
 
 
 RETURNED = {
@@ -173,16 +173,16 @@ RETURNED = {
     "dict": ("return {'logits': self.table(x.flatten(1))}", "the model returns a dict of logits; return one"),
     "integers": ("return self.table(x.flatten(1)).argmax(1)", "the model returns a tensor of int64; return"),
     "four-axes": ("return self.table(x.flatten(1))[..., None, None]",
-                  "with (1, 3, 1, 1) values, but model-config.yaml has 3 labels; return (N, labels)"),
-    "one-axis": ("return self.table(x.flatten(1)).squeeze()", "answers one image with (3,) values, but"),
-    "one-output": ("return self.table(x.flatten(1))[:, :1]", "answers one image with (1, 1) values, but"),
+                  "shape (1, 3, 1, 1) for one image, but model-config.yaml has 3 labels; return (N, labels)"),
+    "one-axis": ("return self.table(x.flatten(1)).squeeze()", "an output of shape (3,) for one image"),
+    "one-output": ("return self.table(x.flatten(1))[:, :1]", "returns an output of shape (1, 1) for one"),
     "nothing": ("return None", "the model returns a NoneType; return one float32 tensor"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", RETURNED)
 def test_class_that_returns_something_else_is_refused(case, tmp_path):
-    """What came, and what to return."""
+    """The error says what it returned and what to return."""
     body, sentence = RETURNED[case]
     assert sentence in refused(class_of(tmp_path, body, contract(3)) | {"RUNTIME": "eager"})
 
@@ -202,7 +202,7 @@ TWO = ("features", "scores")
 
 
 def test_output_is_named(tmp_path):
-    """Of an ONNX file's outputs the contract names the one with the labels' values."""
+    """The contract selects the output of an ONNX file that has a value per label."""
     model = onnx_model(table_of(ROWS), outputs=TWO)
     done = archive_here(**write(tmp_path, model, contract(3, output="scores"), 3))
     assert done.returncode == 0, done.stderr
@@ -216,24 +216,24 @@ def test_output_is_named(tmp_path):
         ({}, "lookup.onnx has 2 outputs: features, scores; name the one with a value per label in model-"),
         ({"output": "score"}, "output is 'score', which lookup.onnx does not have; did you mean 'scores'?"),
         ({"output": "x"}, "output is 'x', which lookup.onnx does not have; it has features, scores"),
-        ({"output": "features"}, "answers one image with (1, 16) values, but model-config.yaml has 3"),
+        ({"output": "features"}, "an output of shape (1, 16) for one image, but model-config.yaml has 3"),
     ],
     ids=["none", "near", "far", "other"],
 )
 def test_output_that_is_not_clear_is_refused(keys, sentence, tmp_path):
-    """The outputs are listed, and the near one is named."""
+    """The outputs are listed, and the closest name is suggested."""
     model = onnx_model(table_of(ROWS), outputs=TWO)
     assert sentence in refused(write(tmp_path, model, contract(3, **keys), 1))
 
 
 def test_output_of_a_class_is_refused(tmp_path):
-    """Nothing but an ONNX file has names."""
+    """Only the outputs of an ONNX file have names."""
     variables = class_of(tmp_path, "return self.table(x.flatten(1))", contract(3, output="scores"))
-    assert "output is 'scores', which names an output of an ONNX file, and this" in refused(variables)
+    assert "output is 'scores', but only ONNX files have named outputs and this" in refused(variables)
 
 
 def test_json_of_a_split_batch_is_that_of_each_image(tmp_path):
-    """Probabilities of a model of a fixed batch are those of an open one."""
+    """A model with a fixed batch gives the same probabilities as one with a dynamic batch."""
     told = []
     for batch in (1, "n"):
         folder = tmp_path / str(batch)

@@ -1,4 +1,4 @@
-"""What measures: it says what it lacks, counts all processes of a server, and writes where it should."""
+"""The benchmarks report missing programs, count all processes of a server, and update the right tables."""
 
 import re
 import subprocess
@@ -25,17 +25,17 @@ CHILD = "import time; end = time.process_time() + 0.5\nwhile time.process_time()
     ("program", "of"), [("serving", "model_store/convnet.mar"), ("compare", ".")], ids=["serving", "compare"]
 )
 def test_missing_load_generator_is_named(program, of):
-    """Without wrk nothing is started, and the sentence says how to come by it."""
+    """Without wrk nothing is started, and the error says how to install it."""
     command = [sys.executable, "-m", f"bench.{program}", of]
     done = subprocess.run(
         command, cwd=ROOT, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "error: there is no wrk to make load with; Debian, Ubuntu: apt-get install wrk\n"
+    assert done.stderr == "error: wrk, the load generator, is missing; Debian, Ubuntu: apt-get install wrk\n"
 
 
 def test_cost_is_that_of_all_processes():
-    """A child's time and memory count; ending the family ends it, too."""
+    """A child's time and memory count; ending the family ends the child too."""
     with subprocess.Popen([sys.executable, "-c", PARENT.format(CHILD)]) as parent:
         family = Family(parent.pid)
         wait_until(lambda: family.cost().seconds >= 0.5)
@@ -48,7 +48,7 @@ def test_cost_is_that_of_all_processes():
 
 
 def test_every_program_and_kind_is_known(archive):
-    """Each server has its program, and a place in the tables."""
+    """Each server has its program and its place in the tables."""
     servers = [*own_candidates(archive), *other_candidates(archive)]
     assert {server.kind for server in servers} == set(KINDS)
     assert len({server.name for server in servers}) == len(servers)
@@ -60,7 +60,7 @@ def test_every_program_and_kind_is_known(archive):
 
 
 def test_images_are_what_the_tables_call_them():
-    """Sizes, modes and formats are those of the names."""
+    """Sizes, modes and formats match the names."""
     small, web, photo = (opened(body) for body in load_images().values())
     assert (small.size, small.mode, small.format) == ((28, 28), "L", "PNG")
     assert (web.size, web.mode, web.format) == ((250, 250), "RGBA", "PNG")
@@ -68,7 +68,7 @@ def test_images_are_what_the_tables_call_them():
 
 
 def test_table_takes_the_place_of_the_last_one(tmp_path):
-    """What stands around the marks stays; a page without them is not touched."""
+    """The text around the marks is kept; a page without marks is not changed."""
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n")
     replace_marked(page, "a", "new\nlines")

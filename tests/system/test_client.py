@@ -1,4 +1,4 @@
-"""The client for Python code, against the real servers, and one that fails as these cannot be made to."""
+"""The Python client, against the real servers and one that fails on demand."""
 
 import asyncio
 import contextlib
@@ -50,29 +50,29 @@ ANSWER = f'{{"label": "3", "index": 3, "probability": 0.99, "model": {MODEL}}}'
 
 
 def reply(status: str, body: str = "", *headers: str) -> bytes:
-    """Return an HTTP answer."""
+    """Return an HTTP response."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", body]
     return "\r\n".join(lines).encode()
 
 
-CLOSED = b""  # the connection ends without a word
+CLOSED = b""  # the connection is closed without a response
 OK = reply("200 OK", ANSWER)
 
 
 @contextmanager
 def faulty(*replies: bytes, silence: float = 0.0, tls: ssl.SSLContext | None = None):
-    """A server of a few lines that says these one after the other, and then the last one for ever.
+    """A small server that sends these responses in turn, and then the last one forever.
 
-    TorchServe and nginx cannot be made to fail just so, and just so often. Yields its address, and how
-    often it was asked.
+    TorchServe and nginx cannot be made to fail in exact ways and numbers. Yields its URL and its number of
+    requests.
     """
     count = [0]
     plain = socket.create_server(("127.0.0.1", 0))
-    # Each handshake is done in its connection's own thread.
+    # Each handshake takes place in its connection's own thread.
     with tls.wrap_socket(plain, True, do_handshake_on_connect=False) if tls else plain as listening:
 
         def answer(connection: socket.socket, said: bytes):
-            with connection, contextlib.suppress(OSError):  # who asked may have gone
+            with connection, contextlib.suppress(OSError):  # the client may have disconnected
                 read_request(connection)
                 time.sleep(silence)
                 connection.sendall(said)
@@ -93,7 +93,7 @@ def faulty(*replies: bytes, silence: float = 0.0, tls: ssl.SSLContext | None = N
 
 @contextmanager
 def failing(*replies: bytes, silence: float = 0.0, timeout: float = 30.0):
-    """A client of such a server. Yields it, and how often it asked."""
+    """A client of such a server. Yields the client and its number of requests."""
     with (
         faulty(*replies, silence=silence) as (url, count),
         Client(url, timeout=timeout, retries=AT_ONCE) as client,
@@ -113,7 +113,7 @@ def ask(url: str, how: str) -> Prediction:
 
 
 def read_request(connection: socket.socket) -> None:
-    """Take a request in whole: who is answered before may see a closed connection instead."""
+    """Read a whole request: a client answered earlier may see a closed connection instead."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(2**16)
@@ -125,19 +125,19 @@ def read_request(connection: socket.socket) -> None:
 
 @pytest.fixture(scope="module", params=["torchserve", "flask"])
 def url(request, server, flask_server):
-    """The address of each of the two servers."""
+    """The URL of each of the two servers."""
     return {"torchserve": server.inference, "flask": flask_server.url}[request.param]
 
 
 @pytest.fixture
 def client(url):
-    """A client of each."""
+    """A client of each server."""
     with Client(url) as opened:
         yield opened
 
 
 def test_image_gets_its_prediction(client):
-    """Label, number and probability, which archive answers, and no more than was asked for."""
+    """It has label, index, probability and archive, and nothing that was not requested."""
     answer = client.predict(DIGITS["2"])
     assert (answer.label, answer.index) == ("2", 2)
     assert 0.9 < answer.probability <= 1
@@ -146,7 +146,7 @@ def test_image_gets_its_prediction(client):
 
 
 def test_more_is_told_to_who_asks(client):
-    """The likeliest labels in their order, and the pixels as the model saw them."""
+    """On request it also has the most likely labels in order, and the model's input."""
     answer = client.predict(IMAGES / "5.png", top_k=3, show_input=True)
     assert answer.top_k[0].label == "5"
     assert len(answer.top_k) == 3
@@ -156,7 +156,7 @@ def test_more_is_told_to_who_asks(client):
 
 
 def test_pixels_that_decided_are_told(flask_server):
-    """As many numbers as there are pixels, for and against."""
+    """There is one positive or negative number per pixel."""
     with Client(flask_server.url) as client:
         told = client.explain(GOOD)
     assert told.label == "3"
@@ -166,7 +166,7 @@ def test_pixels_that_decided_are_told(flask_server):
 
 
 def test_refused_image_is_told_once(client):
-    """The server's words and its hint, and what it was."""
+    """The error has the server's message, hint and status, and is not retried."""
     with pytest.raises(Refused, match="answers 400: cannot read 5 bytes starting") as refusal:
         client.predict(b"hello")
     assert refusal.value.status == 400
@@ -174,7 +174,7 @@ def test_refused_image_is_told_once(client):
 
 
 def test_unknown_model_is_refused(url):
-    """In TorchServe's words, or in ours."""
+    """The message is TorchServe's or ours."""
     sentence = "answers 404: (Model not found: other|there is no such model)"
     with Client(url, model="other") as client, pytest.raises(Refused, match=sentence):
         client.predict(GOOD)
@@ -187,7 +187,7 @@ def test_missing_file_is_named(client, tmp_path):
 
 
 def many(tmp_path) -> tuple[list, list]:
-    """Return images, good and bad ones in turn, and what is to come of each."""
+    """Return good and bad images in turn, and the outcome expected for each."""
     files = [str(IMAGES / f"{digit}.png") for digit in DIGITS]
     images = [*DIGITS.values(), b"hello", tmp_path / "none.png", *files] * 3
     return images, [*DIGITS, "Refused", "BadImage", *DIGITS] * 3
@@ -198,13 +198,13 @@ def name_of(outcome: Prediction | ClientError) -> str:
 
 
 def test_many_are_answered_in_order(client, tmp_path):
-    """Those that fail cost the others nothing; an error stands where its image stood."""
+    """Failures do not affect the other images; each error is in its image's place."""
     images, expected = many(tmp_path)
     assert [name_of(outcome) for outcome in client.predict_many(images)] == expected
 
 
 def test_many_are_answered_by_asyncio(url, tmp_path):
-    """The same outcomes, in the same order."""
+    """The same outcomes come in the same order."""
     images, expected = many(tmp_path)
 
     async def ask():
@@ -215,7 +215,7 @@ def test_many_are_answered_by_asyncio(url, tmp_path):
 
 
 def test_asyncio_is_answered_and_refused(flask_server):
-    """One image, its pixels' shares, and an error by asyncio, too."""
+    """AsyncClient also predicts one image, explains it and raises errors."""
 
     async def ask():
         async with AsyncClient(flask_server.url) as client:
@@ -227,7 +227,7 @@ def test_asyncio_is_answered_and_refused(flask_server):
 
 
 def test_images_under_way_are_bounded(flask_server):
-    """Of endless images no more are read than a few ahead of whoever takes the answers."""
+    """Of endless images, only a few are read ahead of the consumer."""
     read = itertools.count()
 
     def endless():
@@ -255,7 +255,7 @@ def test_images_under_way_are_bounded(flask_server):
 )
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_passing_fault_is_asked_again(fault, how):
-    """Two failures, and then the answer: the caller does not notice."""
+    """After two failures comes the answer; the caller does not notice."""
     with faulty(fault, fault, OK) as (url, count):
         assert ask(url, how).label == "3"
     assert count[0] == 3
@@ -274,16 +274,16 @@ def test_fault_of_the_caller_is_not_asked_again(status):
 
 
 def test_lasting_fault_is_told_with_the_effort():
-    """The last answer's words, and how often was asked."""
+    """The error has the last response's message and the number of attempts."""
     away = reply("503 Away", '{"code": 503, "type": "X", "message": "no workers"}')
-    sentence = r"/predictions/convnet answers 503: no workers, after 4 tries in \d"
+    sentence = r"/predictions/convnet answers 503: no workers, after 4 attempts in \d"
     with failing(away) as (client, count), pytest.raises(Unavailable, match=sentence):
         client.predict(GOOD)
     assert count[0] == 4
 
 
 def test_501_is_not_asked_again():
-    """What a server does not offer, it does not offer later either."""
+    """What a server does not offer now, it will not offer later either."""
     missing = reply("501 Not Implemented", '{"error": {"message": "not here", "hint": ""}}')
     with failing(missing) as (client, count), pytest.raises(Unavailable, match=r"501: not here$"):
         client.explain(GOOD)
@@ -293,61 +293,61 @@ def test_501_is_not_asked_again():
 @pytest.mark.parametrize(
     ("url", "token", "sentence"),
     [
-        ("http://[::1", None, r"'http://\[::1' is no address \(.*\); give one such as http://127.0.0.1:8080"),
-        ("127.0.0.1:8080", None, "'127.0.0.1:8080' is no address of a server; give one such as http://"),
-        ("http://", None, "'http://' is no address of a server"),
-        ("http://127.0.0.1:8080", "é", "the token holds what no header may"),
-        ("http://127.0.0.1:8080", "a\nb", "the token holds what no header may"),
+        ("http://[::1", None, r"'http://\[::1' is not a valid address \(.*\); give one such as http://127"),
+        ("127.0.0.1:8080", None, "'127.0.0.1:8080' is not the address of a server; give one such as http://"),
+        ("http://", None, "'http://' is not the address of a server"),
+        ("http://127.0.0.1:8080", "é", "the token has characters that a header cannot have"),
+        ("http://127.0.0.1:8080", "a\nb", "the token has characters that a header cannot have"),
         (
             "http://127.0.0.1:80800",
             None,
-            r"'http://.*' is no address \(the port 80800 is above 65535\); give",
+            r"'http://.*' is not a valid address \(the port 80800 is above 65535\); give",
         ),
-        ("http://a..b", None, r"'http://a..b' is no address \(.*empty.*\); give one such as http://127"),
+        ("http://a..b", None, r"'http://a..b' is not a valid address \(.*empty.*\); give one such as http:"),
     ],
 )
 def test_bad_setting_is_said_at_once(url, token, sentence):
-    """Before anything is sent, and what to give instead."""
+    """The error comes before anything is sent, and says what to give instead."""
     with pytest.raises(BadSetting, match=f"^{sentence}"):
         Client(url, token=token)
 
 
 def test_name_of_no_file_is_a_bad_image(client):
-    """Also one that no system takes; the others of many are answered all the same."""
+    """So is a name that no system accepts; of many images, the others are answered."""
     outcomes = list(client.predict_many(["a\0b.png", GOOD]))
     assert [name_of(outcome) for outcome in outcomes] == ["BadImage", "3"]
 
 
 def test_answer_that_cannot_be_unpacked_is_no_prediction():
-    """Something between here and the server says gzip, and it is none."""
+    """The response declares gzip but is not compressed."""
     damaged = reply("200 OK", "no gzip", "Content-Encoding: gzip")
-    with failing(damaged) as (client, _), pytest.raises(NoPrediction, match="cannot be unpacked"):
+    with failing(damaged) as (client, _), pytest.raises(NoPrediction, match="cannot be decoded"):
         client.predict(GOOD)
 
 
 def test_nothing_under_way_at_once_is_refused(url):
-    """Rather than waited for, for ever."""
-    with Client(url) as client, pytest.raises(ValueError, match="concurrency is 0; 1 is the least"):
+    """A concurrency of zero would wait forever."""
+    with Client(url) as client, pytest.raises(ValueError, match="concurrency is 0; it must be at least 1"):
         list(client.predict_many([GOOD], concurrency=0))
 
     async def predicted_by_none():
         async with AsyncClient(url) as client:
             return [one async for one in client.predict_many([GOOD], concurrency=0)]
 
-    with pytest.raises(ValueError, match="concurrency is 0; 1 is the least"):
+    with pytest.raises(ValueError, match="concurrency is 0; it must be at least 1"):
         asyncio.run(predicted_by_none())
 
 
 def test_absent_server_is_unreachable():
-    """How often it was asked, and how to start one."""
+    """The error has the number of attempts, and how to start a server."""
     url = f"http://127.0.0.1:{free_port()}"
-    sentence = r"nothing answers on http.* after 4 tries .* make serve"
+    sentence = r"nothing answers on http.* after 4 attempts .* make serve"
     with Client(url, retries=AT_ONCE) as client, pytest.raises(Unreachable, match=sentence):
         client.predict(GOOD)
 
 
 def test_server_that_starts_meanwhile_answers():
-    """Refused connections, and then a server that listens: a restart costs nobody an answer."""
+    """Connections are refused until a server listens: a restart loses no answer."""
     refused = threading.Event()
 
     class Seen(Retries):
@@ -372,7 +372,7 @@ def test_server_that_starts_meanwhile_answers():
 
 
 def test_slow_server_is_not_asked_twice():
-    """An answer that does not come in time is no reason to send the same work again."""
+    """After a timeout the client does not send the same work again."""
     slow = failing(OK, silence=0.5, timeout=0.1)
     with slow as (client, count), pytest.raises(TooSlow, match="took longer than the timeout"):
         client.predict(GOOD)
@@ -381,14 +381,14 @@ def test_slow_server_is_not_asked_twice():
 
 @pytest.mark.parametrize("body", ["3", "[]", "{}", '{"label": "3"}', "<html>"])
 def test_other_server_is_recognised(body):
-    """What is no prediction is shown, whatever its status."""
+    """A response that is not a prediction is shown, whatever its status."""
     other = failing(reply("200 OK", body))
     with other as (client, _), pytest.raises(NoPrediction, match="is it this project's server"):
         client.predict(GOOD)
 
 
 def pause(retries: Retries, tried: int, status: int, **headers: str) -> float:
-    """Return the wait after the last of so many answers."""
+    """Return the wait after this attempt, for a response with this status and these headers."""
     state = RetryCallState(retries.by(Retrying), None, (), {})
     state.attempt_number = tried
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -397,7 +397,7 @@ def pause(retries: Retries, tried: int, status: int, **headers: str) -> float:
 
 
 def test_pause_is_the_servers_wish_and_has_a_cap():
-    """Seconds or a date, never more than the longest; up to twice as long each time where it says nothing."""
+    """Retry-After, seconds or a date, is capped; without it the limit doubles with each attempt."""
     retries = Retries(tries=9, first=1.0, longest=30.0)
     assert 5 <= pause(retries, 1, 503, Retry_After="5") <= 6
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)
@@ -411,12 +411,12 @@ def test_pause_is_the_servers_wish_and_has_a_cap():
 
 
 def test_pause_has_chance():
-    """Clients that were sent away together do not come back together."""
+    """Clients refused at the same time do not all return at the same time."""
     assert len({pause(Retries(), 1, 503, Retry_After="1") for _ in range(10)}) == 10
 
 
 def test_no_try_begins_after_the_deadline():
-    """Whatever the server asks for, and however many tries are left."""
+    """The deadline holds whatever Retry-After says and however many tries are left."""
     retries = Retries(tries=99, first=0.01, longest=100, deadline=0.5)
     away = reply("503 Away", "", "Retry-After: 60")
     with faulty(away) as (url, count), Client(url, retries=retries) as client, pytest.raises(Unavailable):
@@ -425,12 +425,12 @@ def test_no_try_begins_after_the_deadline():
 
 
 def test_client_is_whole_by_itself(tmp_path):
-    """A copy of its folder, under another name, answers where nothing of this project or of numpy is."""
+    """A renamed copy of its folder works without this project or numpy."""
     shutil.copytree(Path(marctl.client.__file__).parent, tmp_path / "asking")
     program = (
         "import sys\n"
         "for name in ('marctl', 'classifier', 'numpy', 'torch', 'PIL', 'tqdm', 'requests'):\n"
-        "    sys.modules[name] = None\n"  # so that its import fails
+        "    sys.modules[name] = None\n"  # makes its import fail
         "import asking\n"
         "with asking.Client(sys.argv[1]) as client: print(client.predict(b'').label)\n"
     )
@@ -442,7 +442,7 @@ def test_client_is_whole_by_itself(tmp_path):
 
 @pytest.fixture
 def no_proxies(monkeypatch):
-    """An environment that says nothing of proxies and certificates."""
+    """An environment without variables for proxies and certificates."""
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith("SSL"):
             monkeypatch.delenv(name)
@@ -450,7 +450,7 @@ def no_proxies(monkeypatch):
 
 
 def error_of(url: str, kind: type[ClientError], how: str) -> str:
-    """Return the sentence with which a client fails, by asyncio or without."""
+    """Return the sentence with which a client, synchronous or asyncio, fails."""
     with pytest.raises(kind) as raised:
         ask(url, how)
     assert type(raised.value) is kind
@@ -459,15 +459,15 @@ def error_of(url: str, kind: type[ClientError], how: str) -> str:
 
 
 SOCKS, SCHEME = "'socksio' package is not installed", "Unknown scheme for proxy URL"
-NO_ADDRESS = "ALL_PROXY holds no address of a proxy; correct it"
+NO_ADDRESS = "ALL_PROXY is not the address of a proxy; correct it"
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize(
     ("proxy", "words"),
     [
-        ("socks5://me:secret@127.0.0.1:9", f"the proxy socks5://127.0.0.1:9, named by ALL_PROXY, .*{SOCKS}"),
-        ("socks4://me:secret@127.0.0.1:9", f"the proxy socks4://127.0.0.1:9, named by ALL_PROXY, .*{SCHEME}"),
+        ("socks5://me:secret@127.0.0.1:9", f"the proxy socks5://127.0.0.1:9, set by ALL_PROXY, .*{SOCKS}"),
+        ("socks4://me:secret@127.0.0.1:9", f"the proxy socks4://127.0.0.1:9, set by ALL_PROXY, .*{SCHEME}"),
         ("http://me:secret@127.0.0.1:9secret", NO_ADDRESS),
         ("http://me:secret@127.0.0.1:99999", NO_ADDRESS),
         ("http://", NO_ADDRESS),
@@ -476,7 +476,7 @@ NO_ADDRESS = "ALL_PROXY holds no address of a proxy; correct it"
     ids=["socks5", "socks4", "no-port", "large-port", "no-host", "no-name"],
 )
 def test_proxy_that_cannot_be_used_is_a_bad_setting(proxy, words, how, no_proxies):
-    """By whom it is named, why, and how to go without it; never its password."""
+    """The error has the variable, the reason and the remedy, but never the password."""
     no_proxies.setitem(sys.modules, "socksio", None)
     no_proxies.setenv("ALL_PROXY", proxy)
     remedy = "; to go without a proxy, unset ALL_PROXY or add 127.0.0.1 to NO_PROXY$"
@@ -486,22 +486,22 @@ def test_proxy_that_cannot_be_used_is_a_bad_setting(proxy, words, how, no_proxie
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 def test_absent_proxy_is_named(variable, how, no_proxies):
-    """It is the proxy that does not answer: which one, and who named it; without its password."""
+    """The error blames the proxy and names its variable, without its password."""
     port = free_port()
     no_proxies.setenv(variable, f"me:secret@127.0.0.1:{port}")
     sentence = (
         rf"nothing answers on http://127.0.0.1:1/predictions/convnet \(through the proxy http://127.0.0.1:{port}"
-        rf", named by {variable}\), after 4 tries .*; is the proxy up\? to go .*, unset {variable} or "
+        rf", set by {variable}\), after 4 attempts .*; is the proxy running\? to go .*, unset {variable} or "
     )
     assert re.match(sentence, error_of("http://127.0.0.1:1", Unreachable, how))
 
 
 def test_answer_of_a_proxy_is_told_as_such(no_proxies):
-    """A status may be the proxy's own, and so may what keeps an answer away."""
+    """The response may be the proxy's own, so the error names the proxy that was used."""
     with faulty(reply("407 Proxy Authentication Required", "who are you?")) as (proxy, count):
         no_proxies.setenv("HTTP_PROXY", proxy)
         said = error_of("http://127.0.0.1:1", Refused, "sync")
-        assert f"(through the proxy {proxy}, named by HTTP_PROXY) answers 407: who are you?" in said
+        assert f"(through the proxy {proxy}, set by HTTP_PROXY) answers 407: who are you?" in said
         no_proxies.setenv("NO_PROXY", "127.0.0.1")
         assert "proxy" not in error_of("http://127.0.0.1:1", Unreachable, "sync")
     assert count[0] == 1
@@ -510,7 +510,7 @@ def test_answer_of_a_proxy_is_told_as_such(no_proxies):
 @pytest.mark.parametrize("no_proxy", ["[::1]", "::1", "[::1]:{port}", "other,[::1] ", "*"])
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_address_of_version_6_needs_no_proxy(no_proxy, how, no_proxies):
-    """With brackets and without."""
+    """NO_PROXY accepts IPv6 addresses with and without brackets."""
     port = free_port()
     no_proxies.setenv("no_proxy", no_proxy.format(port=port))
     no_proxies.setenv("all_proxy", "http://127.0.0.1:9")
@@ -520,7 +520,7 @@ def test_address_of_version_6_needs_no_proxy(no_proxy, how, no_proxies):
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
 def test_missing_certificates_are_a_bad_setting(variable, how, no_proxies, tmp_path):
-    """Which variable names what is not there; an address without TLS needs none of them."""
+    """The error names the variable; for a URL without TLS it is ignored."""
     no_proxies.setenv(variable, f"{tmp_path}/none/file")
     assert error_of("https://127.0.0.1:1", BadSetting, how).startswith(
         f"{variable}={tmp_path}/none/file cannot "
@@ -529,18 +529,18 @@ def test_missing_certificates_are_a_bad_setting(variable, how, no_proxies, tmp_p
 
 
 def test_file_without_certificates_is_a_bad_setting(no_proxies, tmp_path):
-    """What is in it, and what to name."""
+    """The error says what is in the file, and what to name instead."""
     (tmp_path / "a.pem").write_text("no certificate")
     for what in ("a.pem", ""):
         no_proxies.setenv("SSL_CERT_FILE", str(tmp_path / what))
-        assert "name certificates in PEM form, or unset it" in error_of(
+        assert "give certificates in PEM format, or unset it" in error_of(
             "https://127.0.0.1", BadSetting, "sync"
         )
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    """What a server shows that certifies itself, and the file by which a client believes it."""
+    """A server's context with a self-signed certificate, and the file that makes a client trust it."""
     folder = tmp_path_factory.mktemp("tls")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
@@ -556,7 +556,7 @@ def tls(tmp_path_factory):
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("whose", ["server", "proxy"])
 def test_untrusted_certificate_is_said_at_once(whose, how, tls, no_proxies):
-    """It is neither asked again nor said that nothing answers; SSL_CERT_FILE makes it believed."""
+    """It is not retried or reported as no answer; SSL_CERT_FILE makes it trusted."""
     context, certificate = tls
     with faulty(OK, tls=context) as (url, count):
         asked = url
@@ -565,7 +565,7 @@ def test_untrusted_certificate_is_said_at_once(whose, how, tls, no_proxies):
             asked = "http://127.0.0.1:1"
         said = error_of(asked, Unreachable, how)
         assert re.search(
-            r" has no certificate that is believed here \(.*\); name its authority's .* in SSL_", said
+            r" has a certificate that is not trusted here \(.*\); name its authority's .* in SSL_", said
         )
         assert (whose == "proxy") == ("(through the proxy https://127.0.0.1:" in said)
         assert count[0] == 1
@@ -575,7 +575,7 @@ def test_untrusted_certificate_is_said_at_once(whose, how, tls, no_proxies):
 
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "SSL_CERT_FILE"])
 def test_command_says_what_is_wrong_in_the_environment(variable, no_proxies):
-    """In one line."""
+    """It is one line."""
     no_proxies.setenv(variable, "/none")
     done = make("predict", URL="https://127.0.0.1:1", IMAGE="tests/images/2.png")
     assert done.returncode != 0
@@ -584,14 +584,14 @@ def test_command_says_what_is_wrong_in_the_environment(variable, no_proxies):
 
 
 def test_command_prints_the_label(url):
-    """As make predict does without a server."""
+    """The output is the same as that of make predict without a server."""
     done = make("predict", URL=url, IMAGE="tests/images/2.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
 @pytest.mark.parametrize("reply_of", ["label", "error", "text", "header"])
 def test_command_prints_no_strangers_commands(tmp_path, reply_of):
-    """Whatever a server answers, a terminal shows it and obeys nothing in it."""
+    """Whatever a server responds, it cannot control the terminal."""
     evil = "\x1b]0;mine\x07\x1b[2J\u202e\u200b\ud83d"
     said = json.dumps(evil)
     answers = {
@@ -613,17 +613,17 @@ def test_command_prints_no_strangers_commands(tmp_path, reply_of):
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_image_that_is_no_file_is_not_waited_for(tmp_path, kind):
-    """Nobody reads a pipe to an end that does not come, with a server or without one."""
+    """A pipe is refused rather than read forever, with or without a server."""
     image = tmp_path / "a.png"
     os.mkfifo(image) if kind == "pipe" else image.mkdir()
     for where in ({}, {"URL": "http://127.0.0.1:1"}):
         done = make("predict", IMAGE=str(image), **where)
-        assert f"error: {image} is no file; name an image\n" in done.stderr
+        assert f"error: {image} is not a file; give an image file\n" in done.stderr
         assert done.returncode != 0
 
 
 def test_command_says_what_is_wrong(flask_server, tmp_path):
-    """One line for an image that is none, and for a server that is none."""
+    """A file that is not an image and a server that is not ours get one line each."""
     text = tmp_path / "a b.png"
     text.write_bytes(b"hello")
     refused = make("predict", URL=flask_server.url, IMAGE=str(text))
@@ -633,7 +633,7 @@ def test_command_says_what_is_wrong(flask_server, tmp_path):
 
 
 def test_command_answers_a_folder(flask_server, tmp_path):
-    """A row for each image, with the archive's digest; a second run asks for the broken ones alone."""
+    """Each image gets a row with the archive's digest; a second run sends only the broken ones."""
     folder, out = tmp_path / "images", tmp_path / "answers.csv"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"hello")
@@ -654,7 +654,7 @@ def test_command_answers_a_folder(flask_server, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_command_on_a_full_disk_says_so(tmp_path):
-    """One sentence, and the same command continues."""
+    """It is one sentence, and the same command resumes."""
     folder = tmp_path / "images"
     folder.mkdir()
     for index in range(500):
@@ -677,7 +677,7 @@ def test_command_on_a_full_disk_says_so(tmp_path):
 
 
 def test_command_names_folders_that_cannot_be_searched(tmp_path):
-    """As without a server: all else is answered, and the exit status is not 0."""
+    """As without a server, the other images are answered and the exit status is not 0."""
     closed = tmp_path / "images" / "closed"
     closed.mkdir(parents=True)
     (closed.parent / "1.png").write_bytes(b"image")
@@ -694,7 +694,7 @@ def test_command_names_folders_that_cannot_be_searched(tmp_path):
 
 
 def test_command_goes_past_an_unlucky_first_image(tmp_path):
-    """One that the server cannot answer now ends no run; a server that answers none does, and says why."""
+    """One image that the server cannot answer ends no run; a server that answers none does."""
     for name in "abcd":
         (tmp_path / f"{name}.png").write_bytes(GOOD)
     broken = reply("500 Fault", '{"error": {"message": "a fault", "hint": "try again"}}')

@@ -1,4 +1,4 @@
-"""make serve, stop, status, logs, predict, doctor: one clear line each, and a status that fits."""
+"""make serve, stop, status, logs, predict, doctor: one clear line each, and a matching exit status."""
 
 import io
 import json
@@ -26,23 +26,23 @@ pytestmark = pytest.mark.torchserve
 
 @pytest.fixture
 def run(tmp_path):
-    """A folder for a server of this test, stopped at the end whatever happened."""
+    """A folder for a server of this test, which is stopped at the end in any case."""
     yield str(tmp_path / "run")
     make("stop", RUN=str(tmp_path / "run"))
 
 
 def state_of(run: str):
-    """Return what the server's folder says of it."""
+    """Return the state in the server's folder."""
     return json.loads((Path(run) / "server.json").read_text())
 
 
 def java_process(run: str) -> int:
-    """Return the process number of the server's Java."""
+    """Return the server's Java process."""
     return state_of(run)["pid"]
 
 
 def errors(done):
-    """Return what was printed as an error, without make's own line."""
+    """Return the printed errors, without make's own line."""
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
 
 
@@ -52,7 +52,7 @@ def start(run: str, archive: Path, *options: str, **environ: str):
 
 
 def test_life_of_a_server(run):
-    """Not running, running, running already, stopped, nothing to stop; and nothing stays behind."""
+    """Not running, running, already running, stopped, nothing to stop; and nothing is left behind."""
     assert "not running" in make("status", RUN=run).stdout
     assert make("status", RUN=run).returncode != 0
     assert "there are no logs yet" in make("logs", RUN=run).stdout
@@ -86,7 +86,7 @@ def _has_open(process: psutil.Process, folder: str) -> bool:
 
 
 def test_two_servers_side_by_side(server, run):
-    """A second server on other ports answers, and stopping it leaves the first one alone."""
+    """A second server on other ports answers, and stopping it does not affect the first."""
     port = free_port()
     assert make("serve", RUN=run, PORT=str(port)).returncode == 0
     for first in (port, server.port):
@@ -97,7 +97,7 @@ def test_two_servers_side_by_side(server, run):
 
 
 def test_taken_port_names_its_holder(run):
-    """The sentence says which port, which process, and what to do."""
+    """The error names the port and the process, and says what to do."""
     port = free_port()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
@@ -114,13 +114,13 @@ def test_taken_port_names_its_holder(run):
     [("70000", "there are no 5 ports from 70000 on"), ("0", "there are no 5 ports from 0 on")],
 )
 def test_impossible_port_is_refused(run, port, sentence):
-    """A PORT that no machine has is refused before anything starts."""
+    """A port number that cannot exist is refused before anything starts."""
     [line] = errors(make("serve", RUN=run, PORT=port))
     assert line.startswith(f"error: {sentence}")
 
 
 def test_other_config_is_used_and_a_missing_one_named(run, tmp_path):
-    """PROPERTIES takes another properties file."""
+    """PROPERTIES selects another settings file."""
     port = free_port()
     config = tmp_path / "mine.properties"
     config.write_text((ROOT / "config.properties").read_text())
@@ -128,11 +128,11 @@ def test_other_config_is_used_and_a_missing_one_named(run, tmp_path):
     assert line == f"error: cannot read {tmp_path / 'none'}: No such file or directory"
     config.write_text("inference_address=http://127.0.0.1:8080\n")
     [line] = errors(make("serve", RUN=run, PROPERTIES=str(config), PORT=str(port)))
-    assert "sets no management_address" in line
+    assert "does not set management_address" in line
 
 
 def java_that_says(folder: Path, version: str) -> Path:
-    """Make a JAVA_HOME whose java prints a version and does nothing else."""
+    """Make a JAVA_HOME whose java only prints a version."""
     (folder / "bin").mkdir(parents=True)
     program = folder / "bin" / "java"
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
@@ -142,7 +142,7 @@ def java_that_says(folder: Path, version: str) -> Path:
 
 @pytest.mark.parametrize(("version", "named"), [("11.0.2", "Java 11"), ("1.8.0_292", "Java 8")])
 def test_old_java_home_is_refused(run, tmp_path, version, named):
-    """A JAVA_HOME that is too old is named with what is needed."""
+    """A JAVA_HOME that is too old is named, with the version that is needed."""
     home = java_that_says(tmp_path / "java", version)
     done = make("serve", RUN=run, PORT=str(free_port()), JAVA_HOME=str(home))
     assert done.returncode != 0
@@ -151,13 +151,13 @@ def test_old_java_home_is_refused(run, tmp_path, version, named):
 
 
 def test_broken_java_home_is_refused(run, tmp_path):
-    """A JAVA_HOME without a java in it says so."""
+    """A JAVA_HOME without java is reported as such."""
     [line] = errors(make("serve", RUN=run, PORT=str(free_port()), JAVA_HOME=str(tmp_path)))
-    assert line.startswith(f"error: JAVA_HOME={tmp_path} is no Java that runs")
+    assert line.startswith(f"error: JAVA_HOME={tmp_path} is not a working Java")
 
 
 def test_old_java_on_the_path_gives_way_to_the_embedded_one(run, tmp_path):
-    """With no usable Java on the machine, the environment's own runtime serves."""
+    """If the machine has no usable Java, the environment's own is used."""
     old = java_that_says(tmp_path / "java", "11.0.2") / "bin"
     done = make("serve", RUN=run, PORT=str(free_port()), JAVA_HOME="", PATH=f"{old}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stderr
@@ -184,7 +184,7 @@ def test_corrupt_archive_is_named(run, tmp_path):
 
 ALTERED = (
     "classifier.canonical.Altered: {} is not the file that the archive was built with; "
-    "build it anew: make archive"
+    "rebuild it: make archive"
 )
 MISMATCH = "classifier.golden.GoldenMismatch: golden image 0.png: expected 0 [-0.0"
 OTHER_MEAN = (ROOT / "model" / "model-config.yaml").read_bytes().replace(b"0.1302", b"0.1402")
@@ -237,7 +237,7 @@ def test_worker_that_dies_says_why(archive, run, tmp_path, change, error):
 
 @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"], ids=["exit", "kill"])
 def test_worker_that_dies_without_a_word_is_no_riddle(run, tmp_path, end):
-    """No line that it wrote before is taken for the reason; they follow."""
+    """Its earlier log lines are not taken for the reason; they are shown below."""
     bad = tutorial_archive(tmp_path, handler=f"import os\n{end}\n")
     done = start(run, bad, "--sealed", "no")
     assert done.returncode == 1
@@ -249,13 +249,13 @@ def test_worker_that_dies_without_a_word_is_no_riddle(run, tmp_path, end):
 
 @pytest.mark.parametrize("target", ["serve", "status", "logs"])
 def test_reader_that_goes_is_no_fault(run, target):
-    """As by `make serve | head -1`: it ends without a word, and the server that it started answers."""
+    """With `make serve | head -1`, it exits silently and its server answers."""
     port = free_port()
     if target != "serve":
         assert make("serve", RUN=run, PORT=str(port)).returncode == 0
     words = [target, f"RUN={run}", f"PORT={port}", "MAR=model_store/convnet.mar"]
     read, write = os.pipe()
-    os.close(read)  # nobody reads from the first line on
+    os.close(read)  # nothing reads the output from the first line on
     with os.fdopen(write, "wb") as gone:
         pipes = {"stdout": gone, "stderr": subprocess.PIPE}
         done = subprocess.run(["make", *words], cwd=ROOT, text=True, check=False, **pipes)
@@ -266,7 +266,7 @@ def test_reader_that_goes_is_no_fault(run, target):
 
 
 def test_killed_server_is_not_running(run):
-    """After a kill -9 the status is honest, and the next start works."""
+    """After a kill -9 the status is correct, and the next start works."""
     assert make("serve", RUN=run, PORT=str(free_port())).returncode == 0
     pid, scratch = java_process(run), Path(state_of(run)["scratch"])
     os.kill(pid, signal.SIGKILL)
@@ -277,7 +277,7 @@ def test_killed_server_is_not_running(run):
 
 
 def test_caller_pythonpath_does_not_shadow_the_archive(archive, run, tmp_path):
-    """Modules of the same names on the caller's PYTHONPATH are not the ones that serve."""
+    """Modules of the same names on the caller's PYTHONPATH are not loaded."""
     (tmp_path / "convnet_handler.py").write_text("raise RuntimeError('the wrong module')\n")
     (tmp_path / "convnet.py").write_text("raise RuntimeError('the wrong module')\n")
     done = start(run, archive, PYTHONPATH=str(tmp_path))
@@ -285,7 +285,7 @@ def test_caller_pythonpath_does_not_shadow_the_archive(archive, run, tmp_path):
 
 
 def test_other_port_while_running_is_refused(run):
-    """A server that runs elsewhere than was asked for is no success."""
+    """If the server runs on another port than requested, the command fails."""
     port = free_port()
     assert make("serve", RUN=run, PORT=str(port)).returncode == 0
     done = make("serve", RUN=run, PORT=str(port + 7))
@@ -294,7 +294,7 @@ def test_other_port_while_running_is_refused(run):
 
 
 def test_java_that_ends_at_once_says_why(run, tmp_path):
-    """A JVM option that does not exist: its own words, one error, nothing left behind."""
+    """An unknown JVM option: Java's own message, one error, nothing left behind."""
     before = set(Path(tempfile.gettempdir()).glob("torchserve-*"))
     config = tmp_path / "mine.properties"
     config.write_text((ROOT / "config.properties").read_text() + "vmargs=-XX:+Nonsense\n")
@@ -307,7 +307,7 @@ def test_java_that_ends_at_once_says_why(run, tmp_path):
 
 
 def test_logs_can_be_read_while_it_starts(run):
-    """Make logs and make status do not wait for a start that is under way."""
+    """`make logs` and `make status` do not wait for a start in progress."""
     command = ["make", "serve", f"RUN={run}", f"PORT={free_port()}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as starting:
         while not (Path(run) / "logs" / "ts_log.log").exists():
@@ -315,20 +315,20 @@ def test_logs_can_be_read_while_it_starts(run):
         make("logs", RUN=run)
         assert starting.poll() is None
         make("stop", RUN=run)
-        starting.wait(PATIENCE)  # stopped, or just ready before that: either way nothing is left
+        starting.wait(PATIENCE)  # stopped, or ready just before: either way nothing is left
     assert "not running" in make("status", RUN=run).stdout
 
 
 @pytest.mark.parametrize("digit", ["0", "9"])
 def test_predict_needs_no_server(digit):
-    """Make predict prints the bare digit."""
+    """`make predict` prints the bare digit."""
     done = make("predict", IMAGE=f"tests/images/{digit}.png")
     assert (done.returncode, done.stdout) == (0, f"{digit}\n")
 
 
 def test_predict_says_what_is_wrong(tmp_path):
-    """A missing IMAGE, a missing file and a file that is no image each get a sentence."""
-    assert "say which image: make predict IMAGE=" in make("predict").stderr
+    """A missing IMAGE, a missing file and a file that is not an image get one sentence each."""
+    assert "name an image: make predict IMAGE=" in make("predict").stderr
     [line] = errors(make("predict", IMAGE=str(tmp_path / "none.png")))
     assert line == f"error: cannot read {tmp_path / 'none.png'}: No such file or directory"
     (tmp_path / "a b.png").write_bytes(b"hello")
@@ -338,7 +338,7 @@ def test_predict_says_what_is_wrong(tmp_path):
 
 
 def test_make_alone_lists_the_targets():
-    """Every target that has a text is listed with it, and every phony target has one."""
+    """Every target with a description is listed with it, and every phony target has one."""
     listed = {line.split()[1] for line in make().stdout.splitlines()}
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
     [phony] = [line for line in makefile.splitlines() if line.startswith(".PHONY")]

@@ -1,4 +1,4 @@
-"""An archive's digest never changes in silence, whatever git tells."""
+"""An archive's digest never changes silently, whatever git can report."""
 
 import zipfile
 from json import loads
@@ -9,7 +9,7 @@ from tests.unit.marctl.build.test_commit import DISTRUST, git
 
 
 def test_digest_never_changes_in_silence(checkout_in, tmp_path):
-    """What git no longer tells makes no other archive; a new one, without a commit, is announced."""
+    """Without git's history an archive is not rebuilt; a new one without a commit is announced."""
     copy = checkout_in(tmp_path / "copy")
     for command in (["init", "-q", "."], ["add", "-A"], ["commit", "-qm", "all"]):
         git(copy, *command)
@@ -25,12 +25,12 @@ def test_digest_never_changes_in_silence(checkout_in, tmp_path):
     done = make("archive", cwd=copy, **dict([DISTRUST]))
     assert done.returncode == 0
     assert done.stderr.startswith(
-        "note: the archive names no commit, and has another digest than where git knows it: "
+        "note: the archive will not name its commit, so its digest differs from a build that does: "
         f"git does not trust {copy}, which belongs to another user"
     )
     with zipfile.ZipFile(mar) as opened:
         assert loads(opened.read("provenance.json"))["source_commit"] == UNKNOWN
-    # Once git is there again, so is the commit.
+    # Once git works again, the commit is recorded again.
     assert make("archive", cwd=copy).returncode == 0
     with zipfile.ZipFile(mar) as opened:
         assert loads(opened.read("provenance.json"))["source_commit"].endswith("-dirty")

@@ -1,4 +1,4 @@
-"""exported/classify, the C++ program, answers as the archive does, from the same pixels."""
+"""exported/classify, the C++ program, gives the archive's answers, from the same pixels."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ from training.mnist import load_test
 
 pytestmark = pytest.mark.cpp
 
-# stb_image's JPEG decoder rounds its cosines and colours otherwise than libjpeg-turbo. The most that was
-# seen is 1 in 28 x 28 grey and 3 in 224 x 224 RGB.
+# stb_image's JPEG decoder rounds its cosines and colours differently from libjpeg-turbo. The largest
+# difference seen is 1 in 28 x 28 grey and 3 in 224 x 224 RGB.
 JPEG_LEVELS = 3
 LOSSLESS = [name for name in VARIANTS if name.startswith(("png", "bmp", "gif"))]
 JPEGS = [name for name in VARIANTS if name.startswith(("jpeg", "mpo"))]
@@ -31,7 +31,7 @@ def noise(width: int, height: int, mode: str) -> Image.Image:
 
 
 def test_all_test_images_are_answered_as_by_the_archive(program, scripted, engine):
-    """MNIST's 10,000: the same pixels to the last level, the same labels, outputs as near as float32 is."""
+    """MNIST's 10,000: identical pixels and labels, outputs equal to within float32 rounding."""
     files = {f"{i}.png": encoded(Image.fromarray(image), "PNG") for i, image in enumerate(load_test()[0])}
     run = program(scripted, files, "--outputs", "--pixels")
     assert (run.errors, run.status) == ([], 0)
@@ -48,7 +48,7 @@ def test_all_test_images_are_answered_as_by_the_archive(program, scripted, engin
 
 @pytest.mark.parametrize("resize", [None, 28, 256], ids=["grey", "rgb-squeezed", "rgb-cropped"])
 def test_pixels_are_the_handlers(resize, program, scripted, contract):
-    """Every kind of PNG, BMP and GIF, in noise of many shapes, turned, with holes: equal pixels."""
+    """PNG, BMP and GIF of every kind, shape, rotation and transparency give identical pixels."""
     model = scripted
     if resize:
         spec = RGB if resize < 224 else RGB | {"resize": resize}
@@ -63,7 +63,7 @@ def test_pixels_are_the_handlers(resize, program, scripted, contract):
 
 
 def sheets() -> dict[str, bytes]:
-    """Digits anywhere on sheets of several forms, in either polarity, some in light from one side."""
+    """Digits anywhere on sheets of several sizes, in either polarity, some lit from one side."""
     files = {}
     for number, digit in enumerate(load_test()[0][:60]):
         chance = np.random.default_rng(number)
@@ -77,7 +77,7 @@ def sheets() -> dict[str, bytes]:
 
 
 def shapes(contract: Contract) -> dict[str, bytes]:
-    """Images of noise; two of them are where Pillow begins to go down before it goes across."""
+    """Images of noise; two are where Pillow switches to resizing vertically before horizontally."""
     tall = contract.height + 2 * (300 - contract.width)
     sizes = [(1, 1), (3, 500), (500, 3), (27, 29), (640, 480), (64, 64), (300, tall), (300, tall + 1)]
     modes = ["L", "LA", "RGB", "RGBA"]
@@ -87,7 +87,7 @@ def shapes(contract: Contract) -> dict[str, bytes]:
 
 
 def turned() -> dict[str, bytes]:
-    """Images that lie in each of EXIF's ways, one that says so by XMP, one with a broken EXIF block."""
+    """Images with each EXIF orientation, one rotated by XMP, one with a broken EXIF block."""
     files = {}
     for orientation in range(10):
         exif = Image.Exif()
@@ -101,7 +101,7 @@ def turned() -> dict[str, bytes]:
 
 
 def holes() -> dict[str, bytes]:
-    """Transparent images: dark and light ink, by alpha, by palette and by one colour that is none."""
+    """Transparent images: dark and light ink, with alpha, palette or one transparent colour."""
     light = noise(90, 60, "RGBA").point(lambda level: 128 + level // 2)
     dark = noise(90, 60, "RGBA").point(lambda level: level // 2)
     palette = dark.convert("RGB").quantize(16)
@@ -112,14 +112,14 @@ def holes() -> dict[str, bytes]:
         "palette": encoded(palette, "PNG", transparency=bytes(range(0, 256, 16))),
         "colour": encoded(noise(90, 60, "L"), "PNG", transparency=7),
         "gif": encoded(palette, "GIF", transparency=3),
-        "bmp": encoded(dark, "BMP"),  # whose fourth byte is no alpha
+        "bmp": encoded(dark, "BMP"),  # whose fourth byte is not alpha
     }
 
 
 @pytest.mark.parametrize("name", JPEGS)
 @pytest.mark.parametrize("resize", [None, 256], ids=["grey", "rgb"])
 def test_jpeg_differs_by_a_few_levels(name, resize, program, scripted, contract):
-    """Another decoder: no level is off by more than a few, and an image that lies is turned."""
+    """With another decoder, levels differ by only a few, and rotated images are turned."""
     model, body = scripted, VARIANTS[name](opened(DIGITS["4"]))
     if resize:
         contract = Contract.from_config({"input": RGB | {"resize": resize}, "labels": ["r", "g", "b"]})
@@ -130,7 +130,7 @@ def test_jpeg_differs_by_a_few_levels(name, resize, program, scripted, contract)
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
 def test_no_part_of_a_image_is_answered(kind, program, scripted):
-    """A file that ends anywhere is refused, or has the pixels of the whole."""
+    """A file truncated anywhere is refused, or has all of its pixels."""
     body = encoded(opened(DIGITS["7"]).convert("RGB"), kind)
     run = program(scripted, {str(cut): body[:cut] for cut in range(len(body))} | {"whole": body}, "--pixels")
     parts = [name for name in run.rows if name not in ("whole", "good")]
@@ -162,22 +162,22 @@ def patched(body: bytes, at: int, new: bytes) -> bytes:
 
 BMP, GIF = encoded(opened(DIGITS["2"]), "BMP"), encoded(opened(DIGITS["2"]), "GIF")
 CMYK = VARIANTS["jpeg-cmyk"](opened(DIGITS["2"]))
-STORED = encoded(opened(DIGITS["2"]), "PNG", compress_level=0)  # a wrong byte only shows in the checksum
+STORED = encoded(opened(DIGITS["2"]), "PNG", compress_level=0)  # a wrong byte shows only in the checksum
 JPEG = VARIANTS["jpeg"](opened(DIGITS["2"]))
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (patched(BMP, 28, b"\x10\x00"), "the BMP image has 16 bits a pixel in compression 0"),
-        (patched(BMP, 30, b"\x01"), "the BMP image has 8 bits a pixel in compression 1"),
+        (patched(BMP, 28, b"\x10\x00"), "the BMP image has 16 bits per pixel and compression 0"),
+        (patched(BMP, 30, b"\x01"), "the BMP image has 8 bits per pixel and compression 1"),
         (patched(BMP, 14, b"\x0c"), "the BMP image has a header of the oldest kind"),
         (patched(GIF, 6, b"\x40"), "its first frame does not fill it"),
         (patched(patched(GIF, 6, b"\x40"), 11, b"\x01"), "its first frame does not fill it"),
         (patched(STORED, STORED.index(b"IDAT") + 99, b"\x77"), "wrong checksum of its IDAT"),
         (CMYK.replace(b"Adobe", b"Bdobe"), "the JPEG image has four colours and does not say which"),
         (patched(JPEG, JPEG.index(b"\xff\xc4") + 5, b"\xff" * 16), "a table is too long"),
-        (packed_xmp(), "keeps its orientation in a text that is not read here"),
+        (packed_xmp(), "has its orientation in a text that this program does not read"),
         (png_of(0, 5, lines=5), "the image has no pixels"),
     ],
     ids=[
@@ -186,13 +186,13 @@ JPEG = VARIANTS["jpeg"](opened(DIGITS["2"]))
     ],
 )  # fmt: skip
 def test_what_would_be_misread_is_refused(body, sentence, program, scripted):
-    """What stb_image reads otherwise than Pillow gets a sentence, not a wrong answer."""
+    """Files that stb_image reads differently from Pillow get an error, not a wrong answer."""
     [line] = program(scripted, {"bad": body}).errors
     assert sentence in line
 
 
 def test_limits_are_the_handlers(program, scripted):
-    """What costs as much as the archive allows is answered; one pixel, row or scan more is not."""
+    """An image at the archive's limits is answered; one more pixel, row or scan is refused."""
     side = int(MAX_PIXELS**0.5)
     scans = encoded(opened(DIGITS["2"]), "JPEG", progressive=True).count(b"\xff\xda")
     files = {
@@ -208,6 +208,6 @@ def test_limits_are_the_handlers(program, scripted):
     by_name = {line.split(": ")[1]: line for line in run.errors}
     assert by_name["pixels"].startswith(f"error: pixels: the image is too large ({side + 1} x {side}")
     assert by_name["long"].startswith(f"error: long: the image is too large ({MAX_SIDE + 1} x 2 pixels)")
-    assert by_name["scans"].startswith(f"error: scans: the JPEG image is drawn in {MAX_SCANS + 1} scans")
-    # stb_image itself refuses the last scan when it comes again, but not for their number.
+    assert by_name["scans"].startswith(f"error: scans: the JPEG image has {MAX_SCANS + 1} scans")
+    # stb_image refuses a repeated last scan, but not because of the number of scans.
     assert "scans" not in by_name["full-scans"].removeprefix("error: full-scans")

@@ -1,4 +1,4 @@
-"""make deploy: another version in the place of the one that answers, under load."""
+"""make deploy replaces the running version with another one, under load."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Version 1.0 answers by digits, 2.0 by words: whose answer it is can be seen."""
+    """Version 1.0 answers with digits and 2.0 with words, so each answer shows its version."""
     folder = tmp_path_factory.mktemp("archives")
     contract = (ROOT / "model" / "model-config.yaml").read_text()
     digits = next(line for line in contract.splitlines() if line.startswith("labels:"))
@@ -43,7 +43,7 @@ def archives(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(run):
-    """Serve version 1.0 by make up."""
+    """Serve version 1.0 with make up."""
     running = Stack(free_port(), free_port(), run)
     done = make("up", RUN=str(run), PORT=str(running.port), DOOR=str(running.door), RATE="100000")
     assert done.returncode == 0, done.stderr
@@ -55,41 +55,41 @@ def serving(run):
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """One for the tests after which version 1.0 still answers."""
+    """A stack for the tests that leave version 1.0 serving."""
     with serving(tmp_path_factory.mktemp("up")) as running:
         yield running
 
 
 @pytest.fixture
 def own_up(tmp_path):
-    """One for a test that changes it."""
+    """A stack for one test that changes it."""
     with serving(tmp_path / "run") as running:
         yield running
 
 
 def deploy(up: Stack, archive) -> subprocess.CompletedProcess[str]:
-    """Run what make deploy runs, with an archive that is there already."""
+    """Run what make deploy runs, with an archive that exists already."""
     return make("deploy", RUN=str(up.run), MARS=str(archive))
 
 
 def answer(up: Stack) -> str:
-    """Return what a two is answered by."""
+    """Return the answer to an image of a two."""
     return requests.put(up.predictions, data=DIGITS["2"], timeout=PATIENCE).text
 
 
 def labels(up: Stack) -> list[str]:
-    """Return the labels that the page is told of."""
+    """Return the labels that the web page gets."""
     [model] = requests.get(f"{up.url}/page/served.json", timeout=PATIENCE).json()["models"]
     return model["labels"]
 
 
 def twin(up: Stack) -> Stack:
-    """Return what runs in the second place, to look at its processes."""
+    """Return the stack in the second slot, to look at its processes."""
     return Stack(up.door, up.port, twin_of(up.run).folder)
 
 
 class Kept:
-    """A client that keeps its connection; it takes down the answers to a two, and what went wrong."""
+    """A client on one connection; it records the answers to a two, and any failures."""
 
     def __init__(self, up: Stack) -> None:
         self.answers: list[str] = []
@@ -97,7 +97,7 @@ class Kept:
         self._up, self._going = up, True
 
     def send(self) -> None:
-        """Send until it is stopped."""
+        """Send until stopped."""
         with requests.Session() as session:
             while self._going:
                 try:
@@ -107,13 +107,13 @@ class Kept:
                     self.failed.append(str(error))
 
     def stop(self) -> None:
-        """End with the image that is under way."""
+        """Stop after the image in progress."""
         self._going = False
 
 
 @contextlib.contextmanager
 def kept_connections(up: Stack, count: int = 8):
-    """Clients that send, one image after another, each on its one connection."""
+    """Clients that send one image after another, each on its own connection."""
     clients = [Kept(up) for _ in range(count)]
     with ThreadPoolExecutor(count) as pool:
         for client in clients:
@@ -126,9 +126,9 @@ def kept_connections(up: Stack, count: int = 8):
 
 
 def test_new_version_takes_over_without_a_failed_request(own_up, archives):
-    """Every request gets the old version's answer up to a moment, and the new one's from then on.
+    """Every request gets the old version's answer up to one moment, and the new one's from then on.
 
-    It is then the new one that is started again where it dies, and the old one that may come back.
+    The new one is then restarted if it dies, and the old one can be deployed again.
     """
     old, new = archives
     old_java = own_up.java
@@ -138,7 +138,7 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
         seen = [len(client.answers) for client in clients]
         wait_until(lambda: all(len(client.answers) > n + 10 for client, n in zip(clients, seen, strict=True)))
     assert done.returncode == 0, done.stderr
-    assert "convnet 2.0 has taken the place of convnet 1.0" in done.stdout
+    assert "convnet 2.0 has replaced convnet 1.0" in done.stdout
     for client in clients:
         assert client.failed == []
         before = client.answers.count("2")
@@ -165,7 +165,7 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
 
 
 def rewritten(archive, target, changes):
-    """Write an archive anew with members that are changed, and tell that nowhere; return where."""
+    """Write an archive again with changed members but its old records; return its path."""
     with zipfile.ZipFile(archive) as mar:
         members = {name: mar.read(name) for name in mar.namelist()}
     for name, change in changes.items():
@@ -185,19 +185,18 @@ BAD = {
 
 @pytest.fixture(params=BAD)
 def bad(request, archives, tmp_path):
-    """A version that cannot prove itself: changed weights, or answers of another model."""
+    """A version that fails its checks: changed weights, or the answers of another model."""
     member, change = BAD[request.param]
     return rewritten(archives[1], tmp_path / "bad" / "convnet.mar", {member: change})
 
 
 def test_version_that_does_not_prove_itself_never_answers(up, bad):
-    """It is not asked once; who deploys it hears why."""
+    """It gets no request, and make deploy reports why."""
     java = up.java
     with Clients(up.door, DIGITS, count=8) as clients:
         done = deploy(up, bad)
     assert done.returncode != 0
-    assert "error: convnet 2.0 did not prove itself, convnet 1.0 goes on answering." in done.stderr
-    assert "What was wrong:" in done.stderr
+    assert "error: convnet 2.0 failed its checks, convnet 1.0 keeps serving; the cause: " in done.stderr
     assert (clients.wrong, dict(clients.failed)) == ([], {})
     assert lives(java)
     assert twin_of(up.run).running() is None
@@ -205,19 +204,19 @@ def test_version_that_does_not_prove_itself_never_answers(up, bad):
 
 
 def test_version_that_dies_after_the_change_is_taken_back(up, archives):
-    """While the version before stands by, it is the one that answers again."""
+    """While the previous version is on standby, the proxy switches back to it."""
     with ThreadPoolExecutor() as pool:
         deploying = pool.submit(deploy, up, archives[1])
         wait_until(lambda: answer(up) == "two")
         for process in [*twin(up).workers, twin(up).java]:
             process.kill()
         wait_until(lambda: answer(up) == "2")
-    assert "convnet 1.0 goes on answering" in deploying.result().stderr
+    assert "convnet 1.0 keeps serving" in deploying.result().stderr
     assert up.is_ready
 
 
 def test_stop_ends_a_deployment(own_up, archives):
-    """Nothing of either version is left, and who deployed hears why."""
+    """Nothing of either version is left, and make deploy reports why."""
     with ThreadPoolExecutor() as pool:
         deploying = pool.submit(deploy, own_up, archives[1])
         wait_until(lambda: twin_of(own_up.run).running() is not None)
@@ -229,22 +228,22 @@ def test_stop_ends_a_deployment(own_up, archives):
 
 
 def test_other_model_is_no_version(up, archives, tmp_path):
-    """A model whose name is another one would leave the clients without theirs."""
+    """A model with another name would leave the clients without theirs."""
     named = {MANIFEST: lambda data: data.replace(b'"modelName": "convnet"', b'"modelName": "digits"')}
     done = deploy(up, rewritten(archives[1], tmp_path / "other" / "digits.mar", named))
-    assert "error: convnet would be served no more" in done.stderr
+    assert "error: convnet would no longer be served" in done.stderr
     assert answer(up) == "2"
 
 
 def test_without_a_front_door_there_is_nothing_to_replace(tmp_path):
-    """It says what to start first."""
+    """The error says what to start first."""
     done = make("deploy", RUN=str(tmp_path))
     assert done.returncode != 0
-    assert "error: nothing is up that it could take the place of; start it with: make up" in done.stderr
+    assert "error: there is no server to deploy to; start one with: make up" in done.stderr
 
 
 def test_nobody_else_can_ask_for_it(up):
-    """The socket that takes deployments lies in a folder of the user's own."""
+    """The socket for deployments is in a private folder of the user."""
     state = supervisor.kept_in(Instance(up.run).folder)
     assert state is not None
     assert state.control.stat().st_mode & 0o077 == 0

@@ -18,7 +18,7 @@ from tests.support.wire import said
 pytestmark = pytest.mark.docker
 
 TARGETS = ("torchserve", "flask")
-GRACE = int(PATIENCE)  # that `docker stop` waits before it kills, which would show as status 137
+GRACE = int(PATIENCE)  # seconds that `docker stop` waits before it kills, which would show as status 137
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Container:
         return docker("exec", self.name, "sh", "-c", script, check=False)
 
     def inspect(self, field: str) -> str:
-        """Return what Docker knows of it, by a template."""
+        """Return Docker's value for a template."""
         return docker("inspect", "--format", f"{{{{{field}}}}}", self.name).stdout.strip()
 
 
@@ -52,7 +52,7 @@ def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def engine_with_images():
-    """A Docker engine that has the images; without, these tests are skipped, which .ci/run does not allow."""
+    """A Docker engine with the images; without it the tests are skipped, which .ci/run does not allow."""
     try:
         docker("info")
     except (OSError, subprocess.CalledProcessError):
@@ -64,8 +64,8 @@ def engine_with_images():
 
 @pytest.fixture(scope="module")
 def start(engine_with_images):  # noqa: ARG001 it decides whether these tests run
-    """A function that starts a container of a target; all are removed at the end."""
-    # A network of their own, as compose makes one: an engine may have no default bridge.
+    """A function that starts a container of a target; all containers are removed at the end."""
+    # A network of their own, as with compose: an engine may have no default bridge.
     network = f"convnet-test-{uuid.uuid4().hex[:8]}"
     docker("network", "create", network)
     names = []
@@ -86,7 +86,7 @@ def start(engine_with_images):  # noqa: ARG001 it decides whether these tests ru
 
 @pytest.fixture(scope="module", params=TARGETS)
 def container(request, start):
-    """A container of each target, for the tests that do not harm it."""
+    """A container of each target, for the tests that do not damage it."""
     return start(request.param)
 
 
@@ -95,12 +95,12 @@ def put(container: Container, body: bytes) -> requests.Response:
 
 
 def test_every_digit_is_read_in_a_container(container):
-    """Both servers answer the ten real digits by the bare digit."""
+    """Both servers answer the ten real digits with the bare digit."""
     assert {digit: put(container, body).text for digit, body in DIGITS.items()} == {d: d for d in DIGITS}
 
 
 def test_bad_image_gets_400_in_a_container(container):
-    """What came and what to send stand in the answer."""
+    """The response says what came and what to send."""
     for body, sentence in bad_images(DIGITS["3"]).values():
         reply = put(container, body)
         assert reply.status_code == 400
@@ -108,7 +108,7 @@ def test_bad_image_gets_400_in_a_container(container):
 
 
 def test_page_is_in_the_images(container):
-    """The page and its files, and the labels of the archive inside."""
+    """They contain the page and its files, with the archive's labels."""
     url = f"http://127.0.0.1:{container.port}"
     assert requests.get(f"{url}/", timeout=PATIENCE).text.startswith("<!doctype html>")
     assert requests.get(f"{url}/page/page.js", timeout=PATIENCE).ok
@@ -117,13 +117,13 @@ def test_page_is_in_the_images(container):
 
 
 def test_image_holds_the_archive(container, archive):
-    """What is served is model_store/convnet.mar, byte for byte."""
+    """It serves model_store/convnet.mar, byte for byte."""
     digest = container.shell("sha256sum model_store/model.mar").stdout.split()[0]
     assert digest == hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
 def test_health_is_a_real_prediction(container):
-    """Docker says healthy, by asking for the golden image's answer; without the answer it would not."""
+    """Docker's health check needs the answer to a golden image, and fails without one."""
     assert container.inspect(".State.Health.Status") == "healthy"
     command = json.loads(container.inspect("json .Config.Healthcheck.Test"))[1:]
     assert docker("exec", container.name, *command).returncode == 0
@@ -135,7 +135,7 @@ def test_health_is_a_real_prediction(container):
 
 
 def test_container_is_locked_down(container):
-    """No root, no capability to gain, nothing to be written but /tmp."""
+    """It has no root user, no way to gain capabilities, and nothing writable but /tmp."""
     status = dict(line.split(":\t", 1) for line in container.shell("cat /proc/1/status").stdout.splitlines())
     assert "0" not in status["Uid"].split()
     assert {int(status[key], 16) for key in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
@@ -160,7 +160,7 @@ UNNEEDED = {
 
 @pytest.mark.parametrize("unneeded", UNNEEDED)
 def test_image_holds_nothing_unneeded(container, unneeded):
-    """What serves is there, and what builds, trains or tests is not."""
+    """It has what serves, and nothing that builds, trains or tests."""
     tests = UNNEEDED[unneeded].replace("'", "").split()
     found = docker("exec", container.name, "find", "/venv", "/app", "/usr", "-xdev", *tests, check=False)
     assert found.stdout == ""
@@ -169,14 +169,14 @@ def test_image_holds_nothing_unneeded(container, unneeded):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_stop_ends_with_status_0(start, target):
-    """`docker stop` is heeded before its grace is over: what is killed has status 137."""
+    """`docker stop` works within its grace period: a killed container has status 137."""
     stopped = start(target)
     docker("stop", "--time", str(GRACE), stopped.name)
     assert stopped.inspect(".State.ExitCode") == "0"
 
 
 def test_stop_loses_no_answer(start):
-    """Under load, what a container has taken in is answered; the others are told to come again."""
+    """Under load, accepted requests are answered; the others are told to retry."""
     stopped = start("torchserve")
     with Clients(stopped.port, DIGITS, leave_when_refused=True) as clients:
         wait_until(lambda: clients.right > 200)
@@ -187,7 +187,7 @@ def test_stop_loses_no_answer(start):
 
 
 def test_torchserve_that_dies_is_started_again(start):
-    """Its container goes on, and answers as before."""
+    """Its container keeps running, and answers as before."""
     dying = start("torchserve")
     pid = json.loads(dying.shell("cat /tmp/run/server.json").stdout)["pid"]
     dying.shell(f"kill -KILL {pid}")
@@ -197,7 +197,7 @@ def test_torchserve_that_dies_is_started_again(start):
 
 
 def test_models_are_no_prediction(start):
-    """In a container, too, management is behind no prediction's port."""
+    """In a container, too, the management API is not on the prediction port."""
     running = start("torchserve")
     assert requests.get(f"http://127.0.0.1:{running.port}/models", timeout=PATIENCE).status_code == 404
     models = requests.get(f"http://127.0.0.1:{running.port + 1}/models", timeout=PATIENCE)

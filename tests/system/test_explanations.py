@@ -1,4 +1,4 @@
-"""Why an image is answered as it is: each pixel's share in it, by integrated gradients."""
+"""Explanations: each pixel's contribution to an answer, by integrated gradients."""
 
 import json
 
@@ -13,9 +13,9 @@ from tests.support.wire import GOOD, json_of, said
 
 OK, BAD_REQUEST, NOT_IMPLEMENTED = 200, 400, 501
 ADDRESS = "/explanations/convnet"
-# What the shares add up to differs from what the output changes by: between 128 places the gradient is taken
-# to be smooth, and the model's kinks (ReLU, max-pool) lie anywhere. Of the ten digits the largest was 1.9 %
-# (docs/answers.md); other weights have their kinks elsewhere.
+# The sum of the contributions differs from the change of the output: the gradient is assumed to be smooth
+# between 128 points, but the model has kinks (ReLU, max-pool). The largest difference for the ten digits was
+# 1.9 % (docs/answers.md); other weights have their kinks elsewhere.
 COMPLETE = 0.05
 
 
@@ -27,7 +27,7 @@ def explained(engine, row: dict, **headers) -> dict:
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_shares_add_up_to_what_the_output_changes_by(engine, digit):
-    """Completeness, which tells integrated gradients from many other methods."""
+    """Completeness holds, which many other methods lack."""
     told = explained(engine, {"body": DIGITS[digit]})
     assert (told["label"], told["target"]) == (digit, digit)
     change = told["output"] - told["baseline_output"]
@@ -36,7 +36,7 @@ def test_shares_add_up_to_what_the_output_changes_by(engine, digit):
 
 
 def test_outputs_are_those_of_the_model(engine):
-    """The two that the shares lead from and to: of the image, and of a black one."""
+    """Both outputs are the model's: for the image, and for a black image."""
     told = explained(engine, {"body": GOOD})
     handler = engine.handler
     pixels = handler.read_pixels(GOOD)
@@ -48,7 +48,7 @@ def test_outputs_are_those_of_the_model(engine):
 
 
 def test_paper_has_no_share(engine):
-    """A pixel that is black in both images explains nothing."""
+    """A pixel that is black in both images contributes nothing."""
     told = explained(engine, {"body": GOOD})
     shares, levels = np.array(told["attributions"]), np.array(told["input"])
     assert not shares[levels == 0].any()
@@ -56,7 +56,7 @@ def test_paper_has_no_share(engine):
 
 
 def test_another_label_can_be_explained(engine):
-    """What speaks for an 8 in a 3 is something else than what speaks for the 3."""
+    """Other pixels count for an 8 in an image of a 3 than for the 3."""
     three = explained(engine, {"body": GOOD})
     eight = explained(engine, {"body": GOOD}, **{"x-query": "target=8"})
     assert (eight["label"], eight["target"]) == ("3", "8")
@@ -66,20 +66,20 @@ def test_another_label_can_be_explained(engine):
 
 
 def test_two_images_are_not_explained_at_once(engine):
-    """One a request, and no neighbour is harmed."""
+    """One image per request is explained; other requests in the batch are not affected."""
     tensor = b'{"inputs": []}'
     bad = [{"a": GOOD, "b": GOOD}, {"body": json_of(GOOD, GOOD)}, {"body": b"no"}, {"body": tensor}]
     why = {"explain": "True", "Content-Type": "multipart/form-data; boundary=b"}
     *refused, good = engine.answer([*bad, {"body": GOOD}], [why, why, why, why, {}])
     assert [one.status for one in refused] == [BAD_REQUEST] * 4
-    assert refused[0].reason == refused[1].reason == "there are 2 images; send one to be explained"
+    assert refused[0].reason == refused[1].reason == "there are 2 images; send only the one to explain"
     assert refused[2].reason.startswith("cannot read 2 bytes")
-    assert refused[3].reason.startswith('tensors are not explained; send {"instances"')
+    assert refused[3].reason.startswith('tensors cannot be explained; send {"instances"')
     assert good.body == "3"
 
 
 def test_model_without_gradients_is_named(engine, monkeypatch):
-    """An archive that holds nothing but an ONNX file answers, and cannot explain."""
+    """An archive with only an ONNX file answers, but cannot explain."""
     monkeypatch.setitem(vars(engine.handler), "eager", None)
     [answer] = engine.answer([{"body": GOOD}], [{"explain": "True"}])
     assert answer.status == NOT_IMPLEMENTED
@@ -88,7 +88,7 @@ def test_model_without_gradients_is_named(engine, monkeypatch):
 
 @pytest.fixture(scope="module")
 def explaining(archive, tmp_path_factory):
-    """Servers for explanations alone: once they have explained something they have torch."""
+    """Servers only for explanations: once they have explained something, they have loaded torch."""
     run, port = tmp_path_factory.mktemp("explaining"), free_port()
     done = make("serve", RUN=str(run), PORT=str(port), EXPLAIN="1")
     assert done.returncode == 0, done.stderr
@@ -99,14 +99,14 @@ def explaining(archive, tmp_path_factory):
 
 
 def test_servers_explain_alike(explaining, engine):
-    """As the handler does; and images are answered as before."""
+    """Explanations match the handler's, and images are answered as before."""
     expected = explained(engine, {"body": GOOD})
     for url in explaining.values():
         for body in (GOOD, json_of(GOOD)):
             reply = requests.post(url + ADDRESS, body, timeout=PATIENCE)
             assert (reply.status_code, reply.headers["Content-Type"]) == (OK, "application/json")
             told = reply.json()
-            # On another number of threads torch adds up in another order.
+            # With another number of threads torch sums in another order.
             np.testing.assert_allclose(told.pop("attributions"), expected["attributions"], rtol=0, atol=1e-4)
             for key in ("output", "baseline_output", "probability"):
                 assert told.pop(key) == pytest.approx(expected[key], abs=1e-4)
@@ -115,7 +115,7 @@ def test_servers_explain_alike(explaining, engine):
 
 
 def test_what_cannot_be_explained_is_refused(explaining):
-    """As everywhere else, in JSON."""
+    """It is refused in JSON, as everywhere else."""
     for url in explaining.values():
         reply = requests.post(url + ADDRESS, b"hello", timeout=PATIENCE)
         assert reply.status_code == BAD_REQUEST
@@ -123,23 +123,23 @@ def test_what_cannot_be_explained_is_refused(explaining):
 
 
 def check_closed(url: str) -> None:
-    """Assert that no image is explained, and that who asks hears how it would be."""
+    """Assert that no image is explained, and that the response says how to turn explanations on."""
     reply = requests.post(url + ADDRESS, GOOD, timeout=PATIENCE)
     assert reply.status_code == NOT_IMPLEMENTED
-    assert said(reply).startswith("this server gives no explanations; start the server by make serve")
+    assert said(reply).startswith("explanations are off on this server; start the server with make serve")
     assert requests.post(url + "/predictions/convnet", GOOD, timeout=PATIENCE).text == "3"
 
 
 @pytest.mark.parametrize("word", ["", "0", "off", "no", "False"])
 def test_flask_explains_only_when_asked_to(archive, word):
-    """Wherever captum is installed, as it is here."""
+    """It does not, even if captum is installed, as it is here."""
     with flask_of(archive, EXPLAIN=word) as flask:
         check_closed(flask.url)
 
 
 @pytest.mark.parametrize("word", ["", "0"])
 def test_torchserve_explains_only_when_asked_to(tmp_path, word):
-    """Wherever captum is installed, as it is here."""
+    """It does not, even if captum is installed, as it is here."""
     run, port = str(tmp_path / "run"), free_port()
     try:
         done = make("serve", RUN=run, PORT=str(port), EXPLAIN=word)
@@ -150,13 +150,13 @@ def test_torchserve_explains_only_when_asked_to(tmp_path, word):
 
 
 def test_unknown_word_is_named(tmp_path):
-    """EXPLAIN is a switch: what is neither on nor off starts nothing."""
+    """EXPLAIN is a switch: any other value starts nothing."""
     done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), EXPLAIN="perhaps")
     assert done.returncode != 0
-    assert "error: EXPLAIN=perhaps is not known; say EXPLAIN=1 or EXPLAIN=0" in done.stderr
+    assert "error: EXPLAIN=perhaps is not known; use EXPLAIN=1 or EXPLAIN=0" in done.stderr
 
 
 def test_captum_is_optional():
-    """What serves does without it: only the group of its own has it."""
+    """Serving does not need it; only its own extra installs it."""
     serve = (ROOT / "requirements" / "serve.txt").read_text()
     assert "captum" not in serve

@@ -1,4 +1,4 @@
-"""TorchScript, ONNX and AOTInductor: each file answers as the model that it was made from."""
+"""TorchScript, ONNX and AOTInductor: each file answers like the model it was exported from."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def exported():
 
 @pytest.fixture(scope="module")
 def batch(contract):
-    """All of MNIST's test images as the model takes them."""
+    """All of MNIST's test images, as the model takes them."""
     images, _ = load_test()
     return contract.normalize(images[..., None])
 
@@ -67,7 +67,7 @@ def eager(engine, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_export_answers_as_the_archive(exported, name, batch, eager):
-    """All 10,000 test images get the same digit, and the same log-probabilities but for rounding."""
+    """All 10,000 test images get the same digit, and the same log-probabilities to within rounding."""
     outputs = LOADERS[name](exported / name)(batch)
     assert len(outputs) == IMAGES
     assert np.array_equal(outputs.argmax(axis=1), eager.argmax(axis=1))
@@ -77,14 +77,14 @@ def test_export_answers_as_the_archive(exported, name, batch, eager):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 7, 32])
 def test_batch_is_of_any_size(exported, name, size, batch, eager):
-    """One file answers one image, or seven, or thirty-two."""
+    """The same file answers 1, 7 or 32 images."""
     outputs = LOADERS[name](exported / name)(batch[:size])
     np.testing.assert_allclose(outputs, eager[:size], rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.compiler
 def test_loaders_really_run_their_file(exported):
-    """What answers is ONNX Runtime, AOTInductor or TorchScript, and not the class behind a name."""
+    """ONNX Runtime, AOTInductor or TorchScript computes the answer, not the class."""
     assert isinstance(load_onnx(exported / "convnet.onnx"), OnnxModel)
     assert isinstance(compiled_module(exported / "convnet.pt2"), CompiledModule)
     assert isinstance(torchscript_module(exported / "convnet.traced.pt"), torch.jit.ScriptModule)
@@ -92,7 +92,7 @@ def test_loaders_really_run_their_file(exported):
 
 @pytest.mark.compiler
 def test_contract_lies_in_each_file(exported, contract):
-    """Whoever has the file needs nothing else to prepare an image."""
+    """The file alone is enough to prepare an image."""
     asked = {"contract.json": ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -106,7 +106,7 @@ def test_contract_lies_in_each_file(exported, contract):
 
 
 def test_onnx_is_one_file_with_plain_names(exported):
-    """It runs by ONNX Runtime alone, from `input` to `output`, and nothing lies beside it."""
+    """ONNX Runtime alone runs it, from `input` to `output`, without other files."""
     session = onnxruntime.InferenceSession(exported / "convnet.onnx", providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["input"]
     assert [one.name for one in session.get_outputs()] == ["output"]
@@ -120,7 +120,7 @@ def test_onnx_is_one_file_with_plain_names(exported):
     [("scripted", "convnet.scripted.pt"), ("traced", "convnet.traced.pt"), ("onnx", "convnet.onnx")],
 )
 def test_export_repeats_itself(exported, archive, tmp_path, kind, file):
-    """The same archive gives the same bytes, in which no path of this machine stands."""
+    """The same archive gives the same bytes, which contain no path of this machine."""
     out = tmp_path / "again"
     done = marctl("export", kind, archive, out, cwd=tmp_path, PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
@@ -130,17 +130,17 @@ def test_export_repeats_itself(exported, archive, tmp_path, kind, file):
 
 
 class Bright(nn.Module):
-    """Pass bright images on and turn dark ones round: what it does depends on what it sees."""
+    """Pass bright images on and invert dark ones: what it does depends on its input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the pixels (N, C * H * W), turned round or not."""
+        """Return the pixels (N, C * H * W), inverted or not."""
         if x.mean() > 0:
             return x.flatten(1)
         return -x.flatten(1)
 
 
 def test_script_keeps_a_branch_and_trace_does_not(contract, tmp_path):
-    """A trace knows only the way that its example took; the scripted file still decides."""
+    """A trace has only the path of its example; the scripted file still branches."""
     light = np.ones((1, *contract.shape), np.float32)
     (tmp_path / "scripted.pt").write_bytes(scripted(Bright(), contract))
     with pytest.warns(torch.jit.TracerWarning, match="Converting a tensor to a Python boolean"):
@@ -155,13 +155,13 @@ def test_script_keeps_a_branch_and_trace_does_not(contract, tmp_path):
 
 
 def test_model_that_onnx_cannot_hold_is_said(contract):
-    """A class whose way depends on the image is no ONNX graph: the sentence says why, and what to do."""
+    """A class that branches on its input is no ONNX graph: the error has the reason and remedy."""
     with pytest.raises(UserError, match=r"torch cannot export .* to ONNX \(\w+: .+\); .* RUNTIME=eager"):
         to_onnx(Bright().eval(), contract)
 
 
 def test_only_the_deprecation_is_silenced(exported):
-    """Torch's word that TorchScript is deprecated is expected here; other warnings come through."""
+    """Only the expected warning that TorchScript is deprecated is silenced."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         load_torchscript(exported / "convnet.scripted.pt")
@@ -171,7 +171,7 @@ def test_only_the_deprecation_is_silenced(exported):
 
 @pytest.mark.compiler
 def test_file_for_another_processor_is_refused(exported, tmp_path):
-    """What was compiled for a processor with more features is refused, before its code is loaded."""
+    """A file compiled for missing processor features is refused before its code is loaded."""
     foreign = tmp_path / "foreign.pt2"
     with zipfile.ZipFile(exported / "convnet.pt2") as here, zipfile.ZipFile(foreign, "w") as there:
         for info in here.infolist():
@@ -184,7 +184,7 @@ def test_file_for_another_processor_is_refused(exported, tmp_path):
 
 
 def test_no_compiler_is_said(archive, tmp_path):
-    """Without g++ the compiled export ends with a sentence that names the package."""
+    """Without g++ the compiled export fails with a sentence that names the package."""
     done = marctl("export", "aoti", archive, tmp_path / "out.pt2", cwd=tmp_path, CXX="g++-not-here")
     assert done.returncode == 1
     said = "error: there is no g++-not-here to compile with (Debian, Ubuntu: apt-get install g++)\n"
@@ -193,7 +193,7 @@ def test_no_compiler_is_said(archive, tmp_path):
 
 
 def test_export_that_answers_otherwise_is_not_written(archive, tmp_path):
-    """An exporter that changes the model is found by the golden images; no file is left."""
+    """The golden images catch an exporter that changes the model; no file is left."""
     from marctl.export.export import export
 
     def broken(model: nn.Module, contract: object) -> bytes:

@@ -34,16 +34,17 @@ def ask(url: str, asked: Asked) -> requests.Response:
 
 @pytest.mark.parametrize("name", QUIRKS)
 def test_quirks_of_torchserve_are_its_own(flask_server, name):
-    """What no client means by such a request, Flask does not do either."""
+    """Flask does not copy TorchServe's quirks, which no client relies on."""
     reply = ask(flask_server.url, TABLE[name])
     assert (reply.status_code, reply.status_code == 200) == (QUIRKS[name], reply.text == "3")
 
 
 @pytest.mark.parametrize("name", sorted(TABLE.keys() - QUIRKS))
 def test_answers_are_those_of_torchserve(server, flask_server, name):
-    """Status, type and body of every answer are TorchServe's own, for good requests and bad.
+    """Status, type and body of every response match TorchServe's, for good requests and bad.
 
-    But for what TorchServe says before the handler hears of a request: here that is JSON as all errors are.
+    Errors that TorchServe itself sends before the handler sees the request are an exception: here they are
+    JSON like all errors.
     """
     theirs, ours = (ask(url, TABLE[name]) for url in (server.inference, flask_server.url))
     assert theirs.status_code < 500
@@ -59,7 +60,7 @@ def test_answers_are_those_of_torchserve(server, flask_server, name):
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_every_digit_is_read(flask_server, digit):
-    """The bare digit, no line break, as text."""
+    """The response is the bare digit as text, without a line break."""
     reply = ask(flask_server.url, Asked(DIGITS[digit]))
     assert (reply.status_code, reply.content) == (200, digit.encode())
     assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -68,16 +69,16 @@ def test_every_digit_is_read(flask_server, digit):
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", [PREDICTIONS, "/test"])
 def test_wrong_method_is_405(flask_server, path, method):
-    """What neither sends nor puts an image is told which methods do."""
+    """A method that cannot send an image gets a list of those that can."""
     reply = ask(flask_server.url, Asked(path=path, method=method))
     assert reply.status_code == 405
-    assert said(reply).startswith(f"{method} is not the way to ask this; use ")
+    assert said(reply).startswith(f"{method} is not allowed here; use ")
     assert "POST" in reply.headers["Allow"]
 
 
 @pytest.mark.parametrize("path", [PREDICTIONS, "/predictions/other", "/test"])
 def test_body_above_the_limit_is_refused(server, flask_server, path):
-    """What TorchServe refuses as too large gets the same status, here with a sentence."""
+    """A body that TorchServe refuses as too large gets the same status, with a sentence."""
     limit = body_limit(ROOT / "config.properties")
     for size, too_large in ((limit, False), (limit + 1, True), (2 * limit, True)):
         asked = Asked(bytes(size), path=path)
@@ -92,23 +93,23 @@ def test_body_above_the_limit_is_refused(server, flask_server, path):
 
 @pytest.mark.parametrize(("path", "method"), [("/nothing", "POST"), (PREDICTIONS, "PATCH")])
 def test_answer_arrives_though_the_body_was_not_wanted(flask_server, path, method):
-    """A client that still sends a large body sees why it is refused, and no closed connection."""
+    """A client still sending a large body sees the error, not a closed connection."""
     connection = HTTPConnection(flask_server.url.removeprefix("http://"), timeout=PATIENCE)
-    connection.request(method, path, body=bytes(2**26))  # unlike requests, this one gives up at a closed one
+    connection.request(method, path, body=bytes(2**26))  # unlike requests, it fails on a closed connection
     reply = connection.getresponse()
     assert json.loads(reply.read())["error"]["code"] == reply.status >= 404
     connection.close()
 
 
 def test_address_is_taken_as_it_came(server, flask_server):
-    """Two slashes are not one: nobody is sent elsewhere."""
+    """Two slashes are not merged, and nothing is redirected."""
     for url in (server.inference, flask_server.url):
         reply = requests.post(f"{url}/predictions//1.0", data=GOOD, timeout=PATIENCE, allow_redirects=False)
         assert reply.status_code == 404
 
 
 def test_limit_is_that_of_the_settings(archive, tmp_path):
-    """Another max_request_size is another limit; chunks without a length count, too."""
+    """max_request_size sets the limit, also for chunks without a length."""
     settings = tmp_path / "mine.properties"
     settings.write_text("max_request_size=300\n")
     with flask_of(archive, "--config", str(settings)) as small:
@@ -119,7 +120,7 @@ def test_limit_is_that_of_the_settings(archive, tmp_path):
 
 
 def articles_client(url: str, image: bytes) -> requests.Response:
-    """Ask as an article's reader does: torchvision's transforms, numpy's bytes, requests' files."""
+    """Send a request like the article's reader: torchvision's transforms, numpy's bytes, requests' files."""
     spec = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())["input"]
     steps = transforms.Compose([
         transforms.Grayscale(),
@@ -148,7 +149,7 @@ def tensor(contract, engine):
 
 
 def test_tensor_may_come_in_other_ways(flask_server, tensor):
-    """As form fields without a file's name, and with the batch's dimension."""
+    """Form fields without a file name and shapes with a batch dimension are accepted."""
     for files in (
         {"data": (None, tensor.tobytes()), "metadata": (None, json.dumps({"dims": tensor.shape}))},
         {"data": tensor.tobytes(), "metadata": json.dumps({"dims": [1, *tensor.shape]})},
@@ -158,15 +159,15 @@ def test_tensor_may_come_in_other_ways(flask_server, tensor):
 
 
 BAD_METADATA = {
-    "no-json": (b"{", "'metadata' is no JSON ("),
-    "no-utf-8": (b"\xff", "'metadata' is no JSON ("),
-    "deep-json": (b"[" * 100_000, "'metadata' is no JSON ("),
+    "no-json": (b"{", "'metadata' is not JSON ("),
+    "no-utf-8": (b"\xff", "'metadata' is not JSON ("),
+    "deep-json": (b"[" * 100_000, "'metadata' is not JSON ("),
     "no-object": (b"[1, 28, 28]", "'metadata' is [1, 28, 28], without dims"),
     "no-dims": (b'{"shape": 1}', "'metadata' is {'shape': 1}, without dims"),
-    "text": (b'{"dims": "1,28,28"}', "dims is '1,28,28', no list of whole numbers"),
-    "fractions": (b'{"dims": [1, 28.0, 28]}', "dims is [1, 28.0, 28], no list of whole numbers"),
-    "true": (b'{"dims": [true, 28, 28]}', "dims is [True, 28, 28], no list of whole numbers"),
-    "nested": (b'{"dims": [[1, 28, 28]]}', "dims is [[1, 28, 28]], no list of whole numbers"),
+    "text": (b'{"dims": "1,28,28"}', "dims is '1,28,28', not a list of integers"),
+    "fractions": (b'{"dims": [1, 28.0, 28]}', "dims is [1, 28.0, 28], not a list of integers"),
+    "true": (b'{"dims": [true, 28, 28]}', "dims is [True, 28, 28], not a list of integers"),
+    "nested": (b'{"dims": [[1, 28, 28]]}', "dims is [[1, 28, 28]], not a list of integers"),
     "none": (b'{"dims": []}', "dims is [], but the model takes [1, 28, 28]"),
     "negative": (b'{"dims": [1, -28, -28]}', "dims is [1, -28, -28], but the model takes [1, 28, 28]"),
     "zero": (b'{"dims": [0, 28, 28]}', "dims is [0, 28, 28], but the model takes [1, 28, 28]"),
@@ -179,7 +180,7 @@ BAD_METADATA = {
 
 @pytest.mark.parametrize("name", BAD_METADATA)
 def test_bad_metadata_is_refused(flask_server, tensor, name):
-    """Dims that are not the model's get 400, what came and what to send; short, however long they are."""
+    """Wrong dims get 400 with what came and what to send, in short, however long they are."""
     metadata, sentence = BAD_METADATA[name]
     files = {"data": tensor.tobytes(), "metadata": metadata}
     reply = requests.post(f"{flask_server.url}/test", files=files, timeout=PATIENCE)
@@ -189,23 +190,23 @@ def test_bad_metadata_is_refused(flask_server, tensor, name):
 
 
 def bad_data(tensor):
-    """Return contents of `data` that are refused, each with its sentence."""
+    """Return invalid contents of `data`, each with the expected sentence."""
     nan, endless, huge = (tensor.copy() for _ in range(3))
     nan[0, 0, 0], endless[0, 3, 3:5] = float("nan"), float("inf")
-    huge[:] = np.where(huge > 0, 3e38, -3e38)  # a whole image of one value may come through as zeros
+    huge[:] = np.where(huge > 0, 3e38, -3e38)  # an image of one value may become all zeros
     return {
         "twelve-bytes": (bytes(12), "a float32 image of [1, 28, 28] is 3136 bytes, got 12; send"),
         "empty": (b"", "a float32 image of [1, 28, 28] is 3136 bytes, got 0"),
         "float64": (bytes(2 * 3136), "a float32 image of [1, 28, 28] is 3136 bytes, got 6272"),
         "nan": (nan.tobytes(), "1 of the 784 values are NaN or infinite; send finite"),
         "infinite": (endless.tobytes(), "2 of the 784 values are NaN or infinite; send finite"),
-        "overflowing": (huge.tobytes(), "the values reach 3e+38, too much for the model; normalise them"),
+        "overflowing": (huge.tobytes(), "the values reach 3e+38, too large for the model; normalise them"),
     }
 
 
 @pytest.mark.parametrize("name", ["twelve-bytes", "empty", "float64", "nan", "infinite", "overflowing"])
 def test_bad_data_is_refused(flask_server, tensor, name):
-    """Bytes that are no image of the model's shape get 400 and the numbers."""
+    """Bytes that are not an image of the model's shape get 400 and the numbers."""
     data, sentence = bad_data(tensor)[name]
     files = {"data": data, "metadata": json.dumps({"dims": tensor.shape})}
     reply = requests.post(f"{flask_server.url}/test", files=files, timeout=PATIENCE)
@@ -223,7 +224,7 @@ def test_bad_data_is_refused(flask_server, tensor, name):
     ids=["no-data", "no-metadata", "raw", "nothing"],
 )
 def test_form_without_a_part_is_refused(flask_server, content, sentence):
-    """A missing part is named, with what the whole form must hold."""
+    """The missing part is named, with what the whole form must contain."""
     reply = requests.post(f"{flask_server.url}/test", timeout=PATIENCE, **content)
     assert reply.status_code == 400
     assert said(reply).startswith(sentence)
@@ -240,7 +241,7 @@ def mixed_work(times: int) -> list[tuple[bytes, int, str]]:
 
 
 def test_concurrent_clients_get_each_their_own_answer(flask_server):
-    """32 clients mix good and bad images: every answer is right, and every reason fits."""
+    """32 clients mix good and bad images: every answer and every reason is right."""
 
     def right(task: tuple[bytes, int, str]) -> bool:
         body, status, text = task
@@ -253,7 +254,7 @@ def test_concurrent_clients_get_each_their_own_answer(flask_server):
 
 
 def test_engine_answers_several_threads(engine):
-    """Threads that share an engine get each their own status and answer."""
+    """Threads that share an engine each get their own status and answer."""
 
     def right(task: tuple[bytes, int, str]) -> bool:
         body, status, text = task
@@ -265,7 +266,7 @@ def test_engine_answers_several_threads(engine):
 
 
 def test_contract_is_told(flask_server, archive, contract):
-    """GET /contract says how to preprocess, and which archive answers."""
+    """GET /contract returns how to preprocess images, and which archive answers."""
     told = requests.get(f"{flask_server.url}/contract", timeout=PATIENCE).json()
     assert (told["name"], told["version"]) == ("convnet", "1.0")
     assert told["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -282,7 +283,7 @@ def test_contract_is_told(flask_server, archive, contract):
 
 
 def test_fault_of_ours_is_503(engine, monkeypatch):
-    """A handler that fails gets the client TorchServe's 503 in our own form, and no traceback."""
+    """If the handler fails, the client gets TorchServe's 503 in our JSON form, without a traceback."""
     app = create_app(engine, Served("convnet", "1.0", "convnet.mar", ""), 2**20)
 
     def failing(*_):
@@ -291,27 +292,27 @@ def test_fault_of_ours_is_503(engine, monkeypatch):
     monkeypatch.setattr(engine.handler, "answer", failing)
     reply = app.test_client().put(PREDICTIONS, data=GOOD)
     assert reply.status_code == 503
-    assert reply.json["error"]["message"] == "this request met a fault of the server"
+    assert reply.json["error"]["message"] == "the server failed on this request"
 
 
 def test_runtime_is_loaded_in_the_workers_alone(archive):
-    """Threads would not survive the fork; each of two workers has what answers, and nobody has torch.
+    """The runtime, whose threads would not survive a fork, is loaded in each worker; torch in none.
 
-    In a server of its own: a worker that explained an answer to another test has torch.
+    The test has its own server: a worker that explained an answer to another test has loaded torch.
     """
     with flask_of(archive) as running:
         check_runtime(psutil.Process(running.process.pid))
 
 
 def check_runtime(main):
-    """Look at what gunicorn's first process and its workers have loaded."""
+    """Check what gunicorn's main process and its workers have loaded."""
     workers = main.children()
     assert len(workers) == 2
 
     def files_of(process):
         return " ".join(mapped.path for mapped in process.memory_maps())
 
-    # The second worker may still load when the first one answers.
+    # The second worker may still be loading when the first one answers.
     wait_until(lambda: all("onnxruntime" in files_of(worker) for worker in workers))
     files = [files_of(process) for process in (main, *workers)]
     assert ["onnxruntime" in one for one in files] == [False, True, True]

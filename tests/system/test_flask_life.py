@@ -1,4 +1,4 @@
-"""How Flask's server starts, fails to start and stops: a line each, and nothing left behind."""
+"""Flask's server starts, fails to start and stops with a line each, and leaves nothing behind."""
 
 import contextlib
 import os
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.flask
 
 
 def test_start_prints_what_can_be_pasted(archive):
-    """Address, a curl line, the page and how to stop stand there once an image was answered."""
+    """Once an image was answered, it prints the URL, a curl line, the page and how to stop."""
     with flask_of(archive, "--image", "tests/images/2.png") as running:
         first, ready, page, line, stop = running.printed
-        assert first == f"serving {archive} on {running.url} by Flask\n"
+        assert first == f"serving {archive} on {running.url} with Flask\n"
         assert ready.startswith("  ready after ")
         assert stop == "  stop  Ctrl-C\n"
         assert page == f"  page  {running.url}/\n"
@@ -35,7 +35,7 @@ def test_start_prints_what_can_be_pasted(archive):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_stop_is_clean(archive, tmp_path, name):
-    """It ends with 0; its processes, its temporary files and its port are gone, the home was not touched."""
+    """It exits with 0; its processes, temporary files and port are gone; the home folder is untouched."""
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     home.mkdir()
     scratch.mkdir()
@@ -50,7 +50,7 @@ def test_stop_is_clean(archive, tmp_path, name):
 
 
 def test_killed_worker_is_replaced(archive):
-    """A worker that dies costs no more than its request: another one answers."""
+    """A worker that dies loses at most its request: another one answers."""
     with flask_of(archive) as running:
         main = psutil.Process(running.process.pid)
         old = main.children()
@@ -88,7 +88,7 @@ with own_folder() as folder:
 
 @contextlib.contextmanager
 def gunicorn(loading: str = "pass"):
-    """Start the server with an application of a few lines; yield its address and its process."""
+    """Start the server with a small application; yield its URL and process."""
     address, pipes = f"127.0.0.1:{free_port()}", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", PROGRAM.format(loading=loading), address]
     with subprocess.Popen(command, text=True, **pipes) as process:
@@ -109,7 +109,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_worker_that_ends_while_it_loads_ends_the_server(end):
-    """Another one would end as well: a sentence says how, and nothing is tried for ever."""
+    """A new worker would die as well: the error says how it died, and nothing is retried."""
     with gunicorn(end) as (_, process):
         printed, errors = process.communicate(timeout=PATIENCE)
     assert printed == f"error: a worker ended while it loaded ({ENDS[end]})\n"
@@ -117,7 +117,7 @@ def test_worker_that_ends_while_it_loads_ends_the_server(end):
 
 
 def test_worker_that_ends_later_is_replaced():
-    """By whatever status, also by those with which gunicorn would end all."""
+    """The exit status does not matter, even one at which gunicorn would stop the server."""
     with gunicorn() as (url, process):
         assert process.stdout.readline() == "proven\n"
         old = {worker.pid for worker in psutil.Process(process.pid).children()}
@@ -133,7 +133,7 @@ def test_worker_that_ends_later_is_replaced():
 
 @pytest.mark.parametrize("stop", [os.killpg, os.kill], ids=["ctrl-c-to-all", "signal-to-make-alone"])
 def test_make_flask_serves_until_it_is_stopped(tmp_path, stop):
-    """The command of the README, in the foreground: when make is ended, so is the server."""
+    """The README's command runs in the foreground: when make ends, so does the server."""
     port = free_port()
     command = ["make", "flask", f"PORT={port}"]
     with (tmp_path / "printed").open("w+") as printed:
@@ -153,7 +153,7 @@ def test_make_flask_serves_until_it_is_stopped(tmp_path, stop):
 
 
 def test_taken_port_names_its_holder(archive):
-    """The sentence says which port, which process, and what to do."""
+    """The error names the port and the process, and says what to do."""
     port = free_port()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
@@ -174,12 +174,12 @@ def test_taken_port_names_its_holder(archive):
     ids=["port", "host", "config", "key"],
 )
 def test_impossible_settings_are_named(archive, options, sentence):
-    """What no server could be started with is one sentence."""
+    """Settings that no server can start with get one sentence."""
     assert refused(archive, *options).startswith(f"error: {sentence}")
 
 
 def test_missing_and_corrupt_archives_are_named(archive, tmp_path):
-    """Nothing starts without an archive, or with one that is damaged."""
+    """Nothing starts without an archive, or with a damaged one."""
     missing, bad = tmp_path / "none.mar", tmp_path / "convnet.mar"
     assert refused(missing) == f"error: there is no archive {missing}; build it with: make archive"
     bad.write_bytes(archive.read_bytes()[:10_000])
@@ -187,7 +187,7 @@ def test_missing_and_corrupt_archives_are_named(archive, tmp_path):
 
 
 def test_archive_that_does_not_load_ends_the_server(archive, tmp_path):
-    """A changed constant shows in both workers; the server ends by one sentence, without a traceback."""
+    """A changed constant is found by both workers; the server exits with one sentence."""
     bad = tmp_path / "convnet.mar"
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(bad, "w") as changed:
         for info in mar.infolist():
@@ -200,7 +200,7 @@ def test_archive_that_does_not_load_ends_the_server(archive, tmp_path):
 
 
 def test_workers_compute_in_one_thread(archive):
-    """Two processes with two arithmetic threads each would fight over two cores."""
+    """Two processes with two arithmetic threads each would compete for two cores."""
     program = (
         "import sys, pathlib; from marctl.serve import served_copies; from marctl.serve.flask import app; "
         "served = served_copies.describe(pathlib.Path(sys.argv[1]));"

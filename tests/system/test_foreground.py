@@ -1,4 +1,4 @@
-"""marctl serve --foreground, as a container's first process, and the check of its health."""
+"""marctl serve --foreground, as a container's first process, and the health check."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torchserve
 
 @pytest.fixture
 def run(tmp_path, archive):
-    """A function that starts `marctl serve --foreground`; what it leaves behind is ended."""
+    """A function that starts `marctl serve --foreground`; whatever it leaves behind is killed."""
     started = []
 
     def start() -> subprocess.Popen[str]:
@@ -39,18 +39,18 @@ def run(tmp_path, archive):
 
 
 def wait_for(process, text: str) -> None:
-    """Read what it prints up to a line."""
+    """Read the output up to a line."""
     assert any(text in line for line in process.stdout), process.stderr.read()
 
 
 def java_of(folder) -> psutil.Process:
-    """Return TorchServe's process, as the folder tells it."""
+    """Return the TorchServe process recorded in the folder."""
     return psutil.Process(json.loads((folder / "server.json").read_text())["pid"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_signal_stops_torchserve_and_is_no_error(run, tmp_path, number):
-    """It says what stopped it; TorchServe and its workers are gone before it ends."""
+    """It names the signal; TorchServe and its workers are gone before it exits."""
     process = run()
     wait_for(process, "ready after")
     java = java_of(tmp_path)
@@ -63,7 +63,7 @@ def test_signal_stops_torchserve_and_is_no_error(run, tmp_path, number):
 
 
 def test_signal_while_it_starts_stops_torchserve(run, tmp_path):
-    """A container that is stopped early ends as well as a late one."""
+    """A container that is stopped early shuts down as cleanly as a running one."""
     process = run()
     java = None
     while java is None:
@@ -76,7 +76,7 @@ def test_signal_while_it_starts_stops_torchserve(run, tmp_path):
 
 
 def test_end_of_torchserve_is_an_error(run, tmp_path):
-    """Where TorchServe dies, so does what runs it, and quotes its log."""
+    """If TorchServe dies, the command exits too and quotes its log."""
     process = run()
     wait_for(process, "ready after")
     java_of(tmp_path).kill()
@@ -87,14 +87,14 @@ def test_end_of_torchserve_is_an_error(run, tmp_path):
 
 
 def test_second_run_in_a_folder_is_refused(run, tmp_path):
-    """It names the process that runs, and leaves it alone."""
+    """The error names the running process, which is not affected."""
     first = run()
     wait_for(first, "ready after")
     java = java_of(tmp_path)
     second = run()
     _, errors = second.communicate()
     assert second.returncode == 1
-    assert f"error: TorchServe runs here already, as process {java.pid}" in errors
+    assert f"error: TorchServe is already running here, as process {java.pid}" in errors
     assert java.is_running()
 
 
@@ -103,13 +103,13 @@ def healthcheck(*arguments) -> subprocess.CompletedProcess[str]:
 
 
 def test_health_is_the_right_answer(server, archive):
-    """A server that gives the golden image its label is healthy, and nothing is printed."""
+    """A server that labels the golden image correctly is healthy, and nothing is printed."""
     done = healthcheck(archive, server.inference)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_wrong_answer_is_not_healthy(server, archive, tmp_path):
-    """What was expected and what came stand in Docker's record of the check."""
+    """Docker's record of the check has the expected and the actual answer."""
     manifest = json.dumps(read_manifest(archive))
     answers = json.dumps({"pictures": {"3.png": {"label": "4"}}})
     members = {MANIFEST: manifest, GOLDEN_ANSWERS: answers, f"{GOLDEN_FOLDER}/3.png": DIGITS["3"]}
@@ -119,7 +119,7 @@ def test_wrong_answer_is_not_healthy(server, archive, tmp_path):
             mar.writestr(name, data)
     done = healthcheck(wrong, server.inference)
     assert done.returncode == 1
-    assert "must answer the golden image 3.png by 4, got 200: 3" in done.stderr
+    assert "must answer the golden image 3.png with 4, got 200: 3" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_wrong_answer_is_not_healthy(server, archive, tmp_path):
     ids=["no server", "no archive"],
 )
 def test_no_answer_is_not_healthy(archive_name, sentence):
-    """One sentence, no traceback."""
+    """It is one sentence without a traceback."""
     done = healthcheck(ROOT / archive_name if "/" in archive_name else archive_name, "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The reverse proxy: a real nginx before a real TorchServe."""
+"""The reverse proxy: a real nginx in front of a real TorchServe."""
 
 import datetime
 import ipaddress
@@ -46,11 +46,11 @@ pytestmark = [pytest.mark.torchserve, pytest.mark.nginx]
 BODY = body_limit(ROOT / "config.properties")
 HEADER_LIMIT = 2**13
 NOWHERE = "http://127.0.0.1:1"
-SMALL_CONTAINER = 2**29  # bytes: twice what all of it takes, and less than the largest images want
+SMALL_CONTAINER = 2**29  # bytes: twice what all of it takes, and less than the largest images need
 
 
 def started(run, **variables):
-    """Run make up on free ports; return what it started, and what it printed."""
+    """Run make up on free ports; return the stack and the output."""
     port = free_port()
     door = free_port()
     done = make("up", RUN=str(run), PORT=str(port), DOOR=str(door), RATE="100000", **variables)
@@ -60,7 +60,7 @@ def started(run, **variables):
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """One for all tests after which it is as it was."""
+    """A stack for all tests that leave it as it was."""
     run = tmp_path_factory.mktemp("up")
     running, printed = started(run, EXPLAIN="1")
     assert f"serving model_store/convnet.mar on {running.url}, ready after" in printed
@@ -71,14 +71,14 @@ def up(tmp_path_factory):
 
 @pytest.fixture
 def own_up(tmp_path):
-    """One for a test that ends or harms it."""
+    """A stack for one test that stops or damages it."""
     yield started(tmp_path / "run")[0]
     make("stop", RUN=str(tmp_path / "run"))
 
 
 @pytest.fixture
 def up_in_a_small_container(tmp_path):
-    """One that may have no more memory than a small container gives."""
+    """A stack with no more memory than a small container has."""
     with memory_limit(SMALL_CONTAINER) as within:
         yield started(tmp_path / "run", within=within)[0]
         make("stop", RUN=str(tmp_path / "run"))
@@ -86,7 +86,7 @@ def up_in_a_small_container(tmp_path):
 
 @pytest.fixture
 def scratch():
-    """A folder that nginx's processes reach; pytest's own are closed to them."""
+    """A folder that nginx's processes can access; pytest's own are private."""
     with tempfile.TemporaryDirectory(prefix="door-test-") as folder:
         Path(folder).chmod(THROUGH)
         yield Path(folder)
@@ -94,7 +94,7 @@ def scratch():
 
 @pytest.fixture
 def door_to(tmp_path, scratch, server):
-    """A function that opens a door to the shared TorchServe, by its own rules; all are closed at the end."""
+    """A function that opens a proxy to the shared TorchServe with given rules; all are closed at the end."""
     opened = []
 
     def door(**rules):
@@ -110,19 +110,19 @@ def door_to(tmp_path, scratch, server):
 
 
 def blank(side: int) -> bytes:
-    """Return a square image that takes little to send and, as all half transparent ones, much to read."""
+    """Return a square image that is small to send and, being half transparent, costly to read."""
     return encoded(Image.new("RGBA", (side, side), (0, 0, 0, 128)), "PNG")
 
 
 def put(opening: Opening, **options) -> requests.Response:
-    """Send an image through a door."""
+    """Send an image through a proxy."""
     return requests.put(
         f"{opening.address}/predictions/convnet", data=DIGITS["2"], timeout=PATIENCE, **options
     )
 
 
 def raw(port: int, data: bytes) -> bytes:
-    """Send bytes as they are, and return what comes until the other side closes."""
+    """Send bytes unchanged, and return what is received until the other side closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(data)
         return b"".join(iter(lambda: connection.recv(2**16), b""))
@@ -130,7 +130,7 @@ def raw(port: int, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_image_gets_its_digit(up, digit):
-    """Raw, as a form's field and in chunks: the door changes no answer."""
+    """As a raw body, a form field or chunks: the proxy changes no answer."""
     image = DIGITS[digit]
     raw_body = requests.put(up.predictions, data=image, timeout=PATIENCE)
     form = requests.post(up.predictions, files={"data": image}, timeout=PATIENCE)
@@ -140,7 +140,7 @@ def test_image_gets_its_digit(up, digit):
 
 
 def test_door_is_open_on_both_kinds_of_address(up):
-    """IPv4 and IPv6 lead to the same answer."""
+    """IPv4 and IPv6 give the same answer."""
     sixth = ["[::1]"] if why_not(free_port(), "::1") is None else []
     for host in ["127.0.0.1", *sixth]:
         reply = requests.put(
@@ -150,9 +150,9 @@ def test_door_is_open_on_both_kinds_of_address(up):
 
 
 def test_client_is_no_question_of_health(server, door_to):
-    """Whoever marks an image as one is counted as all other clients are."""
+    """A client that marks its image as a health check is counted like any other."""
     name = "classifier_health_checks_total"
-    before = page_when(server, lambda page: page.total(name) == 1)  # of the start, by make
+    before = page_when(server, lambda page: page.total(name) == 1)  # from the start by make
     opening, _ = door_to()
     for _ in range(20):
         assert put(opening, headers={HEALTH_CHECK: "1"}).text == "2"
@@ -162,7 +162,7 @@ def test_client_is_no_question_of_health(server, door_to):
 
 
 def test_page_is_there_and_knows_what_answers(up):
-    """The page and its files, by GET alone; it is told the archive's name and labels."""
+    """GET returns the page and its files; it gets the archive's name and labels."""
     reply = requests.get(f"{up.url}/", timeout=PATIENCE)
     assert (reply.status_code, reply.headers["Content-Type"]) == (200, "text/html")
     assert (
@@ -173,7 +173,7 @@ def test_page_is_there_and_knows_what_answers(up):
 
 
 def test_bad_image_is_told_what_to_send(up):
-    """The handler's own sentence passes."""
+    """The handler's own sentence is passed on."""
     reply = requests.put(up.predictions, data=b"hello", timeout=PATIENCE)
     assert reply.status_code == 400
     assert said(reply).startswith("cannot read 5 bytes")
@@ -187,7 +187,7 @@ def test_bad_image_is_told_what_to_send(up):
     ],
 )  # fmt: skip
 def test_missing_model_is_told_of_as_all_errors_are(up, path):
-    """TorchServe's own 404 has another form, and stays behind the door."""
+    """TorchServe's own 404, which has another form, is replaced."""
     reply = requests.post(up.url + path, data=DIGITS["2"], timeout=PATIENCE)
     assert reply.status_code == 404
     assert said(reply).startswith("there is no such model")
@@ -214,7 +214,7 @@ def test_missing_model_is_told_of_as_all_errors_are(up, path):
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 def test_nothing_else_is_reached(up, method, path):
-    """What is neither asked of the model nor told of the server is not there, whatever lies behind."""
+    """Every address other than the model's and the server's state is 404."""
     reply = raw(up.door, f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     head, _, body = reply.partition(b"\r\n\r\n")
     code = int(head.split()[1])
@@ -229,7 +229,7 @@ def test_nothing_else_is_reached(up, method, path):
 @pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/served.json"])
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
 def test_page_is_only_read(up, method, path):
-    """What is no GET is not there."""
+    """Any method but GET gets 404."""
     reply = requests.request(method, f"{up.url}{path}", timeout=PATIENCE)
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, 404)
 
@@ -243,7 +243,7 @@ def test_page_is_only_read(up, method, path):
     ],
 )  # fmt: skip
 def test_only_put_and_post_bring_images(up, path, method):
-    """Another method is told which ones there are."""
+    """Any other method gets a list of the allowed ones."""
     reply = requests.request(method, up.url + path, timeout=PATIENCE)
     assert (reply.status_code, reply.headers["Allow"]) == (405, "PUT, POST")
 
@@ -259,7 +259,7 @@ def test_only_put_and_post_bring_images(up, path, method):
     ],
 )  # fmt: skip
 def test_what_is_told_is_only_asked_for(up, path, method):
-    """Where nothing can be sent, nothing is there but for GET."""
+    """Addresses that take no input allow only GET."""
     assert requests.get(up.url + path, timeout=PATIENCE).ok
     assert requests.request(method, up.url + path, data=DIGITS["2"], timeout=PATIENCE).status_code == 404
 
@@ -275,16 +275,16 @@ REFUSED_IN_V2 = {
     "no-model-to-tell-of": (404, "GET /v2/models/other", "", NO_MODEL),
     "no-model-ready": (404, "GET /v2/models/other/ready", "", NO_MODEL),
     "no-version-ready": (404, "GET /v2/models/convnet/versions/2.0/ready", "", NO_MODEL),
-    "method": (405, f"GET {INFER}", "", "GET is no way to send an image; use PUT or POST"),
-    "method-of-a-version": (405, f"PATCH {INFER_VERSION}", "", "PATCH is no way to send"),
+    "method": (405, f"GET {INFER}", "", "GET cannot be used to send an image; use PUT or POST"),
+    "method-of-a-version": (405, f"PATCH {INFER_VERSION}", "", "PATCH cannot be used to send"),
     "length": (413, f"POST {INFER}", f"Content-Length: {BODY + 1}\r\n", "the body is too large; send at"),
-    "web-form": (400, f"POST {INFER}", f"Content-Type: {WEB_FORM}\r\n", "a web form holds no image; send"),
+    "web-form": (400, f"POST {INFER}", f"Content-Type: {WEB_FORM}\r\n", "a URL-encoded form cannot hold"),
     "large-form": (413, f"POST {INFER}", f"Content-Type: {LARGE_FORM}\r\nContent-Length: {BODY}\r\n",
-        "the form is too large, or does not say how large it is; send"),
-    "header": (400, f"POST {INFER}", f"X: {'a' * 5 * HEADER_LIMIT}\r\n", "the request is no HTTP, or its"),
+        "the form is too large, or has no Content-Length; send"),
+    "header": (400, f"POST {INFER}", f"X: {'a' * 5 * HEADER_LIMIT}\r\n", "the request is not valid HTTP, or"),
     "body": (400, f"POST {INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes starting b'hell'"),
-    "json": (400, f"POST {INFER}", "Content-Length: 1\r\n\r\n{", "the body is no JSON ("),
-    "json-of-a-version": (400, f"POST {INFER_VERSION}", "Content-Length: 1\r\n\r\n{", "the body is no JSON"),
+    "json": (400, f"POST {INFER}", "Content-Length: 1\r\n\r\n{", "the body is not valid JSON ("),
+    "json-of-a-version": (400, f"POST {INFER_VERSION}", "Content-Length: 1\r\n\r\n{", "the body is not"),
     "two-slashes": (400, f"POST /{INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes starting"),
     "by-another-way": (400, f"POST /x/..{INFER}", "Content-Length: 5\r\n\r\nhello", "cannot read 5 bytes"),
 }  # fmt: skip
@@ -292,7 +292,7 @@ REFUSED_IN_V2 = {
 
 @pytest.mark.parametrize("name", REFUSED_IN_V2)
 def test_errors_of_v2_are_texts(up, name):
-    """As that protocol has it, whoever refuses: nginx, what tells of health, or the handler."""
+    """The protocol requires this, whether nginx, the health service or the handler refuses."""
     code, asked, rest, sentence = REFUSED_IN_V2[name]
     reply = raw(up.door, f"{asked} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{rest}\r\n".encode())
     head, _, body = reply.partition(b"\r\n\r\n")
@@ -304,7 +304,7 @@ def test_errors_of_v2_are_texts(up, name):
 
 @pytest.mark.parametrize("path", ["/predictions/convnet", "/v1/models/convnet:predict"])
 def test_client_does_not_say_whose_address_it_asks(up, path):
-    """The header by which the door tells the handler is the door's own."""
+    """Only the proxy sets the header that tells the handler the protocol."""
     for url, in_v2 in ((f"{up.url}{path}", False), (f"{up.url}{INFER}", True)):
         for protocol in ("v2", "other"):
             reply = requests.post(
@@ -314,7 +314,7 @@ def test_client_does_not_say_whose_address_it_asks(up, path):
 
 
 def test_v2_is_told_to_come_again_in_a_text(door_to):
-    """Too many requests, a door that closes, and nobody behind it."""
+    """So it is for too many requests, a closing proxy and an unavailable server."""
     opening, _ = door_to(rate=5)
     replies = [requests.post(f"{opening.address}{INFER}", data=b"{", timeout=PATIENCE) for _ in range(20)]
     often = next(reply for reply in replies if reply.status_code == 429)
@@ -322,7 +322,7 @@ def test_v2_is_told_to_come_again_in_a_text(door_to):
     assert often.json()["error"].startswith("too many requests or connections from this address; send")
     opening.closed.touch()
     closed = requests.post(f"{opening.address}{INFER}", data=b"{", timeout=PATIENCE)
-    # Nobody tells of health.
+    # There is no health service.
     unknown = requests.get(f"{opening.address}/v2/models/convnet/ready", timeout=PATIENCE)
     for reply in (closed, unknown):
         assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
@@ -331,7 +331,7 @@ def test_v2_is_told_to_come_again_in_a_text(door_to):
 
 @pytest.mark.parametrize("path", ["/predictions/convnet", "/explanations/convnet", "/invocations"])
 def test_query_of_a_client_is_no_header(up, path):
-    """What the door hands on as the query is the query, whatever header of that name came."""
+    """The handler gets the real query, whatever header of that name a client sends."""
     headers = {"X-Query": "top_k=99&target=none"}
     bad = requests.put(f"{up.url}{path}?format=xml", data=DIGITS["2"], headers=headers, timeout=PATIENCE)
     if not path.startswith("/explanations"):
@@ -340,7 +340,7 @@ def test_query_of_a_client_is_no_header(up, path):
 
 
 def test_too_large_body_is_refused_before_it_is_sent(up):
-    """The length alone is enough; the sentence says how much may come."""
+    """The declared length alone is enough; the error gives the limit."""
     head = "PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
     reply = raw(up.door, f"{head}Content-Length: {BODY + 1}\r\n\r\n".encode())
     assert reply.startswith(b"HTTP/1.1 413 ")
@@ -358,14 +358,14 @@ def test_too_large_body_is_refused_before_it_is_sent(up):
     ids=["no-http", "long-address", "long-header", "no-host"],
 )
 def test_malformed_request_gets_a_sentence(up, request_bytes):
-    """What is no HTTP, or too much of it."""
+    """Requests that are not valid HTTP, or too long, get a sentence."""
     reply = raw(up.door, request_bytes)
     assert b" 400 " in reply.splitlines()[0] or b" 414 " in reply.splitlines()[0]
     assert b'"hint"' in reply
 
 
 def test_two_lengths_are_refused(up):
-    """What two servers could understand in two ways goes to neither."""
+    """An ambiguous request, which two servers could parse differently, is passed on to neither."""
     body = DIGITS["2"]
     both = (
         f"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
@@ -375,7 +375,7 @@ def test_two_lengths_are_refused(up):
 
 
 def test_too_many_requests_are_told_to_wait(door_to):
-    """One address gets as many as the rules say, and then 429 with a time to come again."""
+    """Requests above the limit per address get 429 with Retry-After."""
     opening, _ = door_to(rate=5)
     replies = [put(opening) for _ in range(20)]
     refused = [reply for reply in replies if reply.status_code == 429]
@@ -386,7 +386,7 @@ def test_too_many_requests_are_told_to_wait(door_to):
 
 
 def test_too_many_connections_are_told_to_wait(door_to):
-    """Slow senders of one address take no more than their share; others are answered meanwhile."""
+    """Slow senders of one address get only their share; others are still answered."""
     opening, _ = door_to(connections=3)
     head = b"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nslow"
     slow = [socket.create_connection(("127.0.0.1", opening.port)) for _ in range(3)]
@@ -401,14 +401,14 @@ def test_too_many_connections_are_told_to_wait(door_to):
 
 
 def test_slow_sender_is_sent_away(door_to):
-    """A body that does not come on for ten seconds ends its connection."""
+    """A body that stalls for ten seconds ends its connection."""
     opening, _ = door_to()
     head = b"PUT /predictions/convnet HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nslow"
     raw(opening.port, head)  # it returns when the connection has ended
 
 
 def test_server_that_is_away_is_503_and_when_to_come_again(tmp_path, scratch):
-    """Nothing behind the door: a sentence, and not nginx's page."""
+    """Without a server behind the proxy: a sentence with Retry-After, not nginx's page."""
     nothing = Opening(free_port(), f"http://127.0.0.1:{free_port()}", NOWHERE, scratch, BODY, 20, 100, 100)
     door = Proxy(tmp_path / "door")
     door.open(nothing)
@@ -421,8 +421,8 @@ def test_server_that_is_away_is_503_and_when_to_come_again(tmp_path, scratch):
 
 
 def test_door_speaks_tls(door_to, tmp_path):
-    """With a certificate and its key the same door answers https, from TLS 1.2 on."""
-    folder = tmp_path / "it's a \"b; {c} $d"  # none of it is nginx's to read
+    """With a certificate and its key the same proxy serves HTTPS, TLS 1.2 and newer."""
+    folder = tmp_path / "it's a \"b; {c} $d"  # nginx must not interpret any of it
     folder.mkdir()
     certificate, key = self_signed(folder)
     opening, _ = door_to(certificate=certificate, key=key)
@@ -457,23 +457,23 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 def test_missing_nginx_is_named(tmp_path, monkeypatch):
-    """The sentence says what to install."""
+    """The error says what to install."""
     monkeypatch.setattr("marctl.serve.front.nginx.PROGRAM", "no-such-nginx")
     with pytest.raises(UserError, match="apt-get install nginx-light"):
         Proxy(tmp_path).open(Opening(free_port(), NOWHERE, NOWHERE, tmp_path, BODY, 20, 100, 100))
 
 
 def test_taken_port_is_named(up):
-    """A second door on the same port says who holds it."""
+    """A second proxy on the same port reports which process holds it."""
     done = make("up", RUN=str(up.run.parent / "second"), PORT=str(free_port()), DOOR=str(up.door))
     assert f"port {up.door} is taken by process" in done.stderr
     assert up.status("/health/ready") == 200
 
 
 def test_second_start_says_that_it_runs(up):
-    """One door a folder."""
+    """Only one proxy can run per folder."""
     done = make("up", RUN=str(up.run), PORT=str(free_port()), DOOR=str(free_port()))
-    assert f"keeps a server up here already on {up.url}; first: make stop RUN={up.run}" in done.stderr
+    assert f"supervises a server here on {up.url}; stop it first: make stop RUN={up.run}" in done.stderr
     assert done.returncode != 0
 
 
@@ -484,7 +484,7 @@ def test_ready_and_live_answer(up):
 
 
 def test_dead_workers_are_not_ready(own_up):
-    """Workers that die whenever they load: TorchServe says Healthy and tries on, ready says the truth."""
+    """If workers die whenever they load, TorchServe stays Healthy, but /health/ready does not."""
     [handler] = own_up.scratch.glob("models/*/convnet_handler.py")
     handler.write_text("raise RuntimeError('it does not load')\n")
     for worker in own_up.workers:
@@ -506,7 +506,7 @@ def test_dead_workers_are_not_ready(own_up):
 
 
 def test_no_workers_are_not_ready(own_up):
-    """A model scaled down to nothing answers nobody, whatever /ping says."""
+    """A model scaled down to no workers is not ready, whatever /ping says."""
     none = f"{own_up.management}/models/convnet?min_worker=0&max_worker=0&synchronous=true"
     assert requests.put(none, timeout=PATIENCE).ok
     wait_until(lambda: own_up.status("/health/ready") == 503)
@@ -514,7 +514,7 @@ def test_no_workers_are_not_ready(own_up):
 
 
 def test_stop_loses_no_answer(own_up):
-    """While clients send, make stop: what was taken in is answered, what is new is told to go elsewhere."""
+    """During make stop, accepted requests are answered, and new ones get 503."""
     with Clients(own_up.door, DIGITS, leave_when_refused=True) as clients:
         wait_until(lambda: clients.right > 200)
         done = make("stop", RUN=str(own_up.run))
@@ -525,7 +525,7 @@ def test_stop_loses_no_answer(own_up):
 
 
 def taken_in_by(port: int) -> HTTPConnection:
-    """Send an image, and return the connection when nginx has taken the request in."""
+    """Send an image, and return the connection once nginx has accepted the request."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.putrequest("PUT", "/predictions/convnet")
     connection.putheader("Content-Length", str(len(DIGITS["2"])))
@@ -537,13 +537,13 @@ def taken_in_by(port: int) -> HTTPConnection:
 
 
 def test_stop_waits_for_what_was_taken_in(own_up):
-    """An image that is with a worker when the stop comes is answered, and not told to go elsewhere."""
+    """An image that a worker is processing when the stop begins is still answered."""
     for worker in own_up.workers:
         worker.suspend()
     with ThreadPoolExecutor() as pool:
         taken_in = taken_in_by(own_up.door)
         stop = pool.submit(make, "stop", RUN=str(own_up.run))
-        time.sleep(2)  # the stop has come; if it comes later, the image is answered all the same
+        time.sleep(2)  # the stop has begun; if it begins later, the image is answered anyway
         for worker in own_up.workers:
             worker.resume()
         assert taken_in.getresponse().read() == b"2"
@@ -552,7 +552,7 @@ def test_stop_waits_for_what_was_taken_in(own_up):
 
 
 def test_killed_worker_costs_no_answer(own_up):
-    """A worker is killed every second, with requests in it: the other one answers them."""
+    """One worker with requests is killed every second: the other one answers them."""
     with Clients(own_up.door, DIGITS) as clients:
         for _ in range(8):
             wait_until(lambda: len(own_up.workers) == 2)
@@ -564,7 +564,7 @@ def test_killed_worker_costs_no_answer(own_up):
 
 
 def test_kernel_ends_a_worker_before_java(up):
-    """Where memory is short, it is a worker that goes: the other one answers what was in it."""
+    """If memory runs out, a worker is killed: the other one answers its requests."""
     java = int(Path(f"/proc/{up.java.pid}/oom_score_adj").read_text())
     workers = [int(Path(f"/proc/{worker.pid}/oom_score_adj").read_text()) for worker in up.workers]
     assert workers == [1000, 1000]
@@ -573,7 +573,7 @@ def test_kernel_ends_a_worker_before_java(up):
 
 @pytest.mark.root
 def test_image_beyond_the_memory_costs_no_answer(up_in_a_small_container):
-    """It is told that it is too large, a smaller one is answered, and no process ends."""
+    """It is refused as too large, a smaller one is answered, and no process dies."""
     up = up_in_a_small_container
     before = pids(up)
     with Clients(up.door, DIGITS, count=8) as clients:
@@ -584,14 +584,14 @@ def test_image_beyond_the_memory_costs_no_answer(up_in_a_small_container):
         smaller = requests.put(up.predictions, data=blank(math.isqrt(most) * 3 // 4), timeout=PATIENCE)
     assert (too_large.status_code, smaller.status_code) == (400, 200)
     assert told["message"].startswith(
-        "the image is too large (8000 x 8000 pixels): reading it may take 640 MB of memory, and "
+        "the image is too large (8000 x 8000 pixels): reading it may take 640 MB of memory, but "
     )
     assert pids(up) == before
     assert (clients.wrong, dict(clients.failed)) == ([], {})
 
 
 def test_killed_java_is_started_again(own_up):
-    """No wrong answer, no broken one: 503 and when to come again, until it is back."""
+    """No answer is wrong or truncated: clients get 503 with Retry-After until it is back."""
     with Clients(own_up.door, DIGITS) as clients:
         wait_until(lambda: clients.right > 200)
         own_up.java.send_signal(signal.SIGKILL)
@@ -604,7 +604,7 @@ def test_killed_java_is_started_again(own_up):
 
 
 def test_stopped_worker_costs_no_answer(own_up):
-    """A worker that does not go on: what it took is asked for again, and it costs nothing but time."""
+    """The requests of a stopped worker are retried, which costs only time."""
     worker = own_up.workers[0]
     with Clients(own_up.door, DIGITS) as clients:
         wait_until(lambda: clients.right > 200)
@@ -618,7 +618,7 @@ def test_stopped_worker_costs_no_answer(own_up):
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """The archive with a TorchServe that gives a worker up after five seconds."""
+    """The archive with a TorchServe that gives up on a worker after five seconds."""
     folder = tmp_path_factory.mktemp("impatient")
     config = folder / "model-config.yaml"
     contract = (ROOT / "model" / "model-config.yaml").read_text()
@@ -630,7 +630,7 @@ def impatient(tmp_path_factory):
 
 
 def test_worker_that_is_given_up_costs_no_answer(tmp_path, impatient):
-    """Stopped for longer than responseTimeout, a worker is replaced; what it took, the other one answers."""
+    """A worker stopped beyond responseTimeout is replaced; the other one answers its requests."""
     running, _ = started(tmp_path / "run", MARS=str(impatient))
     try:
         stopped = running.workers[0]
@@ -646,7 +646,7 @@ def test_worker_that_is_given_up_costs_no_answer(tmp_path, impatient):
 
 @pytest.mark.root
 def test_full_disk_costs_no_answer(tmp_path):
-    """Nothing can be written where the logs are: images are answered, also after a worker's death."""
+    """With no room for logs, images are still answered, also after a worker dies."""
     with small_disk(tmp_path / "run") as run:
         running, _ = started(run)
         try:
@@ -669,7 +669,7 @@ def test_full_disk_costs_no_answer(tmp_path):
 
 @pytest.mark.root
 def test_java_that_dies_on_a_full_disk_comes_back(tmp_path):
-    """At the latest when there is room again; until then clients are told to come again."""
+    """It is back at the latest when there is room again; until then clients get Retry-After."""
     with small_disk(tmp_path / "run") as run:
         running, _ = started(run)
         try:
@@ -689,7 +689,7 @@ def test_java_that_dies_on_a_full_disk_comes_back(tmp_path):
 
 
 def test_archive_that_was_spoilt_costs_no_answer(tmp_path):
-    """What is served is a copy: with rubbish in the archive's place it still starts again."""
+    """A copy is served: with a corrupt file in the archive's place it still restarts."""
     archive = tmp_path / "convnet.mar"
     shutil.copy(ROOT / "model_store" / "convnet.mar", archive)
     run = tmp_path / "run"
@@ -705,7 +705,7 @@ def test_archive_that_was_spoilt_costs_no_answer(tmp_path):
 
 
 def test_killed_keeper_leaves_nothing_that_cannot_be_stopped(own_up):
-    """The door and the server go on without their keeper, and make stop ends them."""
+    """Without the supervisor the proxy and the server keep running, and make stop ends them."""
     keeper = psutil.Process(json.loads((own_up.run / "keeper.json").read_text())["pid"])
     java = own_up.java
     keeper.kill()
@@ -717,11 +717,11 @@ def test_killed_keeper_leaves_nothing_that_cannot_be_stopped(own_up):
 
 
 def test_temporary_folder_of_any_name(tmp_path):
-    """What stands in TMPDIR is no configuration; what nginx cannot take is refused in a sentence."""
+    """TMPDIR's name is never read as configuration; one that nginx cannot use is refused."""
     run = tmp_path / "run"
-    # Not in the test's own folder, whose name is too long for a worker's socket.
+    # Not in the test's own folder, whose path is too long for a worker's socket.
     with tempfile.TemporaryDirectory(prefix="it's \"b;{c} ") as odd:
-        Path(odd).chmod(THROUGH)  # where root starts nginx, its workers are nobody
+        Path(odd).chmod(THROUGH)  # if root starts nginx, its workers run as nobody
         try:
             up, _ = started(run, TMPDIR=odd)
             assert requests.put(up.predictions, data=DIGITS["3"], timeout=PATIENCE).text == "3"
@@ -730,18 +730,18 @@ def test_temporary_folder_of_any_name(tmp_path):
             make("stop", RUN=str(run))
     with tempfile.TemporaryDirectory(prefix="a$b") as odd:
         done = make("up", RUN=str(run), TMPDIR=odd, PORT=str(free_port()), DOOR=str(free_port()))
-        assert done.stderr.startswith(f"error: nginx cannot take the path '{odd}/")
+        assert done.stderr.startswith(f"error: nginx cannot use the path '{odd}/")
 
 
 def test_missing_certificate_is_named(tmp_path):
-    """By the name that was given."""
+    """The error has the name that was given."""
     ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
     done = make("up", RUN=str(tmp_path / "run"), TLS_CERT="none.pem", TLS_KEY="none.pem", **ports)
     assert done.stderr.startswith("error: TLS needs a PEM file, and there is none at none.pem\n")
 
 
 def test_tls_takes_both_files(tmp_path):
-    """A certificate alone is no TLS."""
+    """A certificate without a key is refused."""
     ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
     done = make("up", RUN=str(tmp_path / "run"), TLS_CERT="a.pem", **ports)
-    assert "TLS takes a certificate and its key" in done.stderr
+    assert "TLS needs a certificate and its key" in done.stderr

@@ -1,4 +1,4 @@
-"""A worker reads its requests faster than TorchServe does, and reads the same."""
+"""A worker reads requests faster than with TorchServe's own reader, and reads the same."""
 
 import psutil
 import requests
@@ -8,7 +8,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_metrics_are_still_told(server):
-    """What TorchServe measures of the workers arrives under its name."""
+    """TorchServe's own metrics of the workers are still reported."""
     requests.put(server.predictions, DIGITS["1"], timeout=PATIENCE)
     told = requests.get(f"http://127.0.0.1:{server.port + 2}/metrics", timeout=PATIENCE).text
     for name in ("PredictionTime", "ts_inference_latency_microseconds", "Requests2XX", "WorkerLoadTime"):
@@ -16,7 +16,7 @@ def test_metrics_are_still_told(server):
 
 
 def test_lone_request_does_not_wait_for_others(tmp_path):
-    """Though its contract has a worker wait an hour for a full batch, one image is answered."""
+    """One image is answered even if the contract lets a worker wait an hour for a full batch."""
     patient = tmp_path / "patient.yaml"
     contract = (ROOT / "model" / "model-config.yaml").read_text()
     patient.write_text(contract.replace("maxBatchDelay: 1", "maxBatchDelay: 3600000"))
@@ -33,7 +33,7 @@ def test_lone_request_does_not_wait_for_others(tmp_path):
 
 
 def test_workers_do_without_torch(server):
-    """A worker that answers by ONNX Runtime never loads torch until it explains: half a gigabyte less."""
+    """With ONNX Runtime a worker loads torch only to explain: half a gigabyte less."""
     bodies = (DIGITS["1"], b"no")
     asked = [requests.put(server.predictions, body, timeout=PATIENCE).status_code for body in bodies]
     described = requests.get(f"{server.management}/models/convnet?customized=true", timeout=PATIENCE)

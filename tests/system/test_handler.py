@@ -1,4 +1,4 @@
-"""The handler as the archive carries it, in this process: one answer a request, each its own."""
+"""The handler in the archive, run in this process: each request gets its own answer."""
 
 import json
 import subprocess
@@ -28,20 +28,20 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 def test_every_digit_is_read(engine):
-    """The ten real digits get their ten answers, in the order in which they came."""
+    """The ten real digits get their ten answers, in order."""
     answers = engine.predict(list(DIGITS.values()))
     assert [(a.status, a.body) for a in answers] == [(OK, digit) for digit in DIGITS]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_encoding_is_read(engine, variant):
-    """Whatever its colours, size and format, a digit is the same digit."""
+    """A digit is read whatever its colours, size and format."""
     bodies = [VARIANTS[variant](opened(body)) for body in DIGITS.values()]
     assert [a.body for a in engine.predict(bodies)] == list(DIGITS)
 
 
 def test_bad_images_fail_alone(engine):
-    """In one batch the bad images get 400 and their reasons, the good ones between them their digits."""
+    """The bad images of a batch get 400 and their reasons, the good ones their digits."""
     bad = bad_images(GOOD)
     answers = engine.predict([part for body, _ in bad.values() for part in (body, GOOD)])
     for (_, sentence), refused, good in zip(bad.values(), answers[::2], answers[1::2], strict=True):
@@ -52,7 +52,7 @@ def test_bad_images_fail_alone(engine):
 
 
 def test_fault_of_ours_costs_one_answer(engine, monkeypatch):
-    """Where our own code fails on one image, that one gets 500, and the others their digits."""
+    """If our code fails on one image, that image gets 500 and the others their digits."""
     read = engine.handler.read_pixels
 
     def failing(body):
@@ -63,7 +63,7 @@ def test_fault_of_ours_costs_one_answer(engine, monkeypatch):
     monkeypatch.setattr(engine.handler, "read_pixels", failing)
     good, failed, other = engine.predict([GOOD, b"poison", DIGITS["8"]])
     assert (good.body, failed.status, other.body) == ("3", 500, "8")
-    assert failed.reason.startswith("this request met a fault of the server; ")
+    assert failed.reason.startswith("the server failed on this request; ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
@@ -75,13 +75,13 @@ def test_batches_of_any_size(engine, count):
 
 @pytest.mark.parametrize("name", ["data", "file", "my image", "content-type", "describe", "explain"])
 def test_form_field_of_any_name(engine, name):
-    """A form's one field is the image; TorchServe puts the field's own type among the headers."""
+    """A form's only field is the image; TorchServe puts the field's own type among the headers."""
     [answer] = engine.answer([{name: GOOD}], [{name: {"content-type": "image/png"}, "explain": "False"}])
     assert answer.body == "3"
 
 
 def test_text_body_is_read_as_its_bytes(engine):
-    """A body that a server decoded as text is refused as the bytes that it was."""
+    """A body that a server decoded as text is refused with its original bytes."""
     [answer] = engine.answer([{"body": "no image"}])
     assert answer.reason.startswith("cannot read 10 bytes starting b'no p'")
 
@@ -90,16 +90,16 @@ def test_text_body_is_read_as_its_bytes(engine):
     ("row", "headers", "sentence"),
     [
         ({}, {}, "the request has no content"),
-        ({"body": {"instances": []}}, {}, "instances is a list of 0, no list of images; send"),
+        ({"body": {"instances": []}}, {}, "instances is an empty list, not a list of images; send"),
         (dict.fromkeys(map(str, range(65)), GOOD), FORM, "the form has the fields 0, 1, 10, 11, 12 and 60"),
         ({"body": GOOD, "b": b"no"}, FORM, "the field b: cannot read 2 bytes starting b'no' as an image;"),
         ({"a": 1}, FORM, "cannot read 1 bytes starting b'1' as an image;"),
-        ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the image came as application/x-www"),
+        ({}, {"Content-Type": "application/x-www-form-urlencoded"}, "the image was sent as application/x"),
     ],
     ids=["nothing", "json", "too-many-fields", "one-of-two-bad", "number", "urlencoded"],
 )
 def test_request_without_a_image_is_refused(engine, row, headers, sentence):
-    """A request that holds no image, or several, gets 400; its neighbour is answered."""
+    """A request with no image, or several, gets 400; the other request is answered."""
     refused, good = engine.answer([row, {"body": GOOD}], [headers, {}])
     assert refused.status == BAD_REQUEST
     assert refused.reason.startswith(sentence)
@@ -107,7 +107,7 @@ def test_request_without_a_image_is_refused(engine, row, headers, sentence):
 
 
 def test_description_is_the_contract(engine, contract):
-    """What TorchServe asks for with customized=true is the contract; a client's header harms no batch."""
+    """customized=true returns the contract; a client's header of that name does no harm."""
     described, good = engine.answer([{"body": b""}, {"body": GOOD}], [{"describe": "True"}, {}])
     told = json.loads(described.content)["contract"]
     assert told["labels"] == list(contract.labels)
@@ -117,7 +117,7 @@ def test_description_is_the_contract(engine, contract):
 
 
 def test_explanations_need_captum(engine, monkeypatch):
-    """Without it a request for an explanation is told what to install, and harms no neighbour."""
+    """Without it the error says what to install, and the other request is answered."""
     explanation = engine.handler.answer.__globals__["check_offered"].__globals__
     monkeypatch.setitem(explanation, "PACKAGE", "no-such-package")
     refused, good = engine.answer([{"body": GOOD}, {"body": GOOD}], [{"explain": "True"}, {}])
@@ -127,7 +127,7 @@ def test_explanations_need_captum(engine, monkeypatch):
 
 
 def run(program: str) -> str:
-    """Run a program in a Python of its own; return what it prints."""
+    """Run a program in a new Python process; return its output."""
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -135,7 +135,7 @@ def run(program: str) -> str:
 
 
 def test_prediction_in_this_process_needs_no_torch(archive):
-    """Opening the archive and answering all its golden images leaves torch alone."""
+    """Opening the archive and answering its golden images does not import torch."""
     printed = run(
         f"""
 import sys
@@ -159,7 +159,7 @@ def numbers(tally: Tally, **options) -> dict[tuple[str, str | None], float]:
     ("error", "status"), [(RuntimeError("a fault"), "503"), (MemoryError(), "507")], ids=["fault", "memory"]
 )
 def test_batch_that_fails_is_counted_as_torchserve_answers_it(engine, monkeypatch, error, status):
-    """Where the handler raises, each request of the batch gets that status, refused ones among them."""
+    """If the handler raises, each request counts with that status, refused ones included."""
 
     def failing(_):
         raise error
@@ -196,7 +196,7 @@ def test_fault_at_one_image_is_one_500(engine, monkeypatch):
 
 
 def test_nobody_is_told_outside_of_a_worker(engine):
-    """An archive opened in this process, or behind Flask, counts nothing and starts no thread."""
+    """In this process, or in Flask, the archive counts nothing and starts no thread."""
     before = threading.active_count()
     context = SimpleNamespace(metrics=None)
     assert Observer(context, engine.handler.contract, **engine.handler.identity).tally is None

@@ -1,4 +1,4 @@
-"""Hostile input: spoilt images, requests that are no requests, floods. Each gets a label or a sentence."""
+"""Hostile input (corrupt images, malformed requests, floods) gets a label or an error message."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from tests.support.waiting import PATIENCE
 
 FILES = originals()
 HOSTILE = hostile_requests(DIGITS["2"])
-SEVERAL = 340  # spoilt files of each format
-OVER_HTTP = 270  # of all formats together
+SEVERAL = 340  # corrupt files of each format
+OVER_HTTP = 270  # for all formats together
 NAME_CHARACTERS = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":")
 # The same examples in every run, however slow the machine.
 reproducible = settings(
@@ -36,7 +36,7 @@ reproducible = settings(
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """A reverse proxy before a TorchServe, and in it the memory that it had at first."""
+    """A reverse proxy in front of a TorchServe."""
     run = tmp_path_factory.mktemp("up")
     running = Stack(free_port(), free_port(), run)
     ports = {"PORT": str(running.port), "DOOR": str(running.door)}
@@ -48,7 +48,7 @@ def up(tmp_path_factory):
 
 @pytest.fixture
 def unharmed(up):
-    """Behind the door the same processes answer before and after, and answer rightly."""
+    """The processes behind the proxy are the same before and after, and answer correctly."""
     before = pids(up)
     yield up
     for digit, image in DIGITS.items():
@@ -58,19 +58,19 @@ def unharmed(up):
 
 @pytest.fixture(scope="module")
 def at_first(up):
-    """The memory before anything hostile came."""
+    """The memory before any hostile input."""
     return settled(up)
 
 
 def test_files_are_whole_before_they_are_spoilt(contract):
-    """Every file that is spoilt below is an image that is read."""
+    """Every file that is corrupted below is a valid image."""
     for files in FILES.values():
         for body in files:
             assert read_pixels(body, contract).shape == (28, 28, 1)
 
 
 def test_spoilt_files_are_the_same_in_every_run():
-    """What a number stands for is known: a finding can be sent again."""
+    """A number always gives the same file, so a finding can be reproduced."""
     again = originals()
     assert all(mutation(FILES, kind, 7, 0) == mutation(again, kind, 7, 0) for kind in FILES)
     assert len({mutation(FILES, "PNG", number, 0) for number in range(100)}) > 80
@@ -78,7 +78,7 @@ def test_spoilt_files_are_the_same_in_every_run():
 
 @pytest.mark.parametrize("kind", FILES)
 def test_spoilt_image_gets_a_label_or_a_sentence(kind, archive):
-    """Bits flipped, parts lost, doubled and mixed, lengths at their extremes: nothing dies or is 500."""
+    """Bit flips, missing, repeated and mixed parts, extreme lengths: nothing dies or is 500."""
     body = partial(mutation, FILES, kind, seed=0)
     outcomes = list(answered(archive, range(SEVERAL), body))
     assert [one.number for one in outcomes] == list(range(SEVERAL))
@@ -88,14 +88,14 @@ def test_spoilt_image_gets_a_label_or_a_sentence(kind, archive):
 
 
 def deadly(number: int) -> bytes:
-    """Return an image, but end the process that asks for the second one."""
+    """Return an image, but kill the process that requests the second one."""
     if number == 1:
         os._exit(3)
     return DIGITS["2"]
 
 
 def test_death_is_seen_and_the_next_image_is_answered(archive):
-    """What ends the process is known by its number, and costs no other its answer."""
+    """The input that kills the process is identified, and the others are answered."""
     outcomes = list(answered(archive, range(3), deadly))
     assert [(one.status, one.end) for one in outcomes] == [(200, ""), (0, DIED), (200, "")]
     assert outcomes[1].fault(list(DIGITS)) == "the process died: exit code 3"
@@ -109,7 +109,7 @@ def test_death_is_seen_and_the_next_image_is_answered(archive):
     kept=st.booleans(),
 )
 def test_any_bytes_are_a_image_or_refused(file, place, patch, kept, contract):
-    """Whatever stands in an image's first bytes or follows them: pixels or BadImage, and no other error."""
+    """Any bytes in or after an image's header give pixels or BadImage, and no other error."""
     body = file[:place] + patch + (file[place + len(patch) :] if kept else b"")
     try:
         said = str(read_pixels(body, contract).shape)
@@ -123,7 +123,7 @@ def test_any_bytes_are_a_image_or_refused(file, place, patch, kept, contract):
 @given(names=st.lists(st.text(max_size=200), min_size=65, max_size=80, unique=True))
 @example([f"{number} {'a' * 100}" for number in range(1000)])
 def test_sentence_about_fields_is_short(names):
-    """However many fields there are and whatever their names: a sentence, and not what came."""
+    """However many fields there are and whatever their names, the error does not repeat them all."""
     with pytest.raises(BadRequest) as refused:
         files_of(Request(headers={"content-type": MULTIPART}, fields=dict.fromkeys(names, b"")), ())
     assert len(str(refused.value)) <= SENTENCE
@@ -137,7 +137,7 @@ def test_mutations_over_http(server):
 
 
 def test_form_of_long_names_ends_no_worker(server):
-    """Names of two megabytes are not said back: TorchServe would end a worker whose answer is too long."""
+    """Two megabytes of field names are not echoed: TorchServe would end the worker."""
     body = form(*(part(b"x", b'form-data; name="' + bytes([97 + i]) * 100_000 + b'"') for i in range(20)))
     reply = exchange(server.port, [request(body, f"Content-Type: {MULTIPART}")])
     assert reply.status == 400
@@ -148,32 +148,32 @@ def test_form_of_long_names_ends_no_worker(server):
 
 @pytest.mark.nginx
 class TestFrontDoor:
-    """What comes through the reverse proxy of `make up`."""
+    """Requests through the reverse proxy of `make up`."""
 
     @pytest.mark.parametrize("kind", [kind for kind in HOSTILE if kind != "slow senders"])
     def test_hostile_request_gets_a_sentence(self, kind, at_first, unharmed):
-        """2xx, or 4xx with a sentence; nothing but the end where the client itself went away."""
+        """It gets 2xx or 4xx with a sentence, or is closed if the client disconnected."""
         assert at_first
         tally = hostile_over_http(unharmed.door, HOSTILE[kind], kind)
         assert tally.findings == {}
         assert tally.good + tally.refused + tally.closed == len(HOSTILE[kind])
 
     def test_spoilt_images(self, at_first, unharmed):
-        """Spoilt images through the door, too."""
+        """Corrupt images through the proxy, too."""
         assert at_first
         tally = mutations_over_http(unharmed.door, range(OVER_HTTP, 2 * OVER_HTTP), 0, "reverse proxy")
         assert tally.findings == {}
         assert tally.good + tally.refused == OVER_HTTP
 
     def test_gigabyte_is_refused_early(self, unharmed):
-        """Of a body sent without a length little more than what is allowed is taken."""
+        """Of a body without a length, little more than the limit is read."""
         for one in HOSTILE["bodies of a gigabyte"]:
             reply = sent(unharmed.door, one)
             assert reply.status == 413
             assert reply.sent < 2**28
 
     def test_form_that_cannot_be_read_is_the_clients_fault(self, unharmed):
-        """TorchServe answers 500; the door says what it is."""
+        """TorchServe answers 500; the proxy answers 400 with a hint."""
         body = form(part(DIGITS["2"], b"form-data"))  # a field without a name
         reply = exchange(unharmed.door, [request(body, f"Content-Type: {MULTIPART}")])
         assert reply.status == 400
@@ -182,14 +182,14 @@ class TestFrontDoor:
     @pytest.mark.parametrize(
         ("kind", "length", "said"),
         [
-            (URLENCODED, 10, (400, "a web form holds no image")),
+            (URLENCODED, 10, (400, "a URL-encoded form cannot hold an image")),
             (MULTIPART, 10_000_000, (413, "the form is too large")),
-            (MULTIPART, -1, (413, "does not say how large it is")),
+            (MULTIPART, -1, (413, "has no Content-Length")),
         ],
         ids=["web-form", "large", "without-a-length"],
     )
     def test_costly_form_is_kept_out(self, kind, length, said, unharmed):
-        """TorchServe takes forms apart field by field, so the door lets in none that may have millions."""
+        """TorchServe parses forms field by field, so the proxy refuses those that may have millions."""
         chunked = ["Transfer-Encoding: chunked"] if length == -1 else []
         reply = exchange(unharmed.door, [request(b"", f"Content-Type: {kind}", *chunked, length=length)])
         assert (reply.status, said[1] in reply.text) == (said[0], True)
@@ -200,7 +200,7 @@ class TestFrontDoor:
         assert (reply.status, f"and {FIELDS - 5:,} more" in reply.text) == (400, True)
 
     def test_unreadable_forms_do_not_fill_the_disk(self, unharmed):
-        """TorchServe writes a stack trace for each: into a log that is rolled over, not onto the console."""
+        """TorchServe's stack trace for each goes to a rotated log, not to the console."""
         console = unharmed.run / "logs" / "console.log"
         before = console.stat().st_size
         bad = request(form(part(b"x", b"form-data")), f"Content-Type: {MULTIPART}")
@@ -214,7 +214,7 @@ class TestFrontDoor:
         prefix=st.sampled_from(["", "/", "/predictions/", "/predictions/convnet/", "/health/", "http://a/"]),
     )
     def test_any_method_and_target_gets_a_sentence(self, method, target, prefix, up):
-        """None of these leads to anything but the page, however "/" is written, or to an error of ours."""
+        """None reaches anything but the page, however "/" is written, or causes a 5xx."""
 
         def asked(method):
             return Hostile("any", lambda: [request(target=prefix + target, method=method)], method=method)
@@ -232,13 +232,13 @@ class TestFrontDoor:
         body=st.binary(max_size=100),
     )
     def test_any_header_and_body_gets_a_sentence(self, name, value, body, up):
-        """Headers of any bytes: an answer of 2xx or 4xx, or an end where the length was a lie."""
+        """Arbitrary header bytes get 2xx or 4xx, or a closed connection if the length was wrong."""
         sending = request(body, name.encode() + b": " + value)
         one = Hostile("any", lambda: [sending], half_close=True)
         reply = sent(up.door, one)
         assert sound(one, reply), reply
 
     def test_memory_comes_back(self, up, at_first):
-        """After all of this each process has about what it had."""
+        """Afterwards each process uses about as much memory as before."""
         now = settled(up, at_first)
         assert [kind for kind in BOUND if now[kind] > at_first[kind] + BOUND[kind]] == []

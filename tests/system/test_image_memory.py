@@ -1,4 +1,4 @@
-"""Reading an image takes no more memory than is reserved for it, in a process that is measured."""
+"""Reading an image takes no more memory than is reserved for it, measured in a separate process."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from classifier.image import memory as memory_left
 from tests.conftest import ROOT
 
 SIDE = 3000
-# Bytes that do not grow with the image: decoders are loaded when needed, and have tables of their own.
+# Bytes that do not grow with the image: decoders are loaded on demand, and have their own tables.
 LOADED = 2**24
 RAMP = np.tile((np.arange(SIDE) % 256).astype(np.uint8), (SIDE, 1))
 TURNED = Image.Exif()
@@ -22,7 +22,7 @@ TURNED[EXIF_ORIENTATION] = EXIF_TURNED
 
 
 def ramp(mode: str) -> Image.Image:
-    """Return an image that is neither opaque nor plain, in a mode of Pillow's."""
+    """Return an image that is neither opaque nor uniform, in one of Pillow's modes."""
     grey, across = Image.fromarray(RAMP), Image.fromarray(RAMP.T.copy())
     if mode in {"LA", "RGBA"}:
         return Image.merge(mode, [grey] * (len(mode) - 1) + [across])
@@ -63,7 +63,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def cost():
-    """A function that returns what reading a file took at its peak and what was reserved for it, in bytes."""
+    """A function that returns the peak memory of reading a file and the reserved memory, in bytes."""
     program = [sys.executable, str(ROOT / "tests" / "support" / "reading_cost.py")]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
@@ -78,7 +78,7 @@ def cost():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_takes_no_more_than_is_held_ready(tmp_path, cost, kind):
-    """Of each kind of file: else the kernel would end a worker that thought it had enough."""
+    """For any kind of file, too small a reserve would let the kernel kill the worker."""
     mode, name, options = KINDS[kind]
     file = tmp_path / "image"
     file.write_bytes(encoded(ramp(mode), name, **options))
@@ -92,7 +92,7 @@ TELL = "from classifier.image.memory import memory_left; print(memory_left())"
 
 @pytest.mark.root
 def test_limit_of_a_group_is_seen():
-    """A real one, as a container has it: no more than its limit is left, and less by what was taken."""
+    """With a real cgroup limit, as in a container, no more than the limit is left."""
     room = 2**27
     with memory_limit(room) as within:
         told = subprocess.run(

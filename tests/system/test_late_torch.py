@@ -1,4 +1,4 @@
-"""One need imports torch, whichever way it asks for it, and gets torch itself."""
+"""The first use of torch imports it, however it is used, and gets the real torch."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ assert "torch._C" not in sys.modules, "TorchServe's import needed torch"
 
 
 def run(program: str) -> str:
-    """Run a program in a Python of its own; return what it prints."""
+    """Run a program in a new Python process; return its output."""
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -39,7 +39,7 @@ def run(program: str) -> str:
     ],
 )
 def test_torch_is_whole_however_it_is_asked_for(need):
-    """The first need imports it; its modules are there once, and who held the stand-in sees the same."""
+    """The first use imports it; its modules exist once, and old references see the same."""
     run(
         PREPARED
         + need
@@ -55,7 +55,7 @@ assert callable(torch.profiler.profile)
 
 
 def test_stand_in_tells_what_torchserve_asks():
-    """The version is the installed one, there is no GPU, and the module is found where it lies."""
+    """The version is the installed one, there is no GPU, and the module's location is right."""
     printed = run(
         PREPARED
         + """
@@ -70,6 +70,6 @@ print(importlib.util.find_spec("torch").origin == torch.__file__, "torch._C" in 
 
 
 def test_imported_torch_is_left_alone():
-    """Where torch is there already nothing is put in its place."""
+    """If torch is already imported, it is not replaced."""
     install = PREPARED.partition("stand_in")[0]
     run(f"import torch, sys; real = torch\n{install}\nassert sys.modules['torch'] is real")

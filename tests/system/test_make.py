@@ -1,4 +1,4 @@
-"""make: what a user writes is never run, what it did not build is never written over."""
+"""make never runs what a user writes, and never overwrites what it did not build."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from marctl.archive.mar import read_manifest
 from tests.conftest import DIGITS, MAKE_VARIABLES, MARCTL, ROOT, free_port, make, marctl
 from tests.support.waiting import COMMAND
 
-# Each would leave a file named `ran` if make, or a shell, read it.
+# Each would create a file named `ran` if make or a shell interpreted it.
 PROGRAMS = [
     "$(shell touch ran)", "${shell touch ran}", "$(touch ran)", "`touch ran`", "x;touch ran", "x';touch ran'",
     'x";touch ran;"', "x|touch ran", "x&touch ran&", "x\ntouch ran", "$(eval X:=$(shell touch ran))",
 ]  # fmt: skip
 ANYTHING = '2(1) it\'s;id>P; $x $(x) [2] "q" a,b a:b \N{SNOWMAN}.png'
-# What means something to somebody where a name begins with it.
+# Names that begin with something that make, a shell or an option parser could interpret.
 NAMES = ["-2.png", "#h.png", "%.png", "~.png", "*.png", "a=b.png", ANYTHING]
 
 
 @pytest.fixture
 def checkout(tmp_path, checkout_in):
-    """A checkout of its own, in which nothing was built yet."""
+    """A checkout in which nothing was built yet."""
     return checkout_in(tmp_path / "checkout")
 
 
@@ -43,7 +43,7 @@ def built(tmp_path_factory, checkout_in):
 
 
 def ran(folder):
-    """Return what a program has left in a folder, and remove it: other tests look there, too."""
+    """Return the files that a program left in a folder, and remove them for the other tests."""
     left = list(folder.rglob("ran"))
     for file in left:
         file.unlink()
@@ -52,7 +52,7 @@ def ran(folder):
 
 @pytest.mark.parametrize(("number", "program"), [*enumerate(PROGRAMS)], ids=range(len(PROGRAMS)))
 def test_no_variable_is_a_program(built, number, program):
-    """Every variable of the Makefile, and one that it does not know, may hold what looks like a program."""
+    """Any variable, known to the Makefile or not, may contain what looks like a program."""
     values = [f"{name}={program}" for name in [*sorted(MAKE_VARIABLES), "UNKNOWN"]]
     target = ("status", "predict", "sign")[number % 3]
     subprocess.run(
@@ -63,7 +63,7 @@ def test_no_variable_is_a_program(built, number, program):
 
 @pytest.mark.parametrize("names", [("name", "v", "foreach", "1", "@"), ("SHELLFLAGS",), ("MAKECMDGOALS",)])
 def test_variable_of_any_name_is_no_program(built, names):
-    """Such as one that the Makefile uses itself for a moment."""
+    """So may a variable that the Makefile uses internally for a moment."""
     subprocess.run(
         ["make", "predict", "IMAGE=tests/images/2.png", *(f"{name}=$(shell touch ran)" for name in names)],
         cwd=built, capture_output=True, text=True, timeout=COMMAND, check=False,
@@ -75,7 +75,7 @@ INNER = ["VENV", "BIN", "MARCTL", "BENCH", "THE_MAR", "VARIABLES", "GIVEN", "SAY
 
 
 def test_inner_variables_are_not_for_users(built):
-    """What the Makefile computes for itself cannot be replaced by the command line."""
+    """The command line cannot replace what the Makefile computes for itself."""
     done = subprocess.run(
         ["make", "predict", "IMAGE=tests/images/2.png", *(f"{name}=touch ran;" for name in INNER)],
         cwd=built, capture_output=True, text=True, timeout=COMMAND, check=False,
@@ -84,7 +84,7 @@ def test_inner_variables_are_not_for_users(built):
 
 
 def test_commands_that_make_does_not_start_get_no_variables(built, tmp_path):
-    """`make test` starts commands by the hundred; none of them is one that the variables were given to."""
+    """`make test` starts hundreds of commands; none of them inherits the variables."""
     extended = tmp_path / "Makefile"
     extended.write_text(f"include {built / 'Makefile'}\nseen: ; @env\n")
     done = subprocess.run(
@@ -96,7 +96,7 @@ def test_commands_that_make_does_not_start_get_no_variables(built, tmp_path):
 
 
 def test_the_environment_is_not_a_program_either(built, monkeypatch):
-    """Neither as it comes nor with `make -e`."""
+    """Environment variables are not run, not even with `make -e`."""
     for name in sorted(MAKE_VARIABLES):
         monkeypatch.setenv(name, "$(shell touch ran)")
     for options in ((), ("-e",)):
@@ -107,7 +107,7 @@ def test_the_environment_is_not_a_program_either(built, monkeypatch):
 
 
 def test_file_beside_an_archive_is_not_read(built, tmp_path):
-    """Earlier versions kept how an archive was built beside it, as a makefile: anybody can write one."""
+    """Earlier versions read a makefile beside the archive, which anyone could write."""
     stranger = tmp_path / "x.mar"
     shutil.copy(built / "model_store" / "convnet.mar", stranger)
     for name in (".x.mar.made", "x.mar.made", "x.mar.json", ".made"):
@@ -120,7 +120,7 @@ def test_file_beside_an_archive_is_not_read(built, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_of_any_name_are_answered(built, tmp_path, name):
-    """From here, where a name may begin like an option, and from another folder."""
+    """Names that begin like an option work, from here and from another folder."""
     folder = tmp_path if name == ANYTHING else built
     (folder / name).write_bytes(DIGITS["2"])
     try:
@@ -131,7 +131,7 @@ def test_images_of_any_name_are_answered(built, tmp_path, name):
 
 
 def test_archive_of_files_of_any_name(built, tmp_path):
-    """Class, weights, contract, golden images and the archive itself may be named as a file system allows."""
+    """Class, weights, contract, golden images and archive may have any file name."""
     folder = tmp_path / "it's $(touch ran) [1]; -x"
     golden = folder / "go\"ld'en"
     golden.mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_archive_of_files_of_any_name(built, tmp_path):
 
 
 def foreign(path):
-    """Write a file of a user's, which this project did not make."""
+    """Write a user's file, which this project did not make."""
     path.write_bytes(b"somebody's archive")
     return path
 
@@ -171,7 +171,7 @@ def foreign(path):
 )
 @pytest.mark.parametrize("named", [True, False], ids=["named", "in-place"])
 def test_no_command_writes_over_a_users_archive(unbuilt, tmp_path, target, named):
-    """An archive that this checkout did not build stays, by whatever name and command."""
+    """An archive that this checkout did not build is kept, whatever its name and the command."""
     path = foreign(tmp_path / "mine.mar" if named else unbuilt / "model_store" / "convnet.mar")
     where = {"MAR": str(path)} if named else {}
     make(
@@ -182,7 +182,7 @@ def test_no_command_writes_over_a_users_archive(unbuilt, tmp_path, target, named
 
 
 def test_archive_says_what_it_does_not_write_over(checkout):
-    """The sentence names the file and the way round it."""
+    """The error names the file and how to proceed."""
     foreign(checkout / "model_store" / "convnet.mar")
     done = make("archive", cwd=checkout)
     assert done.returncode != 0
@@ -193,7 +193,7 @@ def test_archive_says_what_it_does_not_write_over(checkout):
 
 
 def test_archive_in_place_is_used_as_it_is(built, checkout):
-    """A user's own archive under the usual name answers, and a line says that it is not this checkout's."""
+    """A user's archive under the default name answers, with a note that it was built elsewhere."""
     mar = checkout / "model_store" / "convnet.mar"
     shutil.copy(built / "model_store" / "convnet.mar", mar)
     (checkout / "model" / "convnet.py").write_text("raise RuntimeError('must not be built')\n")
@@ -205,7 +205,7 @@ def test_archive_in_place_is_used_as_it_is(built, checkout):
 
 @pytest.mark.parametrize("variable", [{"MAR": "none.mar"}, {"NAME": "none"}, {"MARS": "none.mar"}], ids=str)
 def test_named_archive_that_is_missing_is_not_built(built, tmp_path, variable):
-    """Only `make archive` builds what is named."""
+    """Only `make archive` builds an archive that is named."""
     target = "serve" if "MARS" in variable else "predict"
     done = make(target, cwd=built, IMAGE="tests/images/2.png", RUN=str(tmp_path / "run"), **variable)
     assert done.returncode != 0
@@ -214,7 +214,7 @@ def test_named_archive_that_is_missing_is_not_built(built, tmp_path, variable):
 
 
 def test_changed_build_is_not_written_over(checkout):
-    """What was built here and then replaced by somebody is a user's archive, too."""
+    """An archive that was built here and then replaced is a user's archive, too."""
     assert make("archive", cwd=checkout).returncode == 0
     mar = checkout / "model_store" / "convnet.mar"
     foreign(mar)
@@ -228,7 +228,7 @@ def test_changed_build_is_not_written_over(checkout):
 
 
 def test_options_of_a_build_hold_for_the_next(built):
-    """`make archive` need not be told again which model an archive is of, or its version."""
+    """`make archive` remembers an archive's model and version."""
     mar = built / "model_store" / "again.mar"
     assert make("archive", cwd=built, NAME="again", VERSION="3.1", RUNTIME="eager").returncode == 0
     assert make("archive", cwd=built, NAME="again").stdout == "model_store/again.mar is up to date\n"
@@ -240,13 +240,13 @@ def test_options_of_a_build_hold_for_the_next(built):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"NAME": "a b"}, "NAME='a b' cannot be part of an address; use letters, digits, - _ ."),
+        ({"NAME": "a b"}, "NAME='a b' cannot be part of a URL; use letters, digits, - _ ."),
         ({"MAR": "none/x.mar"}, "there is no folder none to build x.mar in"),
     ],
     ids=["name", "folder"],
 )
 def test_bad_option_is_named(built, options, sentence):
-    """Each says what came and what to write; nothing is built."""
+    """Each error says what came and what to write; nothing is built."""
     done = make("archive", cwd=built, **{"NAME": "bad", **options})
     assert done.returncode != 0
     assert sentence in done.stderr
@@ -255,7 +255,7 @@ def test_bad_option_is_named(built, options, sentence):
 
 
 def test_clean_removes_what_was_made_and_no_more(checkout):
-    """A user's files in model_store/ and exported/ stay."""
+    """A user's files in model_store/ and exported/ are kept."""
     assert make("archive", "torchscript", cwd=checkout).returncode == 0
     mine = [foreign(checkout / "model_store" / "mine.mar"), foreign(checkout / "exported" / "mine.onnx")]
     assert make("clean", cwd=checkout).returncode == 0
@@ -276,7 +276,7 @@ READERS = {
     ("name", "kind"), [(name, kind) for name in READERS for kind in ("pipe", "folder")][:-1], ids=str
 )
 def test_nobody_waits_for_what_is_no_file(tmp_path, name, kind):
-    """Keys, archives, signatures and what is exported: a pipe or a folder gets one sentence."""
+    """A pipe or folder given as a key, archive, signature or export gets one sentence."""
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
@@ -287,13 +287,13 @@ def test_nobody_waits_for_what_is_no_file(tmp_path, name, kind):
     os.mkfifo(odd) if kind == "pipe" else odd.mkdir()
     shutil.copy(ROOT / "config.properties", tmp_path)
     done = marctl(*READERS[name], cwd=tmp_path)
-    # A signature that is no file is none.
-    assert (f"{name} is no file" if name != "x.mar.sig" else f"no signature {name}") in done.stderr
+    # A signature that is not a file counts as missing.
+    assert (f"{name} is not a file" if name != "x.mar.sig" else f"no signature {name}") in done.stderr
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 def test_export_is_made_once(built):
-    """A second export makes nothing; a changed one is a user's, and stays."""
+    """A second export does nothing; a changed one is a user's file and is kept."""
     assert make("torchscript", cwd=built).returncode == 0
     traced = built / "exported" / "convnet.traced.pt"
     before = traced.stat().st_mtime_ns
@@ -306,7 +306,7 @@ def test_export_is_made_once(built):
 
 
 def test_stopped_build_leaves_nothing(checkout):
-    """SIGTERM within a build: no half archive, no scratch folder."""
+    """SIGTERM during a build leaves no partial archive and no temporary folder."""
     with subprocess.Popen(
         [*MARCTL, "archive"], cwd=checkout,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -319,12 +319,12 @@ def test_stopped_build_leaves_nothing(checkout):
 
 
 def test_built_archive_is_used_where_nothing_can_be_written(checkout):
-    """Where the records cannot be kept, an archive answers, and a build says what it cannot write."""
+    """Without writable records an archive still answers, and a build says what it cannot write."""
     assert make("archive", cwd=checkout).returncode == 0
     shutil.rmtree(checkout / ".made")
-    (checkout / ".made").write_text("no folder")  # root may write into every folder
+    (checkout / ".made").write_text("no folder")  # not read-only: root may write to every folder
     done = make("predict", cwd=checkout, IMAGE="tests/images/2.png")
-    note = "note: model_store/convnet.mar is out of date and is used as it is; it cannot be built here ("
+    note = "note: model_store/convnet.mar is out of date but is used as it is: it cannot be built here ("
     assert (done.stdout, done.stderr) == ("2\n", f"{note}.made: File exists)\n")
     done = make("archive", cwd=checkout)
     assert done.stderr.startswith("error: .made: File exists; nothing was built\n")
@@ -332,7 +332,7 @@ def test_built_archive_is_used_where_nothing_can_be_written(checkout):
 
 @pytest.mark.parametrize("target", ["serve", "up", "stop", "status", "logs", "token", "doctor", "deploy"])
 def test_no_command_touches_a_users_folder(built, tmp_path, target):
-    """RUN that names a folder with other files in it is refused, or looked at and left alone."""
+    """If RUN names a folder with other files, it is refused or left unchanged."""
     names = [
         "config.properties", "logs/mine.txt", "logs-before/m.txt", "served/mine.mar", "door/x.conf", "lock",
         "server.json", "keeper.json", "java/mine.txt", ".run-folder",
@@ -344,12 +344,12 @@ def test_no_command_touches_a_users_folder(built, tmp_path, target):
     assert "Traceback" not in done.stderr
     assert all((tmp_path / name).read_bytes() == b"somebody's archive" for name in names)
     if target in ("serve", "up"):
-        assert done.stderr.startswith(f"error: {tmp_path} holds files that no server put there; name")
+        assert done.stderr.startswith(f"error: {tmp_path} holds files that no server put there; set RUN")
 
 
 @pytest.mark.parametrize("target", ["serve", "up", "stop", "status"])
 def test_files_beside_an_archive_are_not_imported(built, tmp_path, target):
-    """Python and Java look for modules where they are started, and RUN may be where an archive lies."""
+    """Python and Java search the folder they start in, and RUN may be an archive's folder."""
     mar = tmp_path / "x.mar"
     shutil.copy(built / "model_store" / "convnet.mar", mar)
     for name in ("psutil.py", "ts.py", "sitecustomize.py", "java.py"):
@@ -360,7 +360,7 @@ def test_files_beside_an_archive_are_not_imported(built, tmp_path, target):
 
 
 def test_modules_in_a_servers_own_folder_are_not_imported(built, tmp_path):
-    """What somebody puts into the folder of a server later is not run by its next start either."""
+    """Files put into a server's folder later are not run by its next start either."""
     run = {"RUN": str(tmp_path / "run"), "PORT": str(free_port())}
     try:
         assert make("serve", cwd=built, **run).returncode == 0
@@ -376,7 +376,7 @@ def test_modules_in_a_servers_own_folder_are_not_imported(built, tmp_path):
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """A private key and its public half."""
+    """A private key and its public key."""
     folder = tmp_path_factory.mktemp("keys")
     private, public = folder / "my private.pem", folder / "my public.pem"
     make_key = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
@@ -387,7 +387,7 @@ def keys(tmp_path_factory):
 
 
 def test_wanted_signature_is_checked_or_refused(built, tmp_path, keys):
-    """PUBLIC_KEY is passed over by no command that opens an archive."""
+    """No command that opens an archive ignores PUBLIC_KEY."""
     private, public = map(str, keys)
     mar = tmp_path / "x.mar"
     shutil.copy(built / "model_store" / "convnet.mar", mar)
@@ -404,20 +404,20 @@ def test_wanted_signature_is_checked_or_refused(built, tmp_path, keys):
     assert "has no signature" in make("predict", cwd=built, **wants, **images).stderr
     for target in ("onnx", "docker", "parity", "bench", "soak"):
         done = make(target, cwd=built, **wants)
-        assert f"make {target} checks no signature; leave PUBLIC_KEY out" in done.stderr
+        assert f"make {target} checks no signature; leave out PUBLIC_KEY" in done.stderr
     assert make("sign", cwd=built, MAR=str(mar), KEY=private).returncode == 0
     assert make("predict", cwd=built, **wants, IMAGE="tests/images/2.png").stdout == "2\n"
     assert make("predict", cwd=built, **wants, **images).returncode == 0
 
 
 def test_signature_is_written_over_signatures_alone(built, tmp_path, keys):
-    """A link, or somebody's file of that name, stays; a signature made before is replaced."""
+    """A link or another file of that name is kept; an earlier signature is replaced."""
     private, _ = map(str, keys)
     mar, signature = tmp_path / "x.mar", tmp_path / "x.mar.sig"
     shutil.copy(built / "model_store" / "convnet.mar", mar)
     foreign(signature)
     refused = make("sign", cwd=built, MAR=str(mar), KEY=private)
-    assert f"error: {signature} is there and no signature of this kind; move it away" in refused.stderr
+    assert f"error: {signature} exists but is not a signature; move it away" in refused.stderr
     signature.unlink()
     signature.symlink_to(foreign(tmp_path / "keys"))
     assert make("sign", cwd=built, MAR=str(mar), KEY=private).returncode != 0
@@ -429,7 +429,7 @@ def test_signature_is_written_over_signatures_alone(built, tmp_path, keys):
 
 
 def test_endless_signature_is_not_copied(built, tmp_path):
-    """What lies beside an archive may be a device."""
+    """A file beside an archive may be a device."""
     mar = tmp_path / "x.mar"
     shutil.copy(built / "model_store" / "convnet.mar", mar)
     (tmp_path / "x.mar.sig").symlink_to("/dev/zero")
@@ -438,7 +438,7 @@ def test_endless_signature_is_not_copied(built, tmp_path):
 
 
 def test_file_that_comes_while_it_is_built_is_not_written_over(checkout):
-    """A user's file that appears between the first look and the end of a build stays."""
+    """A user's file that appears during a build is kept."""
     mar = checkout / "model_store" / "late.mar"
     with subprocess.Popen(
         ["make", "archive", "MAR=model_store/late.mar"], cwd=checkout, stdout=subprocess.DEVNULL,
@@ -454,7 +454,7 @@ def test_file_that_comes_while_it_is_built_is_not_written_over(checkout):
 
 @pytest.mark.parametrize("state", ["server.json", "keeper.json"])
 def test_state_of_a_stranger_deletes_nothing(built, tmp_path, state):
-    """A state file that names a folder as a server's temporary one is believed by its mark alone."""
+    """A state file cannot make a folder look temporary: only the folder's own mark can."""
     mine = tmp_path / ("torchserve-mine" if state == "server.json" else "front-door-mine")
     mine.mkdir()
     foreign(mine / "thesis")

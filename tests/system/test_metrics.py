@@ -1,4 +1,4 @@
-"""What /metrics says is what happened: a real TorchServe, real requests, numbers compared exactly."""
+"""/metrics reports what happened: a real TorchServe, real requests, exact numbers."""
 
 import contextlib
 import random
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.torchserve
 FAMILIES_FILE = ROOT / "src" / "marctl" / "serve" / "torchserve" / "metrics.yaml"
 BAD = bad_images(DIGITS["3"])
 HEALTH_CHECKS = "classifier_health_checks_total"
-# How each sentence of a refusal begins, and the reason that it is counted by; all others are damaged files.
+# How each error message begins, and the reason that it counts for; all others are damaged files.
 REASONS = {
     "the request has no content": "empty",
     "cannot read": "unknown_format",
     "the image is too large": "too_large",
-    "the JPEG image is drawn in": "too_many_scans",
+    "the JPEG image has": "too_many_scans",
     "there are": "several_fields",
-    "the image came as": "web_form",
+    "the image was sent as": "web_form",
     "top_k is": "option",
     "the JSON is": "json",
     "the form has the fields": "too_many_pictures",
@@ -43,7 +43,7 @@ REASONS = {
 
 @contextlib.contextmanager
 def serving(folder: Path, **variables):
-    """A TorchServe whose requests are those of one test alone."""
+    """A TorchServe that only one test uses."""
     port, run = free_port(), folder / "run"
     done = make("serve", RUN=str(run), PORT=str(port), **variables)
     try:
@@ -55,7 +55,7 @@ def serving(folder: Path, **variables):
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """A TorchServe that these tests alone ask."""
+    """A TorchServe that only these tests use."""
     with serving(tmp_path_factory.mktemp("counted"), EXPLAIN="1") as server:
         yield server
 
@@ -69,7 +69,7 @@ def reason_of(sentence: str) -> str:
 
 
 def told_from(server: Served, before: float, more: int):
-    """Return the page on which so many requests more than before are told of."""
+    """Return the page once it reports exactly this many more requests than before."""
     page = page_when(server, lambda now: now.requests >= before + more and now.is_whole)
     assert page.requests == before + more
     assert page.is_whole
@@ -81,7 +81,7 @@ def difference(now, before, name: str, label: str) -> Counter:
 
 
 def test_start_counts_as_a_question_of_health_alone(tmp_path):
-    """The golden image that a start is proven by is told apart; all else is there from the start, as 0."""
+    """The golden image of a start counts separately; everything else starts at 0."""
     with serving(tmp_path) as server:
         page = page_when(
             server,
@@ -96,9 +96,9 @@ def test_start_counts_as_a_question_of_health_alone(tmp_path):
 
 
 def test_every_request_is_counted(counted, engine):
-    """Good, bad, in forms and of no use: by status, reason and label each number is that of what was sent.
+    """Good, bad and useless requests and forms count by status, reason and label.
 
-    Two images in a form are one request, and two answers.
+    Two images in a form are one request and two answers.
     """
     before = page_of(counted)
     work = [*DIGITS.values()] * 3 + [body for body, _ in BAD.values()]
@@ -137,7 +137,7 @@ def test_every_request_is_counted(counted, engine):
 
 
 def test_histograms_hold_every_request(counted):
-    """One after the other each request is a batch: all counts agree, and buckets rise to them."""
+    """Sent one by one, each request is a batch: all counts agree, and buckets are cumulative."""
     before = page_of(counted)
     for body in [*DIGITS.values(), b"no image"]:
         put(counted, body)
@@ -159,7 +159,7 @@ def test_histograms_hold_every_request(counted):
 
 
 def test_workers_add_up(counted):
-    """Two workers, 32 clients: nothing is lost, nothing counted twice, no batch is larger than allowed."""
+    """Two workers, 32 clients: nothing is lost or counted twice, and no batch exceeds the limit."""
     before = page_of(counted)
     work = [body for _ in range(80) for body in DIGITS.values()]
     with ThreadPoolExecutor(32) as pool:
@@ -172,7 +172,7 @@ def test_workers_add_up(counted):
 
 
 def test_dead_worker_takes_nothing_back(counted):
-    """What was told stays told; the new worker counts on, and is counted itself."""
+    """Reported values are kept; the new worker adds to them, and is counted itself."""
     at_first = page_of(counted).requests
     put(counted, DIGITS["1"])
     before = told_from(counted, at_first, 1)
@@ -188,7 +188,7 @@ def test_dead_worker_takes_nothing_back(counted):
 
 
 def test_archive_is_named(counted):
-    """The digest is the one that the server describes itself by."""
+    """The digest is the one in the server's description."""
     described = requests.get(f"{counted.management}/models/convnet?customized=true", timeout=PATIENCE).json()
     [(labels, value)] = [(of, value) for name, of, value in page_of(counted).samples if name == INFO]
     assert value == 1
@@ -197,7 +197,7 @@ def test_archive_is_named(counted):
 
 
 def test_health_checks_are_counted_on_their_own(counted):
-    """In one batch or alone, what is marked changes no label's number; a bad one is refused as any other."""
+    """Marked requests change no label's count, in any batch; a bad one is refused like any other."""
     before = page_of(counted)
     marked = {HEALTH_CHECK: "1"}
     with ThreadPoolExecutor(16) as pool:
@@ -213,7 +213,7 @@ def test_health_checks_are_counted_on_their_own(counted):
 
 
 def test_labels_of_any_kind_are_told(tmp_path):
-    """What TorchServe splits its lines at may stand in a label; it is written as in an address."""
+    """Characters that TorchServe splits lines at are percent-encoded in labels."""
     odd = ["zero, nil", "one: 1", "two|2", "100 %", "vier ünf", "a=b", 'say "six"', "#7", "", "neun\n"]
     config = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
     contract = tmp_path / "odd.yaml"
@@ -231,7 +231,7 @@ def test_labels_of_any_kind_are_told(tmp_path):
 
 
 def test_torchserve_without_our_metrics_file_answers(tmp_path):
-    """With TorchServe's own list of metrics nothing of ours is told, and nothing fails."""
+    """With TorchServe's own list of metrics, ours are not reported and nothing fails."""
     properties = tmp_path / "own.properties"
     own = Path(ts.__file__).parent / "configs" / "metrics.yaml"
     properties.write_text((ROOT / "config.properties").read_text() + f"\nmetrics_config={own}\n")
@@ -241,12 +241,12 @@ def test_torchserve_without_our_metrics_file_answers(tmp_path):
         assert page.total("PredictionTime") > 0
         assert "classifier_" not in page.text
         log = (server.run / "logs" / "model_log.log").read_text()
-        assert "the archive's own metrics are not told" in log
+        assert "the archive's own metrics are not reported" in log
         assert "Traceback" not in log
 
 
 def test_every_family_is_described():
-    """metrics.yaml has what the handler reports, no more and no less; docs/metrics.md explains it."""
+    """metrics.yaml has exactly what the handler reports, and docs/metrics.md explains it."""
     listed = yaml.safe_load(FAMILIES_FILE.read_text())["model_metrics"]
     names = {one["name"] for kind in listed.values() for one in kind} - {"PredictionTime"}
     assert names == {*FAMILIES, INFO}

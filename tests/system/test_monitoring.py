@@ -1,4 +1,4 @@
-"""What deploy/ has for Prometheus and Grafana, held against a real Prometheus that asks a real server."""
+"""The files in deploy/ work with a real Prometheus that scrapes a real server."""
 
 import contextlib
 import itertools
@@ -27,7 +27,7 @@ QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel["targets"]
 }
-# Of histograms that TorchServe could only be told of as counters (handler/classifier/torchserve/reporter.py).
+# For histograms that TorchServe accepts only as counters (handler/classifier/torchserve/reporter.py).
 KNOWN_COMPLAINTS = (
     'non-histogram metrics should not have "_bucket" suffix',
     'non-histogram metrics should not have "le" label',
@@ -39,7 +39,7 @@ KNOWN_COMPLAINTS = (
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A server that one client asks without a pause, a good and a bad image in turn, and its Prometheus."""
+    """A server under constant load of good and bad images in turn, and its Prometheus."""
     folder = tmp_path_factory.mktemp("watched")
     with serving(folder) as server, prometheus_of(server.port + 2, free_port(), folder) as one, asked(server):
         yield server, one
@@ -52,7 +52,7 @@ def promtool(*words, text: str | None = None) -> subprocess.CompletedProcess[str
 
 @contextlib.contextmanager
 def asked(server):
-    """Ask a server until the end: each digit in turn, and between two of them a file that is no image."""
+    """Keep sending each digit in turn, and a file that is not an image after each, until the end."""
     ended = threading.Event()
 
     def ask() -> None:
@@ -71,7 +71,7 @@ def asked(server):
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_panel_has_data(watched, name):
-    """Each expression of the dashboard gives numbers."""
+    """Each expression of the dashboard returns numbers."""
     _, prometheus = watched
     expression = filled_in(QUERIES[name], OVER)
     assert "$" not in expression
@@ -84,7 +84,7 @@ def test_panel_has_data(watched, name):
 
 
 def test_prometheus_reads_what_the_workers_did(watched):
-    """Its sums are those of the page, and its quantiles and shares those of what was sent."""
+    """Its sums match the page, and its quantiles and shares match what was sent."""
     server, prometheus = watched
     before = page_when(server, lambda page: page.requests > 20).requests
     wait_until(lambda: (prometheus.value("sum(classifier_requests_total)") or 0) >= before)
@@ -94,7 +94,7 @@ def test_prometheus_reads_what_the_workers_did(watched):
         value = prometheus.value(filled_in(query, OVER))
         return value is not None and abs(value - expected) <= within
 
-    # One client, one request at a time, every other one bad: batches of one, whose quantiles are below it.
+    # One client, one request at a time, every other one bad: batches of one, so quantiles are below one.
     wait_until(lambda: comes_to(1, QUERIES["Requests in a batch: mean"]))
     wait_until(lambda: comes_to(0.9, QUERIES["Requests in a batch: p90"]))
     wait_until(lambda: comes_to(0.5, QUERIES["Errors: 4xx"], within=0.1))
@@ -103,7 +103,7 @@ def test_prometheus_reads_what_the_workers_did(watched):
 
 
 def test_alerts_are_loaded(watched):
-    """Prometheus evaluates every rule without an error, and none goes off while all is well."""
+    """Prometheus evaluates every rule without an error, and none fires while all is well."""
     _, prometheus = watched
 
     def health() -> list[str]:
@@ -121,13 +121,13 @@ def test_alerts_are_loaded(watched):
     ids=["rules", "configuration", "cases"],
 )
 def test_promtool_is_content(words):
-    """Rules and configuration are sound, and each alert goes off when it should and not otherwise."""
+    """Rules and configuration are valid, and each alert fires exactly when it should."""
     done = promtool(*words)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_page_is_read_without_complaint(watched):
-    """What promtool finds of ours is what docs/metrics.md says of histograms, and nothing else."""
+    """The only complaints of promtool are those about histograms in docs/metrics.md."""
     server, _ = watched
     done = promtool("check", "metrics", text=page_of(server).text)
     assert done.returncode in (0, 3), done.stderr  # 1: it could not be read

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what it says of requests and answers is held against real ones."""
+"""The OpenAPI document is true: real requests and responses are checked against it."""
 
 import json
 import re
@@ -23,7 +23,7 @@ JSON = "application/json"
 
 
 def operation_of(path: str, method: str) -> dict | None:
-    """Return what the document says of a method at an address."""
+    """Return the document's operation for a method and a path."""
     for template, operations in DOCUMENT["paths"].items():
         pattern = re.sub(r"\\\{\w+\\\}", r"[\\w.-]+", re.escape(template))
         if re.fullmatch(pattern, urlsplit(path).path):
@@ -32,7 +32,7 @@ def operation_of(path: str, method: str) -> dict | None:
 
 
 def check_answer(operation: dict, reply: requests.Response) -> None:
-    """Hold an answer against what the document says of its status, type and body."""
+    """Check a response's status, type and body against the document."""
     assert str(reply.status_code) in operation["responses"], reply.text
     response = resolved(operation["responses"][str(reply.status_code)])
     kind = reply.headers["Content-Type"].partition(";")[0]
@@ -48,7 +48,7 @@ def send(url: str, asked: Asked) -> requests.Response:
 
 
 def test_each_server_hands_out_its_own(door, flask_server):
-    """What only Flask has is not told of by the door."""
+    """The proxy's document leaves out what only Flask has."""
     for url, kind in ((door, DOOR), (flask_server.url, FLASK)):
         if url is not None:
             reply = requests.get(f"{url}/openapi.json", timeout=PATIENCE)
@@ -56,7 +56,7 @@ def test_each_server_hands_out_its_own(door, flask_server):
     assert set(description(FLASK)["paths"]) - set(description(DOOR)["paths"]) == {"/test", "/contract"}
 
 
-# Of addresses that are none, and of TorchServe's own mark, which the door takes off, it says nothing.
+# It does not cover unknown addresses, or TorchServe's own header, which the proxy removes.
 KNOWN = {
     name: asked
     for name, asked in TABLE.items()
@@ -65,7 +65,7 @@ KNOWN = {
 
 
 def test_answers_are_as_the_document_says(door, flask_server):
-    """Good requests and bad, of every form that there is: each answer of each server fits."""
+    """Each server's response to good and bad requests of every form matches it."""
     assert len(KNOWN) > 100
     for url in filter(None, (door, flask_server.url)):
         for name, asked in KNOWN.items():
@@ -112,7 +112,7 @@ FLASKS = {
 
 
 def test_every_operation_is_asked_and_told_of(door, flask_server):
-    """Each address of the document, on both servers; a 405 is told of at every address that has others."""
+    """Each operation is requested on both servers; each address that refuses a method documents 405."""
     asked_for = set()
     for url in filter(None, (door, flask_server.url)):
         for name, asked in (MORE | (FLASKS if url == flask_server.url else {})).items():
@@ -129,7 +129,7 @@ def test_every_operation_is_asked_and_told_of(door, flask_server):
 
 
 def test_explanation_is_as_the_document_says(engine):
-    """Its answer, which takes a worker torch, is the handler's own here."""
+    """The handler's own answer is used here, because a worker would load torch."""
     [answer] = engine.answer([{"body": GOOD}], [{"explain": "True"}])
     check(json.loads(answer.content), {"$ref": "#/components/schemas/Explanation"})
 
@@ -143,7 +143,7 @@ def test_articles_request_is_as_the_document_says(flask_server, engine):
 
 
 def test_binary_answer_is_as_the_document_says(everywhere):
-    """JSON as long as the header says, and tensors behind it."""
+    """The JSON has the length in the header, and the tensors follow it."""
     pixels = np.zeros((1, 1, 28, 28), np.float32)
     body = {"inputs": [{"shape": [1, 1, 28, 28], "datatype": "FP32", "data": pixels.ravel().tolist()}],
             "parameters": {"binary_data_output": True}}  # fmt: skip
@@ -177,7 +177,7 @@ BY_SCHEMA = st.fixed_dictionaries(
 )  # fmt: skip
 @given(sent=BY_SCHEMA)
 def test_what_the_schema_allows_is_answered(sent, engine):
-    """Requests made up within the schema get answers within it."""
+    """Requests generated from the schema get responses that match it."""
     check(sent, {"$ref": "#/components/schemas/Instances"})
     [answer] = engine.predict([json.dumps(sent).encode()])
     assert answer.status == 200

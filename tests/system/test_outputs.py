@@ -1,4 +1,4 @@
-"""What a model's outputs are is decided when the archive is built, recorded in it, and read there alone."""
+"""The build decides what a model's outputs are and records it; only the record is used later."""
 
 import json
 import zipfile
@@ -38,7 +38,7 @@ TAKES = {
 
 
 def ending(table, *operators):
-    """The model of a table whose outputs go through these operators of ONNX."""
+    """The table model with these ONNX operators after its outputs."""
     model = onnx_model(table_of([list(row) for row in table]))
     graph = model.graph
     for operator in operators:
@@ -51,7 +51,7 @@ def ending(table, *operators):
 
 
 def built(model, keys, folder, labels, golden=1):
-    """Build the archive of a model; return the variables of make, and what the build said."""
+    """Build the archive of a model; return the make variables and the build's result."""
     variables = write(folder, model, contract(labels, **keys), golden)
     return variables, archive_here(**variables)
 
@@ -69,7 +69,7 @@ BUILT = {
 
 @pytest.mark.parametrize("case", BUILT)
 def test_archive_names_the_kind_and_answers_by_it(case, tmp_path):
-    """The contract in the archive names it; JSON and V2 tell the probabilities that follow, in any batch."""
+    """The archive's contract names the kind; JSON and V2 return matching probabilities."""
     table, operators, keys, kind = BUILT[case]
     labels = len(table[0])
     variables, done = built(ending(table, *operators), keys, tmp_path, labels, len(table))
@@ -120,7 +120,7 @@ NOT_BUILT = {
 
 
 def refused_in_a_line(done, folder):
-    """The one line that a build ended with, and no archive."""
+    """Return the single error line of a failed build; there is no archive."""
     assert done.returncode != 0, done.stdout
     assert not (folder / "lookup.mar").exists()
     [said] = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
@@ -129,7 +129,7 @@ def refused_in_a_line(done, folder):
 
 @pytest.mark.parametrize("case", NOT_BUILT)
 def test_build_is_refused_in_a_sentence(case, tmp_path):
-    """No archive is built that would answer wrongly; the error is one line."""
+    """An archive that would give wrong answers is not built; the error is one line."""
     table, operators, keys, sentence = NOT_BUILT[case]
     _, done = built(ending(table, *operators), keys, tmp_path, len(table[0]), len(table))
     assert refused_in_a_line(done, tmp_path).startswith(f"error: {sentence}")
@@ -145,7 +145,7 @@ def test_pixels_named_as_the_output_are_refused(tmp_path):
 
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_model_quantised_by_its_batch_works_with_a_batch_of_1(batch, tmp_path):
-    """Dynamic int8 takes its scale from the whole batch: the remedy that is named is one that works."""
+    """Dynamic int8 takes its scale from the whole batch; the suggested remedy works."""
     model = onnx_model(table_of([[3.0, -1.0, 0.5], [0.1, 0.2, 2.3]]), batch)
     nodes = model.graph.node
     nodes[1].input[0] = "rounded"
@@ -157,13 +157,13 @@ def test_model_quantised_by_its_batch_works_with_a_batch_of_1(batch, tmp_path):
         assert done.returncode == 0, done.stderr
     else:
         said = refused_in_a_line(done, tmp_path)
-        assert "answers an image otherwise than alone" in said
-        assert said.endswith("BatchNorm with its statistics, or export it with a fixed batch of 1")
+        assert "answers an image differently than alone" in said
+        assert said.endswith("batch's statistics, or export the model with a fixed batch of 1")
 
 
 @pytest.mark.parametrize("frame", ["{}", "--- # the contract\n{}\n...\n"], ids=["braces", "document"])
 def test_kind_is_added_to_any_yaml(frame, tmp_path):
-    """Where a line cannot be added to the file, it is written anew; nothing that it said is lost."""
+    """A file to which no line can be added is written again, and keeps everything."""
     told = {**contract(3), "labels": ["ä", "b", "c"]}
     variables = write(tmp_path, onnx_model(table_of([[3.0, -1.0, 0.5]])), told, 1)
     (tmp_path / "lookup.yaml").write_text(frame.format(json.dumps(told)))  # JSON is YAML in braces
@@ -189,7 +189,7 @@ class Lookup(nn.Module):
 
 
 def test_every_form_of_the_model_carries_the_kind(tmp_path):
-    """The runtime that answers has it in its metadata, and so has what is exported from the archive."""
+    """The runtime and the exports of an archive have the kind in their metadata."""
     variables = write_contract(tmp_path, contract(3), 2)
     (tmp_path / "lookup.py").write_text(CLASS)
     table = torch.from_numpy(table_of([[3.0, -1.0, 0.5], [0.1, 0.2, 2.3]]))

@@ -1,4 +1,4 @@
-"""Another classifier is another class, weights and contract: the page says so, and here it is done."""
+"""Another classifier takes another class, weights and contract: these tests follow the page."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from tests.support.sealing import archive_here
 from tests.support.waiting import PATIENCE
 
 PAGE = (ROOT / "docs" / "your-own-model.md").read_text()
-# float32 on another batch size sums in another order; the outputs are of the order of 1.
+# float32 sums in another order with another batch size; the outputs are of the order of 1.
 TOLERANCE = 2e-5
 
 SMALL_CLASS = """
@@ -52,7 +52,7 @@ SMALL_CONTRACT = {
 
 
 def photos():
-    """Return images with colours and edges, of different shapes, each as a PNG file."""
+    """Return images with colours and edges, of different shapes, as PNG files."""
     rng = np.random.default_rng(0)
     files = []
     for height, width in [(300, 400), (400, 300), (224, 224), (50, 700)]:
@@ -63,7 +63,7 @@ def photos():
 
 
 def files_of_page():
-    """Return the files that the page shows, by the name that stands before each."""
+    """Return the files shown on the page, by the names before them."""
     shown = re.findall(r"`(mine/\S+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
     return dict(shown)
 
@@ -75,7 +75,7 @@ def commands_of_page():
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory, checkout_in):
-    """A checkout in which the page was followed up to the served model; and that server's address."""
+    """A checkout in which the page was followed up to the served model, and the server's URL."""
     copy = checkout_in(tmp_path_factory.mktemp("own"))
     for name, text in files_of_page().items():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -105,14 +105,14 @@ def resnet(copy):
 
 
 def torchvisions(body, spec):
-    """Return torchvision's tensor for an image file, by the contract's own numbers."""
+    """Return torchvision's tensor for an image file, with the contract's own numbers."""
     steps = [transforms.Resize(spec["resize"]), transforms.CenterCrop(spec["size"])]
     steps += [transforms.ToTensor(), transforms.Normalize(spec["mean"], spec["std"])]
     return transforms.Compose(steps)(opened(body).convert("RGB"))
 
 
 def test_page_serves_a_resnet(own):
-    """The page's curl line gets a label of the file; each photo's answer is eager torchvision's."""
+    """The page's curl line prints one of the labels; each photo's answer matches eager torchvision."""
     copy, address, answered = own
     spec = yaml.safe_load((copy / "mine" / "resnet18" / "model-config.yaml").read_text())["input"]
     names = json.loads((copy / "mine" / "resnet18" / "index_to_name.json").read_text())
@@ -126,7 +126,7 @@ def test_page_serves_a_resnet(own):
 
 
 def test_resnet_outputs_are_eagers(own):
-    """The archive's 1,000 outputs are those of the eager model on torchvision's own transforms."""
+    """The archive's 1,000 outputs match the eager model with torchvision's own transforms."""
     copy, _, _ = own
     spec = yaml.safe_load((copy / "mine" / "resnet18" / "model-config.yaml").read_text())["input"]
     with Engine(copy / "model_store" / "resnet18.mar") as engine:
@@ -151,7 +151,7 @@ def small_model():
 
 
 def write_weights(model: nn.Module, folder, kind):
-    """Save the model's weights in one of the forms; return the make variables that name them."""
+    """Save the model's weights in one of the formats; return the make variables that name them."""
     file = folder / f"small{kind}"
     (folder / "small.py").write_text(SMALL_CLASS)
     example = torch.zeros(1, 1, 16, 12)
@@ -172,7 +172,7 @@ def write_weights(model: nn.Module, folder, kind):
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
 @pytest.mark.parametrize("kind", [".pth", ".safetensors", ".pt", ".onnx"])
 def test_small_grey_model_in_every_form(kind, tmp_path):
-    """Weights of each form answer as the eager model does on torchvision's transforms."""
+    """Weights in each format give the answers of the eager model with torchvision's transforms."""
     model, mar = small_model(), tmp_path / "small.mar"
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL_CONTRACT))
     weights = write_weights(model, tmp_path, kind)
@@ -191,7 +191,7 @@ def test_small_grey_model_in_every_form(kind, tmp_path):
 
 
 def test_folder_with_several_source_files_answers(tmp_path, checkout_in):
-    """The class imports a module that the contract names; the archive is called as the contract says."""
+    """The class imports a module named in the contract, which also names the archive."""
     copy = checkout_in(tmp_path / "copy")
     folder = copy / "mine"
     (folder / "golden").mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_folder_with_several_source_files_answers(tmp_path, checkout_in):
 
 
 def test_models_and_versions_serve_side_by_side(own, tmp_path):
-    """Two archives and two versions of one answer on one TorchServe, each by its own address."""
+    """One TorchServe serves two archives and two versions of one, each at its own address."""
     copy, _, _ = own
     assert make("archive", cwd=copy).returncode == 0
     assert make("archive", cwd=copy, VERSION="2.0", MAR="model_store/convnet-2.0.mar").returncode == 0
@@ -242,8 +242,8 @@ def test_models_and_versions_serve_side_by_side(own, tmp_path):
     [
         ({"input.mean": None}, "input.mean is None; write a list of numbers, 1 for grayscale"),
         ({"input.mean": [0.1, 0.2, 0.3]}, "input.mean has 3 numbers; grayscale needs 1"),
-        ({"labels": ["a", "b"]}, "answers one image with (1, 3) values, but model-config.yaml has 2"),
-        ({"batchsize": 4}, "batchsize is not known; did you mean 'batchSize'?"),
+        ({"labels": ["a", "b"]}, "an output of shape (1, 3) for one image, but model-config.yaml has 2"),
+        ({"batchsize": 4}, "batchsize is not a known key; did you mean 'batchSize'?"),
         ({"labels": "index_to_name.json"}, "the archive has no such file; name it: LABELS="),
     ],
     ids=["no-mean", "three-means", "two-labels", "unknown-key", "no-label-file"],

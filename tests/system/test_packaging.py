@@ -1,4 +1,4 @@
-"""The wheel: everything that lies here is in it, and it does what the checkout does."""
+"""The wheel contains everything, and does what the checkout does."""
 
 import re
 import subprocess
@@ -34,27 +34,27 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The Python of an environment that has the wheel, and this environment's packages but not its tool."""
+    """The Python of an environment with the wheel and this environment's other packages."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
     [packages] = folder.glob("lib/python*/site-packages")
-    # Python reads no .pth of a folder that it was told by one, so not the checkout's either.
+    # Python reads no .pth in a folder that was added by a .pth, so the checkout's is not read either.
     others = [path for path in sys.path if Path(path).name == "site-packages"]
     (packages / "others.pth").write_text("\n".join(others))
     return python
 
 
 def known_files():
-    """The files that git knows or would, below src/ and handler/, as an import names them."""
+    """The files below src/ and handler/ that git tracks or would track, relative to those folders."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "handler"]
     files = [file for file in run(*listed).stdout.splitlines() if (ROOT / file).is_file()]
     return {file.partition("/")[2] for file in files}
 
 
 def test_wheel_has_every_file(wheel):
-    """Modules, and all that they read: TorchServe's settings, the page, types; and nothing else."""
+    """It has the modules and the files they read (settings, page, types), and nothing else."""
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if ".dist-info/" not in name}
     assert names == known_files() | {"marctl/serve/config.properties"}
@@ -76,7 +76,7 @@ def test_version_stands_in_one_place(wheel):
 
 
 def test_installed_tool_runs_anywhere(installed, tmp_path, archive):
-    """In a folder that has nothing of the checkout; what is run is what was installed."""
+    """In a folder without the checkout, the installed code is what runs."""
     marctl = installed.with_name("marctl")
     where = "import marctl, classifier; print(marctl.__file__, classifier.__file__)"
     assert run(installed, "-P", "-c", where, cwd=tmp_path).stdout.count(str(installed.parents[1])) == 2
@@ -85,11 +85,11 @@ def test_installed_tool_runs_anywhere(installed, tmp_path, archive):
     assert "\n    archive " in helped.stdout
     done = run(marctl, "verify", archive, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "was looked at, not run: its members match the records inside it" in done.stdout
+    assert "was examined, not run: its members match the records inside it" in done.stdout
 
 
 def test_installed_tool_builds_the_same_archive(installed, checkout_in, tmp_path):
-    """The archive that the wheel builds is, byte for byte, the one that the checkout builds."""
+    """The wheel builds the same archive as the checkout, byte for byte."""
     copy = checkout_in(tmp_path / "copy")
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
     for command in (["init", "-q", "."], ["add", "model", "tests"], [*identity, "commit", "-qm", "all"]):
@@ -101,7 +101,7 @@ def test_installed_tool_builds_the_same_archive(installed, checkout_in, tmp_path
 
 
 def test_installed_tool_serves_anywhere(installed, tmp_path, archive):
-    """With the settings that the wheel has."""
+    """It uses the settings in the wheel."""
     marctl, port = installed.with_name("marctl"), free_port()
     done = run(marctl, "serve", "--port", str(port), archive, cwd=tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: drawn on, dropped on, asked why; through Flask and through the proxy."""
+"""The page in a real Chromium (drawing, dropping, explaining), through Flask and the proxy."""
 
 import re
 import shutil
@@ -31,14 +31,14 @@ expect.set_options(timeout=MILLISECONDS)
 
 @pytest.fixture(scope="module")
 def browser():
-    """One Chromium for all tests here; asyncio cannot be used by others while it runs."""
+    """One Chromium for all tests here; while it runs, nothing else can use asyncio."""
     with chromium() as started:
         yield started
 
 
 @pytest.fixture
 def open_page(browser, flask_server):
-    """A function that opens the page in a fresh profile; at the end nothing was asked of anybody else."""
+    """A function that opens the page in a new profile; it must contact no other server."""
     contexts, wrong = [], []
 
     def opened(url=flask_server.url, viewport=DESK, **options):
@@ -60,7 +60,7 @@ def open_page(browser, flask_server):
 
 @pytest.fixture(scope="module")
 def door(server, tmp_path_factory, archive):
-    """The reverse proxy's address, before the shared TorchServe."""
+    """The reverse proxy's URL, in front of the shared TorchServe."""
     with tempfile.TemporaryDirectory(prefix="page-test-") as scratch:
         Path(scratch).chmod(THROUGH)
         opening = Opening(
@@ -75,13 +75,13 @@ def door(server, tmp_path_factory, archive):
 
 
 def answered(page, label):
-    """Wait for an answer, and check that it is the one."""
+    """Wait for an answer, and check that it is the expected one."""
     expect(page.locator("body")).to_have_attribute("data-state", "answered")
     expect(page.locator("#label")).to_have_text(label)
 
 
 def dropped(page, name, kind, data, event="drop"):
-    """Let a file fall on the page, or paste it: with the browser's own DataTransfer."""
+    """Drop a file on the page, or paste it, with the browser's own DataTransfer."""
     page.evaluate(
         """([name, kind, bytes, event]) => {
             const data = new DataTransfer();
@@ -102,7 +102,7 @@ def pixels(page):
 
 @pytest.mark.parametrize("digit", STROKES)
 def test_drawn_digit_is_read(open_page, digit):
-    """Black on white, as a hand draws it: the digit, ten bars that add up, and the pixels that were seen."""
+    """Black on white, as drawn by hand: the digit, ten bars that add up, and the model's input."""
     page = open_page()
     draw(page, digit)
     answered(page, digit)
@@ -113,7 +113,7 @@ def test_drawn_digit_is_read(open_page, digit):
 
 
 def test_examples_are_read(open_page):
-    """Who cannot draw sees each digit drawn, and read; without motion, half a second each."""
+    """Each example digit is drawn and read; reduced motion saves half a second each."""
     page = open_page(reduced_motion="reduce")
     for digit in DIGITS:
         page.get_by_role("button", name=f"Draw a {digit}").click()
@@ -123,7 +123,7 @@ def test_examples_are_read(open_page):
 
 @pytest.mark.nginx
 def test_page_works_through_the_front_door(open_page, door):
-    """The same page, the same answer, from TorchServe."""
+    """The same page gets the same answer from TorchServe."""
     page = open_page(door)
     draw(page, "3")
     answered(page, "3")
@@ -132,7 +132,7 @@ def test_page_works_through_the_front_door(open_page, door):
 
 @pytest.mark.nginx
 def test_page_is_fenced_in(flask_server, door):
-    """Each file has the same bytes from both, and the headers that let in nothing from elsewhere."""
+    """Both servers send the same bytes, with headers that block everything from elsewhere."""
     for file in FILES:
         ours, theirs = (requests.get(url + file, timeout=PATIENCE) for url in (flask_server.url, door))
         assert ours.content == theirs.content
@@ -150,7 +150,7 @@ def test_page_is_fenced_in(flask_server, door):
 
 
 def test_chosen_file_is_read(open_page):
-    """By the button, and once more after Clear."""
+    """It works with the button, and again after Clear."""
     page = open_page()
     for _ in range(2):
         with page.expect_file_chooser() as chooser:
@@ -163,7 +163,7 @@ def test_chosen_file_is_read(open_page):
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_file_that_falls_on_the_page_is_read(open_page, event):
-    """The file's own bytes are sent; the paper shows it."""
+    """The file's own bytes are sent; the drawing area shows it."""
     page = open_page()
     dropped(page, "7.png", "image/png", DIGITS["7"], event)
     answered(page, "7")
@@ -171,7 +171,7 @@ def test_file_that_falls_on_the_page_is_read(open_page, event):
 
 
 def test_file_that_is_no_picture_is_said_kindly(open_page):
-    """The server's words and its hint, and the next drawing is read as if nothing had been."""
+    """The server's message and hint are shown, and the next drawing is read normally."""
     page = open_page()
     dropped(page, "notes.txt", "text/plain", b"hello")
     expect(page.locator("#message")).to_have_text(re.compile("^Cannot read 5 bytes"))
@@ -184,17 +184,17 @@ def test_file_that_is_no_picture_is_said_kindly(open_page):
 
 
 def test_server_that_is_away_is_asked_again(open_page):
-    """Where nobody listens that is said, and when somebody does the answer comes by itself."""
+    """If no server is listening, the page says so, and gets the answer once one is."""
     page = open_page()
     page.route("**/predictions/**", lambda route: route.abort("connectionrefused"))
-    with page.expect_event("requestfailed"):  # the only question: a file is asked about once
+    with page.expect_event("requestfailed"):  # the only request: a file is sent once
         page.set_input_files("#chosen", IMAGES / "2.png")
     page.unroute("**/predictions/**")
     expect(page.locator("#message")).to_have_text("The server does not answer.")
     answered(page, "2")
 
 
-# What takes a first picture in is held back for so many milliseconds.
+# Decoding the first image is delayed by this many milliseconds.
 SLOW_PICTURE = """(milliseconds) => {
     const real = createImageBitmap;
     let pause = milliseconds;
@@ -208,7 +208,7 @@ SLOW_PICTURE = """(milliseconds) => {
 
 
 def test_file_that_is_gone_is_no_fault_of_the_server(open_page, tmp_path):
-    """It is said of the file, and asked for no more."""
+    """The message blames the file, and nothing is retried."""
     page = open_page()
     picture = tmp_path / "2.png"
     shutil.copyfile(IMAGES / "2.png", picture)
@@ -221,7 +221,7 @@ def test_file_that_is_gone_is_no_fault_of_the_server(open_page, tmp_path):
 
 @pytest.mark.parametrize("newer", ["picture", "nothing", "drawing"])
 def test_slow_picture_is_not_put_over_a_newer_one(open_page, newer):
-    """What came last is on the paper: another picture, nothing after Escape, or what a hand drew."""
+    """The newest input stays: another image, nothing after Escape, or a drawing."""
     page = open_page()
     page.evaluate(SLOW_PICTURE, 1500)
     dropped(page, "5.png", "image/png", DIGITS["5"])
@@ -236,7 +236,7 @@ def test_slow_picture_is_not_put_over_a_newer_one(open_page, newer):
 
 
 def test_late_answer_to_what_was_rubbed_out_is_dropped(open_page):
-    """The first question is held back until the second is answered, and then changes nothing."""
+    """The first answer arrives after the second one, and changes nothing."""
     page = open_page()
     held, rubbed_out = [], []
 
@@ -260,7 +260,7 @@ def test_late_answer_to_what_was_rubbed_out_is_dropped(open_page):
 
 
 def test_undo_and_clear_lead_back(open_page):
-    """Undo takes a stroke, or brings back what was cleared; at the end the paper is empty."""
+    """Undo removes a stroke or restores what was cleared; at the end the drawing area is empty."""
     page = open_page()
     undo, clear = (page.get_by_role("button", name=name) for name in ("Undo", "Clear"))
     expect(undo).to_be_disabled()
@@ -277,7 +277,7 @@ def test_undo_and_clear_lead_back(open_page):
 
 
 def test_pixels_that_decided_are_shown(open_page):
-    """On demand: an overlay with colours for and against, a legend that names the label; and off again."""
+    """The button shows an overlay in two colours with a legend, and hides it again."""
     page = open_page()
     draw(page, "8")
     answered(page, "8")
@@ -301,7 +301,7 @@ def test_pixels_that_decided_are_shown(open_page):
 
 
 def test_dark_is_dark(open_page):
-    """The page follows the system's light; the paper stays a paper."""
+    """The page follows the system's colour scheme; the drawing area stays white."""
     light, dark = (open_page(color_scheme=scheme) for scheme in ("light", "dark"))
     assert min(pixels(light).getpixel((3, 3))) > 230
     assert max(pixels(dark).getpixel((3, 3))) < 40
@@ -310,7 +310,7 @@ def test_dark_is_dark(open_page):
 
 
 def test_telephone_has_room_for_fingers(open_page):
-    """Nothing is wider than the screen, every button is large enough, the answer is seen while one draws."""
+    """Nothing is wider than the screen, buttons are large enough, the answer is visible."""
     page = open_page(viewport=TELEPHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
     assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
     for button in page.locator("button:visible").all():
@@ -338,7 +338,7 @@ def touch(page, digit):
 
 
 def test_keyboard_reaches_everything(open_page):
-    """Tab goes through all that can be used, in the order of the page, each with a visible focus."""
+    """Tab visits every control in the order of the page, each with a visible focus."""
     page = open_page()
     page.keyboard.press("Tab")
     reached = []
@@ -357,7 +357,7 @@ def test_keyboard_reaches_everything(open_page):
 
 
 def test_nothing_moves_for_who_wants_no_motion(open_page):
-    """An example is there at once, and bars jump."""
+    """Examples appear at once, and bars do not move."""
     page = open_page(reduced_motion="reduce")
     page.get_by_role("button", name="Draw a 2").click()
     answered(page, "2")
@@ -365,7 +365,7 @@ def test_nothing_moves_for_who_wants_no_motion(open_page):
 
 
 def test_many_labels_show_the_likeliest(open_page):
-    """A thousand labels are not a thousand bars."""
+    """A thousand labels do not give a thousand bars."""
     page = open_page()
     shown = page.evaluate("""async () => {
         const { Bars } = await import("/page/bars.js");

@@ -1,4 +1,4 @@
-"""The pages on answers and platforms print what they say they print."""
+"""The commands on the pages about answers and platforms print what the pages show."""
 
 import pytest
 
@@ -10,11 +10,11 @@ PAGES = ("answers.md", "platforms.md")
 
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_print_what_the_page_says(everywhere, name):
-    """Each curl line, asked of real servers: the text is the same but for fractions and digests."""
+    """Each curl line, run against real servers, prints the same but for fractions and digests."""
     door = everywhere.get("reverse proxy", everywhere["Flask"])
     asked = 0
     for command, printed in shown(ROOT / "docs" / name):
-        if not command.startswith("curl ") or "/explanations" in command:  # these take a worker torch
+        if not command.startswith("curl ") or "/explanations" in command:  # they make a worker load torch
             continue
         address = command.replace("127.0.0.1:8080", everywhere["TorchServe"].removeprefix("http://"))
         address = address.replace("127.0.0.1:8000", door.removeprefix("http://"))

@@ -8,7 +8,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_unpatched_torchserve_answers_the_same(tmp_path):
-    """With all patches left out TorchServe's own class and its lines for each batch are back."""
+    """Without patches, TorchServe's own class and its log lines for each batch are back."""
     run, port = tmp_path / "run", free_port()
     done = make("serve", RUN=str(run), PORT=str(port), UNPATCHED=",".join(NAMES))
     try:
@@ -23,7 +23,7 @@ def test_unpatched_torchserve_answers_the_same(tmp_path):
 
 
 def test_unknown_patch_is_named(tmp_path):
-    """A name that no patch has starts nothing."""
+    """An unknown name starts nothing."""
     done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), UNPATCHED="sockets")
     assert done.returncode != 0
-    assert "error: UNPATCHED names sockets; it knows greedy-batches, late-torch, socket\n" in done.stderr
+    assert "error: UNPATCHED=sockets is not known; use greedy-batches, late-torch or socket\n" in done.stderr

@@ -1,7 +1,7 @@
-"""Requests as other platforms send them: KServe's protocols V1 and V2, Vertex AI, SageMaker, on every server.
+"""Requests of other platforms: KServe V1 and V2, Vertex AI and SageMaker, on every server.
 
-KServe's own SDK installs a server with dozens of packages besides its client: its V1 request is written here
-as it is documented, like those of Vertex AI and SageMaker, whose clients speak to their clouds alone.
+KServe's own SDK installs a server with dozens of packages besides its client, so its V1 request is written
+here as documented. So are those of Vertex AI and SageMaker, whose clients talk only to their clouds.
 """
 
 import base64
@@ -54,14 +54,14 @@ INSTANCES = {
 
 @pytest.mark.parametrize("kind", INSTANCES)
 def test_v1_answers_instances_in_order(everywhere, kind):
-    """KServe's V1: a list of images in base64, a list of predictions."""
+    """KServe V1: a list of images in base64, a list of predictions."""
     body = {"instances": [INSTANCES[kind](b64) for b64 in B64.values()]}
     for url in everywhere.values():
         assert labels_of(post(url + V1, body)) == list(DIGITS)
 
 
 def test_vertex_parameters_are_heeded(everywhere):
-    """Vertex AI sends parameters beside the instances, to the address that it is told."""
+    """Vertex AI sends parameters beside the instances, to a configurable address."""
     body = {
         "instances": [{"b64": B64["3"]}, {"b64": B64["8"]}],
         "parameters": {"top_k": 3, "show_input": False},
@@ -74,7 +74,7 @@ def test_vertex_parameters_are_heeded(everywhere):
 
 
 def test_sagemaker_sends_files_and_json(everywhere):
-    """POST /invocations with an image as it is, or with JSON; what it accepts decides on the answer."""
+    """POST /invocations with an image or JSON; the Accept header selects the answer's format."""
     for url in everywhere.values():
         text = post(url + INVOCATIONS, DIGITS["4"], **{"Content-Type": "image/png"})
         assert (text.text, text.headers["Content-Type"]) == ("4", "text/plain; charset=utf-8")
@@ -86,7 +86,7 @@ def test_sagemaker_sends_files_and_json(everywhere):
 
 
 def test_platforms_ask_whether_it_is_ready(everywhere):
-    """Each by its own address; TorchServe itself knows /ping alone."""
+    """Each has its own address; TorchServe itself knows only /ping."""
     for server, url in everywhere.items():
         assert requests.get(f"{url}/ping", timeout=PATIENCE).json() == {"status": "Healthy"}
         if server == "TorchServe":
@@ -104,7 +104,7 @@ def test_platforms_ask_whether_it_is_ready(everywhere):
 
 
 def test_v2_tells_of_the_server(everywhere):
-    """GET /v2, with and without a slash behind it: a name, a version and what is spoken besides."""
+    """GET /v2, with or without a trailing slash, returns name, version and extensions."""
     for server, url in everywhere.items():
         if server != "TorchServe":
             for path in ("/v2", "/v2/"):
@@ -119,7 +119,7 @@ def test_v2_tells_of_the_server(everywhere):
 @pytest.mark.parametrize("digits", ["3", "1234567890"], ids=["one", "ten"])
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_number_of_files_is_told_from_the_data(everywhere, shape, digits, binary):
-    """A size of -1, as in TorchServe's own requests for KServe: as many as there are files."""
+    """A size of -1, as in TorchServe's KServe requests, becomes the number of files."""
     if binary:
         data = b"".join(struct.pack("<I", len(DIGITS[digit])) + DIGITS[digit] for digit in digits)
         head = v2(shape=shape, parameters={"binary_data_size": len(data)})
@@ -137,7 +137,7 @@ def test_number_of_files_is_told_from_the_data(everywhere, shape, digits, binary
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_open_size_of_numbers_is_told_from_the_data(engine, place, binary):
-    """FP32, with -1 for any one of the sizes."""
+    """In FP32, any one of the sizes can be -1."""
     count = 10 if place == 0 else 1
     scaled = engine.handler.preprocess(
         [engine.handler.read_pixels(image) for image in list(DIGITS.values())[-count:]]
@@ -167,7 +167,7 @@ def clients(everywhere):
 
 
 def files_of(digits, *, binary: bool):
-    """Return Triton's input of image files: as bytes, or in base64 within JSON."""
+    """Return Triton's input for image files, as bytes or as base64 in JSON."""
     values = [DIGITS[digit] if binary else B64[digit].encode() for digit in digits]
     tensor = triton.InferInput("picture", [len(values)], "BYTES")
     tensor.set_data_from_numpy(np.array(values, dtype=np.object_), binary_data=binary)
@@ -176,7 +176,7 @@ def files_of(digits, *, binary: bool):
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_tritons_client_is_answered(clients, engine, binary):
-    """Its own way, tensors as bytes behind JSON in both directions, and all in JSON: ten images at once."""
+    """Ten images at once, with binary tensors both ways, and all in JSON."""
     outputs = np.exp(engine.handler.outputs(list(DIGITS.values())))
     names = ("label", "index", "probability", "probabilities")
     wanted = None if binary else [triton.InferRequestedOutput(name, binary_data=False) for name in names]
@@ -197,7 +197,7 @@ def test_tritons_client_is_answered(clients, engine, binary):
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "json"])
 def test_scaled_grey_levels_are_answered(clients, engine, binary):
-    """FP32 of the model's shape, scaled by the client: answered as image files, by what was asked for."""
+    """FP32 of the model's shape, scaled by the client, gets the same answers as image files."""
     scaled = engine.handler.preprocess([engine.handler.read_pixels(image) for image in DIGITS.values()])
     tensor = triton.InferInput("anything", list(scaled.shape), "FP32")
     tensor.set_data_from_numpy(scaled, binary_data=binary)
@@ -217,11 +217,11 @@ def test_tritons_client_is_told_why_not(clients):
         with pytest.raises(InferenceServerException) as refused:
             client.infer("convnet", files_of(["1"] * (MOST + 1), binary=True))
         assert refused.value.status() == "400"
-        assert str(refused.value) == "[400] the input's shape has: 65 images; send at most 64 a request"
+        assert str(refused.value) == "[400] the input's shape has 65 images; send at most 64 per request"
 
 
 def test_tritons_client_is_told_of_a_missing_model(clients):
-    """Of a name and of a version that are not served; TorchServe's own sentence has a form of its own."""
+    """A model or version that is not served gets 404 as a text; TorchServe's own 404 differs."""
     for server, client in clients.items():
         if server != "TorchServe":
             for name, version in (("other", ""), ("convnet", "2.0")):
@@ -233,7 +233,7 @@ def test_tritons_client_is_told_of_a_missing_model(clients):
 
 
 def test_tritons_client_asks_for_health(clients):
-    """What its users call before anything else; TorchServe itself does not answer it."""
+    """Its users call this first; TorchServe itself does not answer it."""
     for server, client in clients.items():
         if server != "TorchServe":
             assert client.is_server_live()
@@ -265,96 +265,96 @@ def numbers(shape, data) -> dict:
 
 ZEROS = [0] * 784
 BAD_JSON = {
-    "nothing": (b"{", "the body is no JSON ("),
-    "cut-short": (b'{"instances": [{"data": "', "the body is no JSON ("),
-    "trailing": (b'{"instances": []} x', "the body is no JSON (Extra data"),
-    "not-utf-8": (b'{"instances": ["\xff"]}', "the body is no JSON ("),
-    "list": (b"[1, 2]", "the JSON is a list of 2, no object; send"),
-    "blank-then-number": (b" 17", "the JSON is 17, no object"),
-    "deep": (b'{"instances": ' + b"[" * 9000 + b"]" * 9000 + b"}", "the JSON is nested too deep"),
-    "deep-objects": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "the JSON is nested too deep"),
+    "nothing": (b"{", "the body is not valid JSON ("),
+    "cut-short": (b'{"instances": [{"data": "', "the body is not valid JSON ("),
+    "trailing": (b'{"instances": []} x', "the body is not valid JSON (Extra data"),
+    "not-utf-8": (b'{"instances": ["\xff"]}', "the body is not valid JSON ("),
+    "list": (b"[1, 2]", "the JSON is a list of length 2, not an object; send"),
+    "blank-then-number": (b" 17", "the JSON is 17, not an object"),
+    "deep": (b'{"instances": ' + b"[" * 9000 + b"]" * 9000 + b"}", "the JSON is nested too deeply"),
+    "deep-objects": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "the JSON is nested too deeply"),
     "many-values": (b'{"instances": [' + b"[]," * 100_000 + b"[]]}", "the JSON has about 200,003 values;"),
-    "nan": (b'{"instances": [NaN]}', "the body is no JSON (NaN is no number that JSON knows)"),
-    "infinity": (b'{"inputs": [-Infinity]}', "the body is no JSON (-Infinity is no number"),
-    "huge-number": (b'{"instances": ' + b"9" * 10_000 + b"}", "the body is no JSON (Exceeds the limit"),
+    "nan": (b'{"instances": [NaN]}', "the body is not valid JSON (NaN is not a JSON number)"),
+    "infinity": (b'{"inputs": [-Infinity]}', "the body is not valid JSON (-Infinity is not a JSON number"),
+    "huge-number": (b'{"instances": ' + b"9" * 10_000 + b"}", "the body is not valid JSON (Exceeds the"),
     "no-instances": ({"images": ["x"]}, "the JSON is an object with the keys 'images', without instances"),
-    "no-keys": ({}, "the JSON is an object with the keys , without instances or inputs"),
-    "instances-null": ({"instances": None}, "instances is null, no list of images"),
-    "instances-object": ({"instances": {"data": "x"}}, "instances is an object with the keys 'data', no"),
-    "instances-empty": ({"instances": []}, "instances is a list of 0, no list of images; send"),
-    "too-many": ({"instances": [""] * 65}, "instances has: 65 images; send at most 64 a request"),
-    "number": ({"instances": [7]}, "instance 0 is 7, no image; send"),
-    "pixels": ({"instances": [B64["3"], [[0] * 28] * 28]}, "instance 1 is a list of 28, no image"),
-    "unknown-key": ({"instances": [{"image": "x"}]}, "instance 0 is an object with the keys 'image', no"),
+    "no-keys": ({}, "the JSON is an empty object, without instances or inputs"),
+    "instances-null": ({"instances": None}, "instances is null, not a list of images"),
+    "instances-object": ({"instances": {"data": "x"}}, "instances is an object with the keys 'data', not"),
+    "instances-empty": ({"instances": []}, "instances is an empty list, not a list of images; send"),
+    "too-many": ({"instances": [""] * 65}, "instances has 65 images; send at most 64 per request"),
+    "number": ({"instances": [7]}, "instance 0 is 7, not an image; send"),
+    "pixels": ({"instances": [B64["3"], [[0] * 28] * 28]}, "instance 1 is a list of length 28, not an image"),
+    "unknown-key": ({"instances": [{"image": "x"}]}, "instance 0 is an object with the keys 'image', not"),
     "two-keys": ({"instances": [{"data": "x", "b64": "x"}]}, "instance 0 is an object with the keys 'data'"),
     "too-deep": ({"instances": [{"data": {"b64": {"b64": "x"}}}]}, "instance 0 is an object"),
-    "no-base64": ({"instances": [{"data": "häh?"}]}, "instance 0 is no base64 ("),
-    "url-alphabet": ({"instances": ["-_-_"]}, "instance 0 is no base64 ("),
+    "no-base64": ({"instances": [{"data": "häh?"}]}, "instance 0 is not valid base64 ("),
+    "url-alphabet": ({"instances": ["-_-_"]}, "instance 0 is not valid base64 ("),
     "padding": ({"instances": [B64["3"].rstrip("=")[:-1]]}, "instance 0"),
     "no-image": ({"instances": [B64["3"], "aGVsbG8="]}, "instance 1: cannot read 5 bytes starting b'hell'"),
     "empty-image": ({"instances": [""]}, "instance 0: the request has no content"),
-    "parameters": ({"instances": [B64["3"]], "parameters": [3]}, "parameters is a list of 1, no object"),
+    "parameters": ({"instances": [B64["3"]], "parameters": [3]}, "parameters is a list of length 1, not"),
     "top-k-true": ({"instances": [B64["3"]], "parameters": {"top_k": True}}, "top_k is 'true'; send"),
     "top-k-list": ({"instances": [B64["3"]], "parameters": {"top_k": [3]}}, "top_k is '[3]'; send"),
     "surrogate": ({"instances": [B64["3"]], "parameters": {"format": "\ud800"}}, "format is "),
-    "no-inputs": ({"inputs": []}, "inputs is a list of 0, without a tensor; send image files as BYTES"),
+    "no-inputs": ({"inputs": []}, "inputs is an empty list, without a tensor; send image files as BYTES"),
     "inputs-null": ({"inputs": None}, "inputs is null, without a tensor"),
     "two-inputs": ({"inputs": [ONE, ONE]}, "there are 2 inputs; the model has one"),
     "datatype": (v2(datatype="INT64"), "the input's datatype is 'INT64'; send image files as BYTES"),
     "datatype-number": (v2(datatype=3), "the input's datatype is 3"),
-    "datatype-missing": ({"inputs": [{"shape": [1]}]}, "inputs is a list of 1, without a tensor"),
+    "datatype-missing": ({"inputs": [{"shape": [1]}]}, "inputs is a list of length 1, without a tensor"),
     "shape-missing": ({"inputs": [{"datatype": "BYTES", "data": ["x"]}]}, "the input's shape is null"),
     "shape-text": (v2(shape="1"), "the input's shape is '1'; send a list of whole numbers"),
-    "shape-true": (v2(shape=[True]), "the input's shape is a list of 1; send a list of whole numbers"),
-    "shape-negative": (v2(shape=[-2]), "the input's shape is a list of 1; send"),
-    "shape-fraction": (v2(shape=[-1.0]), "the input's shape is a list of 1; send"),
+    "shape-true": (v2(shape=[True]), "the input's shape is a list of length 1; send a list of whole numbers"),
+    "shape-negative": (v2(shape=[-2]), "the input's shape is a list of length 1; send"),
+    "shape-fraction": (v2(shape=[-1.0]), "the input's shape is a list of length 1; send"),
     "shape-open-twice": (v2(shape=[-1, -1]), "the input's shape [-1, -1] leaves 2 sizes open; send -1"),
     "shape-open-zero": (v2(shape=[-1], data=[]), "the input's shape [-1] holds no image; send"),
     "shape-open-by-zero": (v2(shape=[-1, 0], data=[]), "the input's shape [-1, 0] holds no image; send"),
     "shape-open-no-multiple": (v2(shape=[-1, 2]),
-        "the input's shape [-1, 2] has a multiple of 2 elements, its data 1; send whole rows"),
-    "shape-open-too-many": (v2(shape=[-1], data=[B64["3"]] * 65), "the input's shape has: 65 images; send"),
-    "shape-open-too-many-each": (v2(shape=[1, -1], data=[B64["3"]] * 65), "the input's shape has: 65"),
+        "the input's shape [-1, 2] needs a multiple of 2 elements, but its data has 1; send whole rows"),
+    "shape-open-too-many": (v2(shape=[-1], data=[B64["3"]] * 65), "the input's shape has 65 images; send"),
+    "shape-open-too-many-each": (v2(shape=[1, -1], data=[B64["3"]] * 65), "the input's shape has 65"),
     "floats-open-twice": (numbers([-1, -1, 28, 28], ZEROS), "the input's shape [-1, -1, 28, 28] leaves 2"),
     "floats-open-zero": (numbers([-1, 1, 28, 28], []), "the input's shape [-1, 1, 28, 28] holds no image"),
     "floats-open-few": (numbers([-1, 1, 28, 28], ZEROS[1:]),
-        "the input's shape [-1, 1, 28, 28] has a multiple of 784 elements, its data 783"),
+        "the input's shape [-1, 1, 28, 28] needs a multiple of 784 elements, but its data has 783"),
     "floats-open-flat": (numbers([-1, 784], ZEROS), "the input's shape is [-1, 784]; send image files"),
     "floats-open-other": (numbers([1, -1, 28, 28], ZEROS * 3), "the input's shape is [1, -1, 28, 28]; send"),
-    "floats-open-too-many": (numbers([-1, 1, 28, 28], [0] * 784 * 64 + ZEROS), "the input's shape has: 65"),
-    "shape-empty": (v2(shape=[]), "the input's shape is a list of 0; send"),
-    "shape-huge": (v2(shape=[1, 10**300]), "the input's shape is a list of 2; send"),
-    "shape-long": (v2(shape=[1] * 500), "the input's shape is a list of 500; send"),
+    "floats-open-too-many": (numbers([-1, 1, 28, 28], [0] * 784 * 64 + ZEROS), "the input's shape has 65"),
+    "shape-empty": (v2(shape=[]), "the input's shape is an empty list; send"),
+    "shape-huge": (v2(shape=[1, 10**300]), "the input's shape is a list of length 2; send"),
+    "shape-long": (v2(shape=[1] * 500), "the input's shape is a list of length 500; send"),
     "shape-zero": (v2(shape=[0], data=[]), "the input's shape [0] holds no image; send"),
     "shape-zero-each": (v2(shape=[1, 0], data=[]), "the input's shape [1, 0] holds no image; send"),
     "floats-zero": (numbers([1, 0, 28, 28], []), "the input's shape [1, 0, 28, 28] holds no image; send"),
-    "shape-too-many": (v2(shape=[65]), "the input's shape has: 65 images; send at most 64 a request"),
-    "shape-too-many-each": (v2(shape=[1, 65]), "the input's shape has: 65 images; send at most 64 a"),
-    "shape-and-data": (v2(shape=[2]), "the input's shape [2] has 2 elements, its data 1"),
+    "shape-too-many": (v2(shape=[65]), "the input's shape has 65 images; send at most 64 per request"),
+    "shape-too-many-each": (v2(shape=[1, 65]), "the input's shape has 65 images; send at most 64 per"),
+    "shape-and-data": (v2(shape=[2]), "the input's shape [2] has 2 elements, but its data has 1"),
     "data-missing": (v2(data=None), "the input's data is null; send a list"),
-    "data-numbers": (v2(data=[1]), "the data of BYTES is no list of texts"),
-    "data-no-base64": (v2(data=["?"]), "element 0 is no base64"),
+    "data-numbers": (v2(data=[1]), "the BYTES data is not a list of strings"),
+    "data-no-base64": (v2(data=["?"]), "element 0 is not valid base64"),
     "data-no-image": (v2(data=["aGVsbG8="]), "element 0: cannot read 5 bytes"),
     "floats-shape": (numbers([1, 784], ZEROS), "the input's shape is [1, 784]; send image files"),
     "floats-flat": (numbers([1, 28, 28], ZEROS), "the input's shape is [1, 28, 28]; send"),
     "floats-few": (numbers([1, 1, 28, 28], ZEROS[1:]), "the input's shape [1, 1, 28, 28] has 784 values"),
-    "floats-text": (numbers([1, 1, 28, 28], ["0"] * 784), "the data of FP32 is no list of numbers"),
-    "floats-true": (numbers([1, 1, 28, 28], [True] * 784), "the data of FP32 is no list of numbers"),
-    "floats-null": (numbers([1, 1, 28, 28], [None] * 784), "the data of FP32 is no list of numbers"),
+    "floats-text": (numbers([1, 1, 28, 28], ["0"] * 784), "the FP32 data is not a list of numbers"),
+    "floats-true": (numbers([1, 1, 28, 28], [True] * 784), "the FP32 data is not a list of numbers"),
+    "floats-null": (numbers([1, 1, 28, 28], [None] * 784), "the FP32 data is not a list of numbers"),
     "floats-mixed": (numbers([1, 1, 28, 28], [[0] * 28] * 27 + [0] * 28), "the input's shape [1, 1, 28, 28]"),
     "floats-infinite": (
-        json.dumps(numbers([1, 1, 28, 28], ZEROS)).replace("0]", "1e999]").encode(), "a value is no number"
+        json.dumps(numbers([1, 1, 28, 28], ZEROS)).replace("0]", "1e999]").encode(), "a value is not a number"
     ),
-    "floats-huge": (numbers([1, 1, 28, 28], [3e38] * 784), "a value is no number up to 1,000,000"),
-    "floats-huge-whole": (numbers([1, 1, 28, 28], [10**400] * 784), "a value is no number up to 1,000,000"),
-    "id": ({"id": 7, **v2()}, "id is 7, no text"),
+    "floats-huge": (numbers([1, 1, 28, 28], [3e38] * 784), "a value is not a number up to 1,000,000"),
+    "floats-huge-whole": (numbers([1, 1, 28, 28], [10**400] * 784), "a value is not a number up to"),
+    "id": ({"id": 7, **v2()}, "id is 7, not text"),
     "output": ({**v2(), "outputs": [{"name": "logits"}]}, "the output an object with the keys 'name' is"),
-    "outputs": ({**v2(), "outputs": "label"}, "the output 'label' is not known; send names of label, index"),
+    "outputs": ({**v2(), "outputs": "label"}, "the output 'label' is not known; use the names label, index"),
     "classification": (
         {**v2(), "outputs": [{"name": "label", "parameters": {"classification": 3}}]},
-        "classification is not offered; ask for the output probabilities",
+        "classification is not supported; request the output probabilities",
     ),
-    "v2-parameters": ({**v2(), "parameters": 3}, "parameters is 3, no object"),
+    "v2-parameters": ({**v2(), "parameters": 3}, "parameters is 3, not an object"),
     "binary-size-alone": (v2(parameters={"binary_data_size": 9}), "binary_data_size is 9, but 0 bytes"),
 }  # fmt: skip
 
@@ -365,7 +365,7 @@ def as_bytes(body) -> bytes:
 
 @pytest.mark.parametrize("name", BAD_JSON)
 def test_bad_json_is_refused_alone(engine, name):
-    """400, what came and what to send, in few words; the other request of the batch is answered."""
+    """It gets 400 with a short message and hint; the other request of the batch is answered."""
     body, sentence = BAD_JSON[name]
     refused, good = engine.answer([{"body": as_bytes(body)}, {"body": GOOD}])
     assert (refused.status, refused.headers["content-type"]) == (BAD_REQUEST, "application/json")
@@ -382,17 +382,17 @@ def test_bad_json_is_refused_alone(engine, name):
 
 
 def test_null_is_nothing_said(engine):
-    """An option that is null is one that was left out."""
+    """An option that is null counts as left out."""
     asked = json.dumps({**json.loads(json_of(GOOD)), "parameters": {"top_k": None}}).encode()
     plain, null = engine.answer([{"body": json_of(GOOD)}, {"body": asked}])
     assert null.body == plain.body
 
 
 def test_bad_json_is_refused_everywhere_alike(everywhere):
-    """Every server gives the handler's own answer, and no worker dies of it.
+    """Every server gives the handler's own answer, and no worker dies.
 
-    In the form of V2's errors, as it came by that protocol's address; TorchServe does not tell the handler
-    the address, and there the body has to show it. By another address in the form of all others.
+    At a V2 address it has the form of V2's errors, elsewhere the usual form. TorchServe does not tell the
+    handler the address, so there the body decides.
     """
     for name, (body, sentence) in BAD_JSON.items():
         for server, url in everywhere.items():
@@ -410,7 +410,7 @@ def test_bad_json_is_refused_everywhere_alike(everywhere):
 
 
 def behind(head: dict, data: bytes, length: object = None) -> tuple[bytes, dict]:
-    """Return a body of JSON and bytes, and the header that says where these begin."""
+    """Return a body of JSON followed by bytes, and the header with the length of the JSON."""
     text = json.dumps(head).encode()
     said_length = str(len(text) if length is None else length)
     return text + data, {"Inference-Header-Content-Length": said_length}
@@ -418,33 +418,33 @@ def behind(head: dict, data: bytes, length: object = None) -> tuple[bytes, dict]
 
 SIZED = {"parameters": {"binary_data_size": 8}}
 BAD_BYTES = {
-    "length-text": (behind(v2(), b"", "x"), "inference-header-content-length is 'x', the body has"),
+    "length-text": (behind(v2(), b"", "x"), "inference-header-content-length is 'x', but the body has"),
     "length-negative": (behind(v2(), b"", -1), "inference-header-content-length is '-1'"),
     "length-beyond": (behind(v2(), b"", 10_000), "inference-header-content-length is '10000'"),
     "length-huge": (behind(v2(), b"", "9" * 300), "inference-header-content-length is '999"),
-    "length-short": (behind(v2(), b"", 5), "the body is no JSON ("),
-    "nobody-says-of-what": (behind(v2(), b"12345678"), "8 bytes follow the JSON, and no binary_data_size"),
+    "length-short": (behind(v2(), b"", 5), "the body is not valid JSON ("),
+    "nobody-says-of-what": (behind(v2(), b"12345678"), "8 bytes follow the JSON, but the input has no bi"),
     "size-wrong": (behind(v2(**SIZED), b"123456789"), "binary_data_size is 8, but 9 bytes follow the JSON"),
     "size-true": (behind(v2(parameters={"binary_data_size": True}), b"1"), "binary_data_size is true, but 1"),
-    "element-cut": (behind(v2(**SIZED), struct.pack("<I", 99) + b"1234"), "the bytes behind the JSON end"),
-    "element-length-cut": (behind(v2(parameters={"binary_data_size": 2}), b"12"), "the bytes behind"),
+    "element-cut": (behind(v2(**SIZED), struct.pack("<I", 99) + b"1234"), "the bytes after the JSON end"),
+    "element-length-cut": (behind(v2(parameters={"binary_data_size": 2}), b"12"), "the bytes after"),
     "elements-too-many": (behind(v2(shape=[1, 65], parameters={"binary_data_size": 260}), bytes(260)),
-        "the input's shape has: 65 images; send at most 64"),
+        "the input's shape has 65 images; send at most 64"),
     "elements-uncounted": (behind(v2(parameters={"binary_data_size": 400_000}), bytes(400_000)),
-        "the input's shape [1] has 1 elements, its data 65"),
-    "elements": (behind(v2(**SIZED), bytes(8)), "the input's shape [1] has 1 elements, its data 2"),
+        "the input's shape [1] has 1 elements, but its data has 65"),
+    "elements": (behind(v2(**SIZED), bytes(8)), "the input's shape [1] has 1 elements, but its data has 2"),
     "no-image": (behind(v2(**SIZED), struct.pack("<I", 4) + b"1234"), "element 0: cannot read 4 bytes"),
     "floats": (behind(v2(datatype="FP32", shape=[1, 1, 28, 28], **SIZED), bytes(8)),
-        "the input's shape [1, 1, 28, 28] has 784 values, its data 2"),
+        "the input's shape [1, 1, 28, 28] has 784 values, but its data has 2"),
     "floats-nan": (behind({"inputs": [{"datatype": "FP32", "shape": [1, 1, 28, 28],
                                        "parameters": {"binary_data_size": 3136}}]},
-                          np.full(784, np.nan, np.float32).tobytes()), "a value is no number up to"),
+                          np.full(784, np.nan, np.float32).tobytes()), "a value is not a number up to"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_BYTES)
 def test_bad_bytes_behind_the_json_are_refused(engine, name):
-    """Lengths that do not fit, elements that end too soon, values that are none: 400 for that one."""
+    """Wrong lengths, truncated elements and invalid values get 400 for that request only."""
     (body, headers), sentence = BAD_BYTES[name]
     refused, good = engine.answer([{"body": body}, {"body": GOOD}], [headers, {}])
     assert refused.status == BAD_REQUEST
@@ -453,7 +453,7 @@ def test_bad_bytes_behind_the_json_are_refused(engine, name):
 
 
 def test_any_spoilt_json_is_answered_or_refused(engine):
-    """Good bodies with bytes changed, lost and doubled: a label or a sentence, and never a fault."""
+    """JSON with bytes changed, lost or doubled gets a label or an error, never a 500."""
     noise = random.Random(0)  # noqa: S311 no secret
     good = [json_of(DIGITS["1"], parameters={"top_k": 3}), json.dumps(v2()).encode(),
             json.dumps(numbers([1, 1, 28, 28], ZEROS)).encode()]  # fmt: skip

@@ -1,11 +1,11 @@
-"""A checkout that can only be read: what is built already is served and asked from it."""
+"""A read-only checkout can serve, and answer, with what is already built."""
 
 import requests
 
 from tests.conftest import DIGITS, free_port, make
 from tests.support.waiting import PATIENCE
 
-# In a namespace of its own the folder is mounted anew, and every write to it fails, root's too.
+# In a separate namespace the folder is mounted read-only: every write to it fails, even root's.
 READ_ONLY = (
     "unshare", "--map-root-user", "--mount", "sh", "-ec",
     'mount --bind . .; mount -o remount,ro,bind .; cd "$PWD"; ! touch written 2>/dev/null; exec "$@"', "sh",
@@ -14,7 +14,7 @@ TWO = "tests/images/2.png"
 
 
 def test_read_only_checkout_serves_and_answers(checkout_in, tmp_path):
-    """With RUN elsewhere; the archive is used as it is, and whether it is out of date is told."""
+    """With RUN elsewhere, the archive is used as it is, with a note if it is out of date."""
     copy, run, port = checkout_in(tmp_path / "copy"), tmp_path / "run", free_port()
     assert make("archive", cwd=copy).returncode == 0
     done = make("predict", cwd=copy, within=READ_ONLY, IMAGE=TWO)
@@ -33,7 +33,7 @@ def test_read_only_checkout_serves_and_answers(checkout_in, tmp_path):
         file.write("# changed\n")
     done = make("predict", cwd=copy, within=READ_ONLY, IMAGE=TWO)
     assert (done.returncode, done.stdout) == (0, "2\n")
-    assert done.stderr.startswith("note: model_store/convnet.mar is out of date and is used as it is; ")
+    assert done.stderr.startswith("note: model_store/convnet.mar is out of date but is used as it is: ")
     done = make("archive", cwd=copy, within=READ_ONLY)
     assert done.returncode != 0
     assert "Read-only file system; nothing was built" in done.stderr

@@ -1,4 +1,4 @@
-"""The README and its pages are run and compared, not believed."""
+"""The README and its pages are executed and checked."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ RUN_ALONE = ("make predict IMAGE=", "make verify")  # commands that need no serv
 
 
 def first_screen() -> dict[str, list[str]]:
-    """Return the first block's commands, each with the lines that it is said to print."""
+    """Return the first block's commands, each with the lines shown below it."""
     block = re.search(r"```console\n(.*?)```", README, re.DOTALL)[1]
     screen: dict[str, list[str]] = {}
     for line in block.splitlines():
@@ -33,13 +33,13 @@ def first_screen() -> dict[str, list[str]]:
 
 
 def masked(text: str) -> str:
-    """Return a text without digests, commits and sizes, which every change of the archive changes."""
+    """Return a text without digests, commits and sizes, which change with every archive."""
     text = re.sub(r"[\d,]+ bytes", "N bytes", text)
     return re.sub(r"[0-9a-f]{40,64}(-dirty)?", "DIGEST", text)
 
 
 def test_first_screen_is_true(tmp_path):
-    """The first commands print what the README says, but for ports, times, Java and digest; curl answers."""
+    """Its commands print what the README shows, but for ports, times, Java and digest."""
     port = free_port()
     archive, serve, curl = first_screen()
     where = {"PORT": str(port), "RUN": str(tmp_path / "run")}
@@ -73,7 +73,7 @@ def test_promised_commands_are_shown():
 
 
 def test_number_of_tests_is_true():
-    """As many tests as the README says are there to pass."""
+    """The README has the actual number of tests."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     number = re.search(r"^(\d+) tests collected", listed, re.MULTILINE)[1]
@@ -90,14 +90,14 @@ def test_number_of_tests_is_true():
     ],
 )
 def test_commands_print_what_the_pages_say(archive, command, printed):
-    """Commands that answer or examine without a server print the page's lines, but for digest and commit."""
+    """Commands without a server print what the page shows, but for digest and commit."""
     done = make(*shlex.split(command)[1:], NAME=archive.stem)
     assert done.returncode == 0, done.stderr
     assert masked(done.stdout.rstrip("\n")) == masked(printed)
 
 
 def test_keys_are_made_and_used_as_the_page_says(archive, tmp_path):
-    """The block on signing, line by line; the archive is a copy."""
+    """The block on signing is run line by line, on a copy of the archive."""
     mar = tmp_path / "convnet.mar"
     mar.write_bytes(archive.read_bytes())
     block = re.search(r"```console\n(\$ openssl.*?)```", (DOCS / "archives.md").read_text(), re.DOTALL)[1]
@@ -113,7 +113,7 @@ def test_keys_are_made_and_used_as_the_page_says(archive, tmp_path):
 
 @pytest.mark.parametrize(("page", "folder"), [("README.md", ROOT), ("docs/clients.md", IMAGES)])
 def test_python_examples_run(server, page, folder):
-    """The examples in Python ask a real server, and print the label first."""
+    """The Python examples run against a real server, and print the label first."""
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     code = code.replace("http://127.0.0.1:8080", server.inference)
     command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", code]
@@ -123,7 +123,7 @@ def test_python_examples_run(server, page, folder):
 
 
 def test_ci_runs_the_command_of_the_readme():
-    """What CI runs is what a person runs."""
+    """CI runs the same command as a person."""
     assert "\nmake test " in (ROOT / ".ci" / "run").read_text()
 
 
@@ -135,7 +135,7 @@ def test_every_target_is_described_and_exists():
 
 
 def test_every_marctl_command_is_described():
-    """The page of commands says of each what its help says."""
+    """The page of commands and the help have the same texts."""
     page = (DOCS / "commands.md").read_text()
     listed = {name: command.help for name, command in COMMANDS.items() if command.help}
     assert dict(re.findall(r"^\| `marctl (\w+)` \| (.*) \|$", page, re.MULTILINE)) == listed
@@ -143,16 +143,16 @@ def test_every_marctl_command_is_described():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_on_pages_exist(page):
-    """No page shows a target of make that is not there."""
+    """No page shows a make target that does not exist."""
     text = page.read_text()
-    if page.name == "CHANGELOG.md":  # of what has gone, too
+    if page.name == "CHANGELOG.md":  # it also names removed targets
         return
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     assert set(re.findall(r"(?:`|^\$ |^)make ([a-z-]+)\b(?!=)", text, re.MULTILINE)) <= targets
 
 
 def anchors(text: str) -> set[str]:
-    """Return the fragments of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     kept = (
@@ -164,7 +164,7 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    """The files, images and sections that a page links to are there."""
+    """The files, images and sections that a page links to exist."""
     for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
         path, _, fragment = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
@@ -175,7 +175,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_exist(page):
-    """Files of the project that a page names are there under that name."""
+    """The project files that a page names exist."""
     if page.name == "CHANGELOG.md":
         return
     named = re.findall(
@@ -193,6 +193,6 @@ def test_figures_are_the_measured_ones():
 
 
 def test_changelog_begins_with_this_version():
-    """The newest section is that of the version that `marctl --version` prints, and has a date."""
+    """The newest section has a date and the version that `marctl --version` prints."""
     newest = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest[1] == marctl.__version__

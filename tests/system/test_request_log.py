@@ -1,4 +1,4 @@
-"""A line of JSON for each request, where it is asked for, and nothing private in it."""
+"""One line of JSON per request if requested, with nothing private in it."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ ANSWERED = SHARED | {"decode_seconds", "confidence"}
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
-    """What was asked of a server with REQUEST_LOG=1, and the lines that it wrote."""
+    """The requests sent to a server with REQUEST_LOG=1, and the lines that it wrote."""
     with serving(tmp_path_factory.mktemp("logged"), REQUEST_LOG="1") as server:
         bodies = [*DIGITS.values(), b"private bytes", b""] * 20
         with ThreadPoolExecutor(16) as pool:
@@ -36,7 +36,7 @@ def logged(tmp_path_factory):
 
 
 def test_each_request_has_its_line(logged):
-    """By the number that its answer has as x-request-id, with the status of the answer."""
+    """It has the response's x-request-id and status."""
     replies, text, _ = logged
     lines = [json.loads(line) for line in text.splitlines()]
     told = {line["request"]: line["status"] for line in lines}
@@ -45,7 +45,7 @@ def test_each_request_has_its_line(logged):
 
 
 def test_line_holds_what_is_said_of_it(logged):
-    """These keys and no others; times and confidences are numbers, the time has its zone."""
+    """It has exactly these keys; times and confidences are numbers, the time has its zone."""
     _, text, _ = logged
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:
@@ -62,7 +62,7 @@ def test_line_holds_what_is_said_of_it(logged):
 
 @pytest.mark.parametrize("private", ["secret-field", NAME, "priv", "127.0.0.1", '"label"', "User-Agent"])
 def test_nothing_private_is_in_it(logged, private):
-    """No bytes or names of what was sent, no address of who sent it, no label."""
+    """It has no content or name of what was sent, no client address and no label."""
     replies, text, model_log = logged
     assert any("priv" in reply.text for reply in replies)
     assert private not in text
@@ -70,6 +70,6 @@ def test_nothing_private_is_in_it(logged, private):
 
 
 def test_nothing_is_written_unasked(server):
-    """A server that was started without it has no such file."""
+    """A server that was started without REQUEST_LOG has no such file."""
     assert put(server, DIGITS["1"]).text == "1"
     assert not list((server.run / "logs").glob("requests*"))

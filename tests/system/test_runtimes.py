@@ -1,4 +1,4 @@
-"""An archive that answers by TorchScript, ONNX Runtime or AOTInductor: same handler, same proof."""
+"""Archives with TorchScript, ONNX Runtime or AOTInductor: the same handler and golden answers."""
 
 import json
 import sys
@@ -24,13 +24,13 @@ BUILT = [runtime for runtime in RUNTIMES if runtime != "aoti" or missing("compil
 
 
 def each(runtimes):
-    """The runtimes as a test's parameters: without a compiler, AOTInductor's is skipped."""
+    """The runtimes as test parameters; without a compiler, AOTInductor is skipped."""
     return [pytest.param(one, marks=pytest.mark.compiler if one == "aoti" else ()) for one in runtimes]
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """One archive for each runtime, built by make; the models are called as the runtimes are."""
+    """One archive for each runtime, built by make; the models are named after their runtimes."""
     store = tmp_path_factory.mktemp("store")
     one_worker = store / "one-worker.yaml"
     config = (ROOT / "model" / "model-config.yaml").read_text()
@@ -45,9 +45,9 @@ def archives(tmp_path_factory):
 
 
 def test_torchserve_answers_by_every_runtime(archives, tmp_path):
-    """One TorchServe serves them all, ten digits each are read rightly, and each says what it runs.
+    """One TorchServe serves them all; each reads ten digits and reports its runtime.
 
-    ONNX Runtime leaves no identity of the machine in the home folder, as it does to report on its use.
+    ONNX Runtime leaves no machine identifier in the home folder, as it does to report on its use.
     """
     run, port, home = tmp_path / "run", free_port(), tmp_path / "home"
     home.mkdir()
@@ -69,7 +69,7 @@ def test_torchserve_answers_by_every_runtime(archives, tmp_path):
 
 @pytest.mark.parametrize("runtime", each(RUNTIMES))
 def test_archive_answers_apart(archives, runtime):
-    """Run where it sees no more than its own files it answers as recorded; make verify names its programs."""
+    """In isolation it answers as recorded; make verify lists its programs."""
     assert faults(archives[runtime], run=True) == []
     done = make("verify", MAR=str(archives[runtime]))
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_archive_answers_apart(archives, runtime):
 
 @pytest.mark.parametrize("runtime", each(MEMBERS))
 def test_eager_stays_inside(archives, runtime):
-    """Class and weights are the ones of the eager archive, whatever answers."""
+    """Class and weights are those of the eager archive, whatever the runtime."""
     with zipfile.ZipFile(archives[runtime]) as one, zipfile.ZipFile(archives["eager"]) as other:
         assert set(one.namelist()) - set(other.namelist()) == {MEMBERS[runtime]}
         for name in ("convnet.py", "convnet.pth", "golden.json"):
@@ -91,7 +91,7 @@ def test_eager_stays_inside(archives, runtime):
 
 @pytest.mark.parametrize("runtime", each(MEMBERS))
 def test_runtime_of_other_weights_does_not_load(archives, runtime, contract, tmp_path):
-    """A member that was exported from other weights is found by the golden answers at load."""
+    """The golden answers catch a member that was exported from other weights."""
     torch.manual_seed(0)
     foreign = runtime_member(runtime, lambda: ConvNet().eval(), contract)
     with zipfile.ZipFile(archives[runtime]) as mar:
@@ -106,7 +106,7 @@ def test_runtime_of_other_weights_does_not_load(archives, runtime, contract, tmp
 
 @pytest.mark.parametrize("runtime", ["torchscript", "onnx"])
 def test_build_repeats_itself(archives, runtime, tmp_path):
-    """The same inputs make the same archive; compiled code alone is bound to its machine, and may differ."""
+    """The same inputs give the same archive; only compiled code depends on its machine."""
     again = tmp_path / archives[runtime].name
     config = archives[runtime].with_name("one-worker.yaml")
     make("archive", NAME=runtime, MAR=str(again), RUNTIME=runtime, CONFIG=str(config))
@@ -114,17 +114,17 @@ def test_build_repeats_itself(archives, runtime, tmp_path):
 
 
 class NoOnnxRuntime:
-    """A finder in front of all others that knows no onnxruntime."""
+    """A finder before all others that hides onnxruntime."""
 
     @staticmethod
     def find_spec(name, *_):
-        """Refuse that one name, and leave the rest to the others."""
+        """Refuse that one name, and leave the others to the next finders."""
         if name == "onnxruntime":
             raise ImportError(name)
 
 
 def test_runtime_that_is_not_installed_is_named(archives, monkeypatch):
-    """Where ONNX Runtime is missing, the sentence says what to install."""
+    """Without ONNX Runtime, the error says what to install."""
     monkeypatch.setattr(sys, "meta_path", [NoOnnxRuntime, *sys.meta_path])
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     with pytest.raises(BadArchive, match=r"ONNX Runtime, .* install onnxruntime, or build .* RUNTIME=eager"):
@@ -132,7 +132,7 @@ def test_runtime_that_is_not_installed_is_named(archives, monkeypatch):
 
 
 def test_unknown_runtime_is_refused(tmp_path):
-    """The sentence lists those that there are; nothing is built."""
+    """The error lists the known ones; nothing is built."""
     mar = tmp_path / "convnet.mar"
     done = make("archive", MAR=str(mar), RUNTIME="tensorrt")
     assert done.returncode != 0
@@ -141,7 +141,7 @@ def test_unknown_runtime_is_refused(tmp_path):
 
 
 def test_archive_without_a_class_cannot_be_exported(archives, tmp_path):
-    """Weights that are TorchScript already have no class to export from: said, with the remedy."""
+    """TorchScript weights have no class to export: the error has the remedy."""
     with zipfile.ZipFile(archives["torchscript"]) as mar:
         (tmp_path / "convnet.pt").write_bytes(mar.read(MEMBERS["torchscript"]))
     weights, mar = str(tmp_path / "convnet.pt"), str(tmp_path / "convnet.mar")

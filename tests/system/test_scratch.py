@@ -1,4 +1,4 @@
-"""A server that cannot start for want of room, of a short path, or of anything else says so at once."""
+"""A server that cannot start for lack of space, a short path or another reason says so at once."""
 
 import contextlib
 import os
@@ -22,13 +22,13 @@ WAITED = "no worker was ready"
 
 @pytest.fixture
 def short():
-    """A folder whose path leaves room for a worker's socket, as a test's own may not."""
+    """A folder whose path leaves room for a worker's socket, unlike the path of a test's own folder."""
     with tempfile.TemporaryDirectory(prefix="t-") as folder:
         yield Path(folder)
 
 
 def long_folder(tmp_path, length: int):
-    """Make a folder whose path has so many bytes."""
+    """Make a folder whose path has this many bytes."""
     folder = tmp_path / ("d" * (length - len(str(tmp_path)) - 1))
     folder.mkdir()
     return folder
@@ -37,7 +37,7 @@ def long_folder(tmp_path, length: int):
 @pytest.mark.parametrize("target", ["serve", "up"])
 @pytest.mark.parametrize("length", [160, SOCKET_PATH - len(LONGEST_SOCKET) + 1])
 def test_long_tmpdir_is_refused(tmp_path, target, length):
-    """A Unix socket has no room for it: said before anything is started, with the remedy."""
+    """A Unix socket's path would not fit: the error comes before the start, with the remedy."""
     folder = long_folder(tmp_path, max(length, len(str(tmp_path)) + 2))
     ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
     done = make(target, RUN=str(tmp_path / "run"), TMPDIR=str(folder), **ports)
@@ -49,7 +49,7 @@ def test_long_tmpdir_is_refused(tmp_path, target, length):
 
 
 def room(folder, size: int) -> None:
-    """Leave so many bytes of a disk free."""
+    """Fill a disk until this many bytes are free."""
     full = fill(folder)
     os.truncate(full, full.stat().st_size - size)
 
@@ -57,7 +57,7 @@ def room(folder, size: int) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("target", ["serve", "up"])
 def test_full_tmpdir_is_refused(short, tmp_path, target):
-    """What the archive takes, and what there is."""
+    """The error has the space that the archive needs and the space that is left."""
     with small_disk(short / "disk") as folder:
         room(folder, 2**20)
         ports = {"PORT": str(free_port()), "DOOR": str(free_port())}
@@ -81,7 +81,7 @@ def test_flask_on_a_full_disk_says_so(archive, tmp_path, monkeypatch):
 
 @pytest.mark.root
 def test_flask_without_room_to_unpack_says_so(archive, tmp_path, monkeypatch):
-    """The copy fits, and what the workers unpack does not."""
+    """The copy fits, but the unpacked files do not."""
     with small_disk(tmp_path / "disk") as folder:
         room(folder, 2 * archive.stat().st_size)
         monkeypatch.setenv("TMPDIR", str(folder))
@@ -92,13 +92,13 @@ def test_flask_without_room_to_unpack_says_so(archive, tmp_path, monkeypatch):
 
 @pytest.mark.root
 def test_archive_that_cannot_be_unpacked_ends_the_wait(short, tmp_path):
-    """Space is there, and no room for another file: TorchServe's own error is printed, with the remedy."""
+    """The disk has space but no free inode: TorchServe's own error is printed, with the remedy."""
     with small_disk(short / "disk", "nr_inodes=20") as folder:
         done = make("serve", RUN=str(tmp_path / "run"), PORT=str(free_port()), TMPDIR=str(folder))
     assert done.returncode != 0
-    assert "error: TorchServe could not take the archive: " in done.stderr
+    assert "error: TorchServe could not load the archive: " in done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    # By Java's words for a folder or for a file, whichever is the one too many.
+    # Java has different messages for a folder and a file; either can be the one too many.
     assert "Cannot create directory" in line or "No space left on device" in line
     assert "; free space there, or set TMPDIR" in line
     assert WAITED not in done.stderr
@@ -107,7 +107,7 @@ def test_archive_that_cannot_be_unpacked_ends_the_wait(short, tmp_path):
 
 @pytest.mark.parametrize("target", ["serve", "up"])
 def test_worker_that_dies_before_it_listens_ends_the_wait(tmp_path, target):
-    """Its own error is the first line, its traceback follows."""
+    """Its own error is the first line, followed by its traceback."""
     metrics, config = tmp_path / "metrics.yaml", tmp_path / "mine.properties"
     metrics.write_text("ts_metrics: {}\n")
     config.write_text((ROOT / "config.properties").read_text() + f"metrics_config={metrics}\n")
@@ -120,7 +120,7 @@ def test_worker_that_dies_before_it_listens_ends_the_wait(tmp_path, target):
 
 @pytest.mark.root
 def test_full_disk_for_logs_and_settings_is_said(tmp_path):
-    """RUN on a disk without room: a sentence and no traceback."""
+    """If RUN is on a full disk, there is a sentence and no traceback."""
     with small_disk(tmp_path / "disk") as disk:
         run = disk / "run"
         run.mkdir()
@@ -134,14 +134,14 @@ def test_full_disk_for_logs_and_settings_is_said(tmp_path):
 
 @contextlib.contextmanager
 def read_only(folder):
-    """Mount a folder of a disk that nobody can write to."""
+    """Mount a folder from a disk that nobody can write to."""
     with small_disk(folder):
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         yield folder
 
 
 def check_refused(done, run, reason: str) -> None:
-    """One sentence names the folder, the reason and the remedy."""
+    """Assert one sentence with the folder, the reason and the remedy."""
     assert "Traceback" not in done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     named = f"error: RUN={re.escape(str(run))} cannot be used"
@@ -152,7 +152,7 @@ def check_refused(done, run, reason: str) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("target", ["serve", "up"])
 def test_folder_that_cannot_be_written_is_named(tmp_path, target):
-    """A start says so in one sentence; nothing runs there, and who stops that needs no room."""
+    """A start fails with one sentence; nothing runs there, and make stop needs no space."""
     with read_only(tmp_path / "run") as run:
         done = make(target, RUN=str(run), PORT=str(free_port()), DOOR=str(free_port()))
         check_refused(done, run, "Read-only file system")
@@ -163,7 +163,7 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, target):
 
 @pytest.mark.root
 def test_supervisor_is_ended_where_nobody_could_find_it(tmp_path):
-    """The disk is full: its number cannot be written down."""
+    """On a full disk its process id cannot be recorded, so it is ended again."""
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         run = disk / "run"
         run.mkdir()
@@ -175,11 +175,11 @@ def test_supervisor_is_ended_where_nobody_could_find_it(tmp_path):
 
 @pytest.mark.parametrize("target", ["serve", "up", "stop", "status"])
 def test_run_that_is_a_file_is_named(tmp_path, target):
-    """It stays as it is."""
+    """The file is not changed."""
     run = tmp_path / "run"
     run.write_text("mine")
     done = make(target, RUN=str(run), PORT=str(free_port()), DOOR=str(free_port()))
-    check_refused(done, run, "it is no folder")
+    check_refused(done, run, "it is not a folder")
     assert run.read_text() == "mine"
 
 
@@ -190,7 +190,7 @@ def test_stop_where_nothing_runs_leaves_no_trace(tmp_path):
 
 
 def test_worker_whose_end_no_log_tells_of_ends_the_wait(tmp_path):
-    """On a full disk TorchServe writes down nothing; its workers are processes, and are watched, too."""
+    """On a full disk TorchServe logs nothing, so its worker processes are watched, too."""
     me, workers = Process.of(os.getpid()), {}
     command = [sys.executable, "-c", "import time; time.sleep(600)", WORKER]
     with subprocess.Popen(command) as worker:

@@ -1,4 +1,4 @@
-"""The same inputs make the same archive, and an archive knows what it is."""
+"""The same inputs give the same archive, and an archive knows what it is."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def git(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory, checkout_in):
-    """A repository with one commit, made at a known time, that others clone."""
+    """A repository with one commit, made at a known time, for others to clone."""
     folder = checkout_in(tmp_path_factory.mktemp("origin") / "origin")
     git(folder, "init", "-q", ".")
     git(folder, "add", "-A")
@@ -33,7 +33,7 @@ def origin(tmp_path_factory, checkout_in):
 
 
 def build(origin, folder, **environ):
-    """Clone, build, and return the archive's path and what was printed."""
+    """Clone, build, and return the archive's path and the output."""
     git(ROOT, "clone", "-q", str(origin), str(folder))
     environment_in(folder)
     done = make("archive", cwd=folder, **environ)
@@ -46,7 +46,7 @@ def sha256(path):
 
 
 def test_two_builds_are_one_file(origin, tmp_path):
-    """Another folder, another time zone, language and hash seed: the same SHA-256, as printed."""
+    """Another folder, time zone, language and hash seed: the same SHA-256, as printed."""
     one, printed = build(origin, tmp_path / "one")
     elsewhere = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     two, _ = build(origin, tmp_path / "a" / "deeper" / "path", **elsewhere)
@@ -55,7 +55,7 @@ def test_two_builds_are_one_file(origin, tmp_path):
 
 
 def test_time_comes_from_source_date_epoch(origin, tmp_path):
-    """SOURCE_DATE_EPOCH, and nothing else, changes the time that the archive carries."""
+    """SOURCE_DATE_EPOCH, and nothing else, changes the time in the archive."""
     mar, _ = build(origin, tmp_path / "one", SOURCE_DATE_EPOCH="1000000000")
     with zipfile.ZipFile(mar) as opened:
         assert {info.date_time for info in opened.infolist()} == {(2001, 9, 9, 1, 46, 40)}
@@ -63,13 +63,13 @@ def test_time_comes_from_source_date_epoch(origin, tmp_path):
 
 
 def test_history_names_the_commit(origin, tmp_path):
-    """The archive names the last commit that touched the model's files, and says when they differ from it."""
+    """The archive names the last commit that touched the model's files, and says if they differ."""
     commit = git(origin, "rev-parse", "HEAD").strip()
     mar, _ = build(origin, tmp_path / "one")
     assert provenance(mar)["source_commit"] == commit
     before = sha256(mar)
     for name, expected in (
-        ("handler/classifier/image/decode.py", commit),  # the code's history is the tool's version
+        ("handler/classifier/image/decode.py", commit),  # the code is recorded as the tool's version
         ("model/model-config.yaml", f"{commit}-dirty"),
     ):
         with (tmp_path / "one" / name).open("a") as file:
@@ -86,7 +86,7 @@ def provenance(mar):
 
 
 def test_sums_are_what_sha256sum_checks(archive, tmp_path):
-    """The list of digests is in sha256sum's own form."""
+    """The list of digests is in the format of sha256sum."""
     with zipfile.ZipFile(archive) as mar:
         mar.extractall(tmp_path)
     command = ["sha256sum", "--check", "--strict", "--quiet", canonical.SUMS]
@@ -94,12 +94,12 @@ def test_sums_are_what_sha256sum_checks(archive, tmp_path):
 
 
 def test_unpacked_archive_knows_its_digest(archive, engine):
-    """The digest of the file can be told from its unpacked members."""
+    """The digest of the file can be computed from its unpacked members."""
     assert canonical.check_unpacked(engine.folder) == sha256(archive)
 
 
 def test_description_tells_the_history(server, archive):
-    """customized=true tells digest, version, commit, figures, torch and contract."""
+    """customized=true returns digest, version, commit, figures, torch and contract."""
     url = f"{server.management}/models/convnet?customized=true"
     [described] = requests.get(url, timeout=PATIENCE).json()
     told = described["customizedMetadata"]
@@ -111,7 +111,7 @@ def test_description_tells_the_history(server, archive):
 
 
 def test_golden_answers_are_the_models(archive, engine):
-    """The recorded labels are those of the images' names, the outputs those of this process to 2e-5."""
+    """The recorded labels match the images' names, and the outputs this process to 2e-5."""
     with zipfile.ZipFile(archive) as mar:
         images = json.loads(mar.read("golden.json"))["pictures"]
     assert {name: one["label"] for name, one in images.items()} == {name: name[0] for name in images}
@@ -122,7 +122,7 @@ def test_golden_answers_are_the_models(archive, engine):
 
 
 def test_card_in_docs_is_the_archives(archive):
-    """docs/model-card.md says what the card in the archive says, but for commit and day."""
+    """docs/model-card.md matches the card in the archive, but for commit and date."""
     with zipfile.ZipFile(archive) as mar:
         card = mar.read("model-card.md").decode().splitlines()
     shown = (ROOT / "docs" / "model-card.md").read_text().splitlines()
@@ -132,18 +132,18 @@ def test_card_in_docs_is_the_archives(archive):
 
 
 def test_model_that_cannot_be_proven_is_refused(tmp_path, checkout_in):
-    """Outputs so large that float32 cannot hold them to the tolerance stop the build."""
+    """Outputs too large for float32 to hold to the tolerance stop the build."""
     copy = checkout_in(tmp_path / "copy")
     model = copy / "model" / "convnet.py"
     model.write_text(model.read_text().replace("return F.log", "return 1e6 * F.log"))
     done = make("archive", cwd=copy)
     assert done.returncode != 0
-    assert "its answers cannot be proven" in done.stderr
+    assert "its answers cannot be verified" in done.stderr
     assert not (copy / "model_store" / "convnet.mar").exists()
 
 
 def test_engine_cleans_up(archive):
-    """The unpacked files are gone when the engine is closed, and no module of theirs is left."""
+    """Closing the engine removes its unpacked files and its modules."""
     with Engine(archive) as opened:
         folder = opened.folder
         assert folder.exists()
@@ -152,7 +152,7 @@ def test_engine_cleans_up(archive):
 
 
 def built(copy, **variables):
-    """Build in a checkout; return what was printed as an error."""
+    """Build in a checkout; return the printed errors."""
     done = make("archive", cwd=copy, **variables)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
@@ -163,25 +163,25 @@ def test_bad_inputs_are_named(tmp_path, checkout_in):
     """Each file that cannot go into an archive is named, with what to do."""
     copy = checkout_in(tmp_path / "copy")
     (copy / "golden").mkdir()
-    assert "holds no images" in built(copy, GOLDEN="golden")
+    assert "has no images" in built(copy, GOLDEN="golden")
     (copy / "golden" / "a.png").write_bytes(b"hello")
     assert "the golden image a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
     (copy / "bad.yaml").write_text("input: [")
     assert "bad.yaml or index_to_name.json cannot be read" in built(copy, CONFIG="bad.yaml")
     (copy / "bad.json").write_text("[1]")
-    assert "are no JSON object" in built(copy, FIGURES="bad.json")
+    assert "are not a JSON object" in built(copy, FIGURES="bad.json")
     assert "SOURCE_DATE_EPOCH is 'soon'" in built(copy, SOURCE_DATE_EPOCH="soon")
 
 
 def test_dotfiles_are_no_golden_images(tmp_path, checkout_in):
-    """What a file manager leaves in a folder is passed over."""
+    """Hidden files that a file manager leaves in a folder are ignored."""
     copy = checkout_in(tmp_path / "copy")
     (copy / "tests" / "images" / ".DS_Store").write_bytes(b"x")
     assert make("archive", cwd=copy, RUNTIME="eager").returncode == 0
 
 
 def test_weights_that_git_does_not_know_are_no_clean_commit(tmp_path, origin):
-    """Ignored files went into the archive, so the commit alone does not describe it."""
+    """With ignored files in the archive, the commit alone does not describe it."""
     mar, _ = build(origin, tmp_path / "one")
     ignored = tmp_path / "one" / "training" / "mnist_data" / "train"
     ignored.mkdir()
@@ -191,7 +191,7 @@ def test_weights_that_git_does_not_know_are_no_clean_commit(tmp_path, origin):
 
 
 def test_model_with_float32_tensors_of_its_own_is_archived(tmp_path, checkout_in):
-    """Where float64 cannot be computed, the float32 outputs are recorded."""
+    """If float64 cannot be computed, the float32 outputs are recorded."""
     copy = checkout_in(tmp_path / "copy")
     model = copy / "model" / "convnet.py"
     model.write_text(model.read_text().replace("dim=1)\n", "dim=1) @ torch.eye(10)\n"))

@@ -1,4 +1,4 @@
-"""What is known of TorchServe and its libraries, tried on ours: SECURITY.md names these tests."""
+"""Known vulnerabilities of TorchServe and its libraries, tried on ours; SECURITY.md names these tests."""
 
 import io
 import json
@@ -24,7 +24,7 @@ BODY = body_limit(ROOT / "config.properties")
 
 
 class Lure:
-    """A server that would hand out archives, and remembers who asked."""
+    """A server that offers archives, and records who requests them."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -38,20 +38,20 @@ class Lure:
                 self.wfile.write(workflow())
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def workflow() -> bytes:
-    """Return a workflow archive as TorchServe takes it, with a model of its own."""
+    """Return a workflow archive in TorchServe's format, with a model of its own."""
     file = io.BytesIO()
     manifest = {
         "createdOn": "1", "archiverVersion": "0.2.15",
@@ -66,7 +66,7 @@ def workflow() -> bytes:
 
 @pytest.fixture
 def lure():
-    """A server on this machine that nobody must ask."""
+    """A server on this machine that must not get any request."""
     server = Lure()
     yield server
     server.close()
@@ -75,7 +75,7 @@ def lure():
 @pytest.mark.parametrize("place", ["/workflows", "/models"])
 @pytest.mark.parametrize("kind", ["http", "http-as-json", "file", "file-of-config"])
 def test_no_address_is_ever_fetched(server, lure, tmp_path, place, kind):
-    """A workflow or a model to be brought from elsewhere is refused, and elsewhere is never asked."""
+    """A workflow or model from elsewhere is refused, and its address is never contacted."""
     (tmp_path / "evil.war").write_bytes(workflow())
     files = {"file": f"file://{tmp_path}/evil.war", "file-of-config": "file://none"}
     url = files.get(kind, f"{lure.url}/evil.war")
@@ -90,7 +90,7 @@ def test_no_address_is_ever_fetched(server, lure, tmp_path, place, kind):
 
 
 def test_lure_can_be_fetched(lure):
-    """Who asks it gets an archive: the tests above would see a server that does."""
+    """A request to the lure gets an archive, so the tests above would notice a server that fetches."""
     assert zipfile.is_zipfile(io.BytesIO(requests.get(f"{lure.url}/evil.war", timeout=PATIENCE).content))
     assert lure.asked == ["/evil.war"]
 
@@ -116,18 +116,18 @@ def compressed(archive, path):
 
 
 UNSAFE = {
-    "up": (leading_out("../evil.py"), "the member '../evil.py' leads out of the folder it is unpacked in"),
-    "up-later": (leading_out("a/../../evil.py"), "the member 'a/../../evil.py' leads out of the folder"),
-    "absolute": (leading_out("/tmp/evil.py"), "the member '/tmp/evil.py' leads out of the folder"),  # noqa: S108
-    "link": (with_link, "the member 'link' is a link; an archive holds files alone"),
-    "hidden": (with_hidden_member, "it was packed again, or something is hidden in it"),
-    "compressed": (compressed, "was packed again, or never sealed"),
+    "up": (leading_out("../evil.py"), "'../evil.py' would be unpacked outside the archive's folder"),
+    "up-later": (leading_out("a/../../evil.py"), "the member 'a/../../evil.py' would be unpacked outside"),
+    "absolute": (leading_out("/tmp/evil.py"), "the member '/tmp/evil.py' would be unpacked outside"),  # noqa: S108
+    "link": (with_link, "the member 'link' is a link; an archive may contain only files"),
+    "hidden": (with_hidden_member, "it was repacked, or something is hidden in it"),
+    "compressed": (compressed, "was repacked, or never sealed"),
 }
 
 
 @pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_archive_does_not_reach_torchserve(archive, tmp_path, name):
-    """What TorchServe would unpack somewhere else, or what only it would see, is refused before it starts."""
+    """An archive that TorchServe would unpack elsewhere, or read differently, is refused."""
     build, sentence = UNSAFE[name]
     mar = build(archive, tmp_path / "convnet.mar")
     done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PORT=str(free_port()))
@@ -153,7 +153,7 @@ FORMS = {
     "unknown-encoding": (FORM, START + b'"\r\nContent-Transfer-Encoding: x\r\n\r\nx\r\n--b--\r\n'),
     "unknown-charset": (FORM, START + b'"\r\nContent-Type: a/b; charset=x\r\n\r\nx\r\n--b--\r\n'),
 }
-# More than a form may have; TorchServe itself would take these apart.
+# More than a form may have; TorchServe itself would parse them.
 LARGE = {"no-end-of-a-part", "no-end-of-a-header"}
 SMUGGLED = "/smuggled"
 INSIDE = f"GET {SMUGGLED} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
@@ -172,7 +172,7 @@ def up(tmp_path_factory):
 @pytest.mark.nginx
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_cost_nothing(up, name):
-    """A form that its decoder could choke on is refused; Java and both workers live on and answer."""
+    """A form that could exhaust its decoder is refused; Java and both workers survive and answer."""
     kind, body = FORMS[name]
     before = up.java, [worker.pid for worker in up.workers]
     for _ in range(3):
@@ -183,7 +183,7 @@ def test_forms_cost_nothing(up, name):
 
 
 def framed(*headers: bytes, body: bytes, version: bytes = b"1.1") -> bytes:
-    """Return a prediction's request with headers and a body of one's own."""
+    """Return a prediction request with custom headers and body."""
     lines = [b"PUT /predictions/convnet HTTP/" + version, b"Host: a", b"Connection: close", *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
@@ -205,7 +205,7 @@ AMBIGUOUS = {
     "tab-in-encoding": framed(b"Transfer-Encoding:\x0bchunked", LENGTH, body=IMAGE + END + INSIDE),
     "folded-header": framed(b"Transfer-Encoding:\r\n chunked", LENGTH, body=IMAGE + END + INSIDE),
     "chunked-in-http-1.0": framed(CHUNKED, body=CHUNKS + INSIDE, version=b"1.0"),
-    # A line feed in what is behind a chunk's size: Netty 4.1.53 takes it for the end of the line.
+    # A line feed in the extension after a chunk's size: Netty 4.1.53 takes it for the end of the line.
     "line-feed-in-extension": framed(CHUNKED, body=SIZE + b";\nx\r\n" + IMAGE + b"\r\n" + END + INSIDE),
     "line-feed-ends-a-size": framed(CHUNKED, body=SIZE + b"\n" + IMAGE + b"\n0\n\n" + INSIDE),
     "size-with-a-prefix": framed(CHUNKED, body=b"0x" + CHUNKS + INSIDE),
@@ -217,7 +217,7 @@ AMBIGUOUS = {
 @pytest.mark.nginx
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_request_in_a_request_reaches_nobody(up, name):
-    """What two servers could read in two ways is refused, or passed on in the one way that nginx read it."""
+    """An ambiguous request is refused, or passed on only as nginx parsed it."""
     head, _, body = raw(up.door, AMBIGUOUS[name]).partition(b"\r\n\r\n")
     code = int(head.split()[1])
     assert (code, body) == (200, b"2") or code in {400, 411, 501}
@@ -229,13 +229,13 @@ def test_request_in_a_request_reaches_nobody(up, name):
 
 @pytest.mark.nginx
 def test_request_in_a_request_would_be_seen(up):
-    """TorchServe writes down what it does not know: the tests above would see a request that came through."""
+    """TorchServe logs unknown requests, so the tests above would notice a smuggled one."""
     requests.get(f"{up.inference}/control", timeout=PATIENCE)
     wait_until(lambda: "/control" in refused_by_torchserve(up))
 
 
 def refused_by_torchserve(up) -> str:
-    """Return what TorchServe refused."""
+    """Return TorchServe's log of refused requests."""
     return (up.run / "logs" / "access_log.log").read_text()
 
 
@@ -251,7 +251,7 @@ def refused_by_torchserve(up) -> str:
     ids=["absolute", "by-host", "connect", "as-a-user"],
 )
 def test_management_is_not_behind_the_door(up, line):
-    """However it is named, the port that scales and lists is not reached, and the workers stay."""
+    """However it is addressed, the management API is not reached, and the workers stay."""
     address = up.management.removeprefix("http://")
     asked = line.format(management=up.management, address=address)
     reply = raw(up.door, f"{asked}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
@@ -263,14 +263,14 @@ def test_management_is_not_behind_the_door(up, line):
 
 @pytest.mark.nginx
 def test_torchserve_behind_the_door_listens_to_this_machine_alone(up):
-    """The door is on all addresses (IPv6 too where there is any); the ports behind it are on loopback."""
+    """The proxy listens on all addresses (IPv6 too if there is any), TorchServe only on loopback."""
     ports = range(up.port, up.port + len(PORT_KEYS))
     listening = {
         (c.laddr.port, c.laddr.ip.removeprefix("::ffff:"))
         for c in psutil.net_connections("tcp")
         if c.status == psutil.CONN_LISTEN and c.laddr.port in (*ports, up.door)
     }
-    anyone = {"0.0.0.0", "::"}  # noqa: S104 told, not bound
+    anyone = {"0.0.0.0", "::"}  # noqa: S104 compared, not bound
     assert {port for port, address in listening if address in anyone} == {up.door}
     assert {(port, address) for port, address in listening if port != up.door} == {
         (port, "127.0.0.1") for port in ports
@@ -282,6 +282,6 @@ SECURITY = (ROOT / "SECURITY.md").read_text()
 
 @pytest.mark.parametrize(("file", "name"), re.findall(r"`(test_\w+\.py)::(test_\w+)`", SECURITY))
 def test_every_test_that_is_named_is_there(file, name):
-    """What SECURITY.md says to be shown is shown."""
+    """Every test that SECURITY.md names exists."""
     [found] = (ROOT / "tests").rglob(file)
     assert f"\ndef {name}(" in found.read_text()

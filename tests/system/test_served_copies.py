@@ -1,4 +1,4 @@
-"""What is checked is what is served: a file that later takes an archive's place changes nothing."""
+"""What is checked is what is served: replacing an archive later changes nothing."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 def by_words(archive: Path, target: Path) -> Path:
-    """Write an archive that is sealed as well, and answers by words: whose answer it is can be seen."""
+    """Write another sealed archive that answers with words, so each answer shows its archive."""
     members = Members(archive)
     del members[canonical.SUMS]
     contract = members["model-config.yaml"].decode()
@@ -46,7 +46,7 @@ def by_words(archive: Path, target: Path) -> Path:
 
 @pytest.fixture
 def key(tmp_path):
-    """A private key; its public one lies beside it."""
+    """A private key, with its public key beside it."""
     private = tmp_path / "private.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
     public = ["openssl", "pkey", "-in", private, "-pubout", "-out", public_of(private)]
@@ -60,7 +60,7 @@ def public_of(private: Path) -> Path:
 
 @pytest.fixture
 def signed(archive, key, tmp_path):
-    """A copy of the archive in a folder of its own, signed."""
+    """A signed copy of the archive in its own folder."""
     mar = tmp_path / "dl" / "convnet.mar"
     mar.parent.mkdir()
     shutil.copy(archive, mar)
@@ -70,25 +70,25 @@ def signed(archive, key, tmp_path):
 
 @pytest.fixture
 def other(archive, tmp_path):
-    """What is put in its place: it would be served, were it not for the key."""
+    """The replacement: without the key it would be served."""
     return by_words(archive, tmp_path / "other.mar")
 
 
 def exchange(mar: Path, other: Path) -> None:
-    """Put another file in an archive's place at once, as mv does."""
+    """Replace an archive by another file atomically, as mv does."""
     new = mar.with_name("new")
     shutil.copy(other, new)
     new.replace(mar)
 
 
 def two(url: str) -> str:
-    """Return what a two is answered by."""
+    """Return the answer to an image of a two."""
     return requests.put(url, data=DIGITS["2"], timeout=PATIENCE).text
 
 
 @contextlib.contextmanager
 def starting(action: str, mar: Path, run: Path, *options: str):
-    """Start a server, and yield process and first port; at the end, whatever runs is ended."""
+    """Start a server, and yield its process and first port; at the end, stop everything."""
     port = free_port()
     command = [*MARCTL, action, "--run", str(run), "--port", str(port), *options, str(mar)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -103,14 +103,14 @@ def starting(action: str, mar: Path, run: Path, *options: str):
 
 
 def wait_for_state(process: subprocess.Popen[str], run: Path) -> None:
-    """Return when Java has been launched, which is long before it reads the archive."""
+    """Return once Java has been started, which is long before it reads the archive."""
     while not (run / "server.json").exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.001)
 
 
 def is_answered(url: str) -> bool:
-    """Return whether an image is answered; one that was with a killed worker is not, for minutes."""
+    """Return whether an image is answered; a request in a killed worker is not, for minutes."""
     try:
         return requests.put(url, data=DIGITS["2"], timeout=10).ok
     except requests.Timeout:
@@ -118,7 +118,7 @@ def is_answered(url: str) -> bool:
 
 
 def check_serves(port: int, run: Path, digest: str) -> None:
-    """Assert that the archive of this digest answers, also after its workers died; none lies beside it."""
+    """Assert that the archive with this digest answers, also after its workers died, and is the only copy."""
     url = f"http://127.0.0.1:{port}/predictions/convnet"
     described = f"http://127.0.0.1:{port + 1}/models/convnet?customized=true"
     state = json.loads((run / "server.json").read_text())
@@ -137,7 +137,7 @@ def check_serves(port: int, run: Path, digest: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--foreground"]], ids=["start", "foreground"])
 def test_file_exchanged_while_java_starts_is_not_served(signed, other, key, tmp_path, options):
-    """The state appears, the file is another one: the signed archive answers, and the status says so."""
+    """Replaced after the state appears, the signed archive still answers, as status reports."""
     digest, run = sha256(signed), tmp_path / "run"
     with starting("serve", signed, run, *options, "--public-key", str(public_of(key))) as (process, port):
         wait_for_state(process, run)
@@ -152,7 +152,7 @@ def test_file_exchanged_while_java_starts_is_not_served(signed, other, key, tmp_
 
 @pytest.mark.nginx
 def test_file_exchanged_before_torchserve_dies_is_not_started(signed, other, key, tmp_path):
-    """Behind the reverse proxy, too: what is started again is what was checked."""
+    """Behind the reverse proxy, too, a restart uses the archive that was checked."""
     digest, run = sha256(signed), tmp_path / "run"
     door = free_port()
     options = ["--foreground", "--door", str(door), "--public-key", str(public_of(key))]
@@ -170,7 +170,7 @@ def test_file_exchanged_before_torchserve_dies_is_not_started(signed, other, key
 
 @pytest.mark.parametrize("what", ["another archive", "rubbish", "nothing"])
 def test_flask_worker_that_starts_later_loads_what_was_checked(signed, other, key, tmp_path, what):
-    """Workers die, and others come: each opens the copy of the first start, whatever lies at the path."""
+    """Replaced workers open the copy of the first start, whatever is at the path."""
     digest, scratch = sha256(signed), tmp_path / "scratch"
     scratch.mkdir()
     with flask_of(signed, "--public-key", str(public_of(key)), TMPDIR=str(scratch)) as running:
@@ -184,7 +184,7 @@ def test_flask_worker_that_starts_later_loads_what_was_checked(signed, other, ke
         for worker in old:
             worker.kill()
         wait_for_the_end_of(old)
-        # Each of the workers is asked at some time: eight questions of new connections.
+        # Eight requests on new connections reach every worker.
         for _ in range(8):
             assert two(f"{running.url}/predictions/convnet") == "2"
             assert requests.get(f"{running.url}/contract", timeout=PATIENCE).json()["sha256"] == digest
@@ -194,7 +194,7 @@ def test_flask_worker_that_starts_later_loads_what_was_checked(signed, other, ke
 
 
 def test_copy_is_what_is_checked(signed, other, key, tmp_path, monkeypatch):
-    """A file that is exchanged between two checks is checked by none of them."""
+    """A file that is replaced during the checks is not used: all of them read the copy."""
     digest = sha256(signed)
 
     def check_and_exchange(copy, public):
@@ -213,12 +213,12 @@ def test_copy_is_what_is_checked(signed, other, key, tmp_path, monkeypatch):
 
 
 def test_errors_name_the_users_file(signed, key, tmp_path):
-    """Not the copy, which the user does not know; and no copy is left."""
+    """They do not name the copy, which the user does not know; and no copy is left."""
     public, folder = public_of(key), tmp_path / "served"
     signed.write_bytes(signed.read_bytes()[:-1] + b"x")
     with pytest.raises(BadArchive) as error:
         take([signed], folder, Terms(public))
-    assert f"the signature {signed}{SUFFIX} was not made for this {signed}" in str(error.value)
+    assert f"the signature {signed}{SUFFIX} does not match {signed} and the key" in str(error.value)
     with pytest.raises(BadArchive) as error:
         take([signed], folder, Terms())
     assert str(signed) in str(error.value)
@@ -227,7 +227,7 @@ def test_errors_name_the_users_file(signed, key, tmp_path):
 
 
 def test_archives_of_several_folders_are_served_together(archive, other, tmp_path):
-    """Their copies lie in one; two of one file name are refused by a sentence."""
+    """Their copies share one folder; two with the same file name are refused."""
     served = take([archive, other], tmp_path / "served", Terms())
     assert {one.file.name for one in served} == {path.name for path in (tmp_path / "served").iterdir()}
     twin = tmp_path / "twin" / archive.name
@@ -238,7 +238,7 @@ def test_archives_of_several_folders_are_served_together(archive, other, tmp_pat
 
 
 def test_archive_of_a_folder_that_cannot_be_written_is_copied_too(archive, tmp_path, monkeypatch):
-    """Somebody else may be able to: that we cannot says nothing of who can replace a file."""
+    """Others may be able to replace a file that we cannot."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     [served] = take([archive], tmp_path / "served", Terms())
     assert served.file.parent == tmp_path / "served"

@@ -1,4 +1,4 @@
-"""The archive behind a real TorchServe, asked over real HTTP."""
+"""The archive in a real TorchServe, over real HTTP."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ def put(server: Served, body: bytes, **options) -> requests.Response:
 
 
 def test_every_digit_is_read(server):
-    """The ten real digits, as `curl -T` sends them, get the bare digit as text."""
+    """The ten real digits, sent as by `curl -T`, get the bare digit as text."""
     for digit, body in DIGITS.items():
         reply = put(server, body)
         assert (reply.status_code, reply.text) == (200, digit)
@@ -31,7 +31,7 @@ def test_every_digit_is_read(server):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_encoding_is_read(server, variant):
-    """Whatever its colours, size and format, a digit is the same digit."""
+    """A digit is read whatever its colours, size and format."""
     for digit in ("2", "5", "8"):
         assert put(server, VARIANTS[variant](opened(DIGITS[digit]))).text == digit
 
@@ -42,7 +42,7 @@ def test_every_encoding_is_read(server, variant):
     [None, "image/png", "application/octet-stream", "text/plain", "application/json", "image/nonsense", "x"],
 )
 def test_content_type_of_a_raw_body_is_ignored(server, method, content_type):
-    """An image is an image whatever its Content-Type says."""
+    """An image is read whatever its Content-Type says."""
     headers = {"Content-Type": content_type} if content_type else {}
     reply = requests.request(method, server.predictions, data=GOOD, headers=headers, timeout=PATIENCE)
     assert (reply.status_code, reply.text) == (200, "3")
@@ -50,13 +50,13 @@ def test_content_type_of_a_raw_body_is_ignored(server, method, content_type):
 
 @pytest.mark.parametrize("field", ["data", "image", "file", "content-type"])
 def test_form_field_of_any_name_is_read(server, field):
-    """`curl -F name=@file` works for every name."""
+    """`curl -F name=@file` works with any name."""
     reply = requests.post(server.predictions, files={field: ("a.png", GOOD, "image/png")}, timeout=PATIENCE)
     assert (reply.status_code, reply.text) == (200, "3")
 
 
 def test_form_with_two_images_gets_two_answers(server):
-    """In the order of its fields, one a line."""
+    """They come in the order of the fields, one per line."""
     for first, second in (("a", "b"), ("b", "a")):
         files = {first: DIGITS["7"], second: DIGITS["2"]}
         reply = requests.post(server.predictions, files=files, timeout=PATIENCE)
@@ -65,7 +65,7 @@ def test_form_with_two_images_gets_two_answers(server):
 
 
 def test_urlencoded_image_is_refused_with_the_remedy(server):
-    """`curl --data-binary` says that it sends a web form; TorchServe drops such a body before the handler."""
+    """`curl --data-binary` declares a web form, whose body TorchServe drops before the handler."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     reply = requests.post(server.predictions, data=GOOD, headers=headers, timeout=PATIENCE)
     assert reply.status_code == 400
@@ -74,7 +74,7 @@ def test_urlencoded_image_is_refused_with_the_remedy(server):
 
 @pytest.mark.parametrize("name", bad_images(GOOD))
 def test_bad_image_gets_400_and_a_reason(server, name):
-    """What came and what to send stand in the answer, in JSON."""
+    """The JSON response says what came and what to send."""
     body, sentence = bad_images(GOOD)[name]
     reply = put(server, body)
     assert reply.status_code == 400
@@ -82,13 +82,13 @@ def test_bad_image_gets_400_and_a_reason(server, name):
 
 
 def test_body_above_the_limit_is_refused(server):
-    """A body larger than max_request_size gets 413, and the server goes on."""
+    """A body larger than max_request_size gets 413, and the server keeps answering."""
     assert put(server, bytes(40 * 2**20)).status_code == 413
     assert put(server, GOOD).text == "3"
 
 
 def test_concurrent_clients_get_each_their_own_answer(server):
-    """32 clients mix good and bad images: every answer is right, and every reason fits."""
+    """32 clients mix good and bad images: every answer and every reason is right."""
     bad = list(bad_images(GOOD).values())
     work = [(body, 200, digit) for digit, body in DIGITS.items()] * (REQUESTS // 16)
     work += [(body, 400, sentence) for body, sentence in bad] * (REQUESTS // 2 // len(bad))
@@ -112,7 +112,7 @@ def test_models_lists_convnet(server):
 
 
 def test_description_holds_the_contract(server, contract):
-    """GET /models/convnet?customized=true tells what the model eats and gives."""
+    """GET /models/convnet?customized=true returns the model's inputs and outputs."""
     [described] = requests.get(f"{server.management}/models/convnet?customized=true", timeout=PATIENCE).json()
     told = described["customizedMetadata"]["contract"]
     assert told["input"]["std"] == list(contract.std)
@@ -120,7 +120,7 @@ def test_description_holds_the_contract(server, contract):
 
 
 def test_unknown_model_is_404(server):
-    """The address of another model says that it is not there."""
+    """The address of another model returns an error that says so."""
     reply = requests.put(f"{server.inference}/predictions/other", data=GOOD, timeout=PATIENCE)
     assert reply.status_code == 404
     assert "other" in reply.text
@@ -136,7 +136,7 @@ def test_unknown_model_is_404(server):
     ],
 )
 def test_models_are_not_changed_over_http(server, method, path):
-    """Nothing is registered and nothing deleted, by any address."""
+    """No address registers or deletes a model."""
     reply = requests.request(method, f"{server.management}{path}", timeout=PATIENCE)
     assert 400 <= reply.status_code < 500
     assert put(server, GOOD).text == "3"
@@ -155,7 +155,7 @@ def test_ports_are_open_on_loopback_alone(server):
 
 
 def test_printed_curl_line_works(server):
-    """The line that `make serve` prints can be pasted: it names an address and an image that are there."""
+    """The line that `make serve` prints can be pasted: its address and image exist."""
     [line] = [line for line in server.printed.splitlines() if "predictions" in line]
     _, curl, address, option, image = line.split()
     assert (curl, address, option) == ("curl", server.predictions, "-T")

@@ -1,4 +1,4 @@
-"""An archive of a stranger, who wrote its records anew: what it says is a claim, what it runs is apart."""
+"""Archives with forged records: what they say is reported as claims, and their code runs isolated."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from tests.conftest import DIGITS, ROOT
 from tests.support.rows import Engine
 from tests.system.test_verify import Members, verify, write
 
-# A handler as TorchServe takes it, which does as it likes; what it raises stands in the fault.
+# A handler in TorchServe's form that does anything it likes; the reported fault has what it raises.
 HANDLER = """
 import glob, json, os, socket, subprocess, sys, threading, time
 class Handler:
@@ -46,7 +46,7 @@ class Handler:
 
 
 def extended(archive, more):
-    """Return the archive's members with more of them, and records that match."""
+    """Return the archive's members with additional ones, and matching records."""
     members = Members(archive)
     members.update(more)
     members.seal()
@@ -54,7 +54,7 @@ def extended(archive, more):
 
 
 def with_handler(archive, path, initialize="pass", inference="[]"):
-    """Write the archive with a handler of a stranger's, and records that match it."""
+    """Write the archive with a hostile handler and matching records."""
     members = Members(archive)
     members["convnet_handler.py"] = HANDLER.format(initialize, inference).encode()
     members.seal()
@@ -67,7 +67,7 @@ def fault_of(archive, tmp_path, initialize="pass", inference="[]"):
 
 
 def test_looking_runs_nothing(archive, tmp_path):
-    """An archive that does not even load is looked at; only who asks for it runs it."""
+    """An archive that does not even load can be examined; it runs only on request."""
     mar = with_handler(archive, tmp_path / "convnet.mar", "raise RuntimeError('it ran')")
     assert faults(mar) == []
     assert faults(mar, run=True) == ["does not load: RuntimeError: it ran"]
@@ -87,7 +87,7 @@ FIND = "find / ( -path /proc -o -path /sys ) -prune -o ( -name golden.json -o -n
 
 
 def test_what_is_run_reaches_nothing(archive, tmp_path, monkeypatch):
-    """No network, no environment, no file of the user's, no record: where the kernel lets it."""
+    """It has no network, environment, user files or records, where the kernel allows that."""
     monkeypatch.setenv("SECRET", "secret")
     (tmp_path / "secret").write_text("secret")
     written = ["/", "/usr", "/etc", "/proc/sys/kernel", str(ROOT), str(tmp_path), os.path.expanduser("~")]  # noqa: PTH111
@@ -119,40 +119,40 @@ FORGED = {
 
 @pytest.mark.parametrize("name", FORGED)
 def test_word_of_its_own_proves_nothing(archive, tmp_path, name):
-    """Whatever it prints, and however it ends: what counts are outputs, compared in another process."""
-    assert fault_of(archive, tmp_path, FORGED[name]).startswith(("it was run, and gave no", "does not load"))
+    """Its output text and exit status do not count, only outputs compared in another process."""
+    assert fault_of(archive, tmp_path, FORGED[name]).startswith(("it was run but gave no", "does not load"))
 
 
 @pytest.mark.parametrize(
     ("inference", "sentence"),
     [
         ("[[0.0] * 10] * len(batch)", "it does not answer as recorded: golden image '0.png': expected '0' "),
-        ("[[float('nan')] * 10] * len(batch)", "answers the golden image '0.png' by other than 10 numbers"),
+        ("[[float('nan')] * 10] * len(batch)", "does not answer the golden image '0.png' with 10 numbers"),
         ("[[float('inf')] * 10] * len(batch)", "it does not answer as recorded"),
-        ("[[0.0] * 9] * len(batch)", "answers the golden image '0.png' by other than 10 numbers"),
-        ("[[0.0] * 10]", "it does not answer each golden image"),
+        ("[[0.0] * 9] * len(batch)", "does not answer the golden image '0.png' with 10 numbers"),
+        ("[[0.0] * 10]", "it does not answer every golden image"),
         ("7", "does not load: TypeError: "),
     ],
     ids=["zeros", "nan", "infinite", "short", "few", "no-list"],
 )
 def test_outputs_are_compared_outside(archive, tmp_path, inference, sentence):
-    """Its outputs are held against the recorded ones, value by value."""
+    """Its outputs are compared with the recorded ones, value by value."""
     assert sentence in fault_of(archive, tmp_path, inference=inference)
 
 
 def test_flood_is_ended(archive, tmp_path):
-    """What answers without end is not read without end."""
+    """Endless output is not read endlessly."""
     code = "\n        while True: [os.write(fd, b'x' * 65536) for fd in (3, 2)]"
     assert "it answered more than 8,388,608 bytes" in fault_of(archive, tmp_path, code)
 
 
 def test_memory_is_bounded(archive, tmp_path):
-    """What asks for more than a model needs does not get it."""
+    """It cannot allocate more memory than a model needs."""
     assert "MemoryError" in fault_of(archive, tmp_path, "bytearray(16 * 2**30)")
 
 
 def test_all_that_it_started_ends(archive, tmp_path, monkeypatch):
-    """What takes too long ends, with what it started in sessions of their own."""
+    """After the time limit it is killed, with all processes it started in other sessions."""
     monkeypatch.setattr(sandbox, "SECONDS", 10.0)
     monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
     mark = f"600.{os.getpid()}"
@@ -164,7 +164,7 @@ def test_all_that_it_started_ends(archive, tmp_path, monkeypatch):
 
 
 def test_yaml_that_grows_is_ended(archive, tmp_path, monkeypatch):
-    """A few lines that are gigabytes once they are read cost time or memory in a process apart alone."""
+    """A few lines that expand to gigabytes cost time and memory only in the isolated process."""
     monkeypatch.setattr(sandbox, "SECONDS", 10.0)
     monkeypatch.setattr(sandbox, "BYTES_A_SECOND", 2**40)
     lines = ["a0: &a0 {x: 1}"]
@@ -177,7 +177,7 @@ def test_yaml_that_grows_is_ended(archive, tmp_path, monkeypatch):
 
 
 def test_without_namespaces_it_is_said(archive):
-    """Where the kernel makes none, a line says what the code can reach; and all else is done."""
+    """If the kernel has none, a note says what the code can reach, and the checks are still done."""
     code = (
         "import sys; from marctl.cli import main; from marctl.sandbox import sandbox;"
         "sandbox.isolation_fault = lambda: 'it is not allowed';"
@@ -186,7 +186,7 @@ def test_without_namespaces_it_is_said(archive):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "note: its code is run within limits, but can reach your files and the network" in done.stderr
+    assert "note: its code runs with limits, but can reach your files and the network" in done.stderr
     assert "11 golden images answered as recorded" in done.stdout
 
 
@@ -198,15 +198,15 @@ def with_provenance(archive, path, **changes):
     return write(path, members)
 
 
-UNFORMED = "provenance.json does not say what it has to"
+UNFORMED = "provenance.json is malformed"
 LIES = {
-    "version": ({"version": "9.9"}, "provenance.json says version '9.9', and the manifest '1.0'"),
-    "name": ({"name": "other"}, "provenance.json says name 'other', and the manifest 'convnet'"),
-    "other-runtime": ({"runtime": "eager"}, "the member runtime.onnx would answer, but provenance.json says"),
+    "version": ({"version": "9.9"}, "provenance.json says version '9.9', but the manifest says '1.0'"),
+    "name": ({"name": "other"}, "provenance.json says name 'other', but the manifest says 'convnet'"),
+    "other-runtime": ({"runtime": "eager"}, "there is a member runtime.onnx, but provenance.json says"),
     "no-such-member": ({"runtime": "aoti"}, "runtime aoti, but there is no member runtime.pt2"),
     "unknown-runtime": (
         {"runtime": "onnx\n  signed    yes, by the key of the bank"},
-        r"says runtime 'onnx\n signed yes, by the key of the bank'; known are eager",
+        r"says runtime 'onnx\n signed yes, by the key of the bank'; known runtimes are eager",
     ),
     "commit-with-escapes": ({"source_commit": "\x1b[1A" + "0" * 40}, UNFORMED),
     "short-commit": ({"source_commit": "eedfac9"}, UNFORMED),
@@ -220,7 +220,7 @@ LIES = {
 @pytest.mark.usefixtures("parsed_here")
 @pytest.mark.parametrize("name", LIES)
 def test_claim_that_is_contradicted_is_a_fault(archive, tmp_path, name):
-    """What the manifest and the members can be asked about is asked; the rest has its form."""
+    """Claims are compared with manifest and members where possible; the others must be well-formed."""
     changes, sentence = LIES[name]
     found = faults(with_provenance(archive, tmp_path / "convnet.mar", **changes))
     assert sentence in " | ".join(found)
@@ -231,7 +231,7 @@ ESCAPES = "\x1b[2K\r\x9b1A\u202egnab\u200b\u2028\ufeff\u3164"
 
 
 def test_nothing_of_an_archive_reaches_the_terminal(archive, tmp_path):
-    """Escapes in figures, inputs and names of members are shown by their numbers, where it is good or bad."""
+    """Escapes in figures, inputs and member names are shown as numbers, in any archive."""
     figures = {f"accuracy{ESCAPES}": f"0.99{ESCAPES}", "long": "x" * 5000, "nested": {"a": [1]}}
     mar = with_provenance(archive, tmp_path / f"a{ESCAPES.replace('/', '')}.mar", figures=figures)
     done = verify(mar)
@@ -258,7 +258,7 @@ PADDED = {
 
 @pytest.mark.parametrize("name", PADDED)
 def test_no_claim_begins_like_a_line_of_verifys_own(archive, tmp_path, name):
-    """However wide the terminal: each line is short enough, and those of claims are further to the right."""
+    """On any terminal, lines are short enough, and those of claims are indented further."""
     text = PADDED[name]
     members = Members(archive)
     told = json.loads(members["provenance.json"])
@@ -280,7 +280,7 @@ def test_no_claim_begins_like_a_line_of_verifys_own(archive, tmp_path, name):
 
 
 def test_faults_have_no_columns(archive, tmp_path):
-    """What a fault quotes of an archive cannot be moved to the start of a terminal's next line."""
+    """Text quoted from an archive cannot be padded to start a new line on the terminal."""
     members = Members(archive) | {f"b{' ' * 56}{FORGERY}.py": b"x"}
     done = verify(write(tmp_path / "a.mar", members))
     assert "the member b signed by the key in bank.pem.py was not there" in done.stderr
@@ -288,7 +288,7 @@ def test_faults_have_no_columns(archive, tmp_path):
 
 @pytest.mark.parametrize("name", [f"a{ESCAPES}", "a\u3164", "a" * 101], ids=["escapes", "filler", "long"])
 def test_errors_of_an_archive_are_printable(tmp_path, name):
-    """A manifest may say anything; every program that reads it prints the same sentence."""
+    """Whatever the manifest contains, every program prints the same escaped sentence."""
     told = {"model": {"modelName": name, "modelVersion": "1", "handler": "h.py"}}
     with zipfile.ZipFile(tmp_path / "a.mar", "w") as mar:
         mar.writestr("MAR-INF/MANIFEST.json", json.dumps(told))
@@ -299,15 +299,15 @@ def test_errors_of_an_archive_are_printable(tmp_path, name):
 
 @pytest.mark.parametrize("text", ["Größe", "कुत्ता", "猫 1", "a\\b", "-", "😀"])
 def test_what_prints_stays(text):
-    """Labels of all languages are shown as they are."""
+    """Labels in all languages are shown unchanged."""
     assert printable(text) == text
 
 
 class Writes(torch.nn.Module):
-    """Writes a file, in TorchScript."""
+    """A TorchScript module that writes a file."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Write where the test looks."""
+        """Write to the place that the test checks."""
         written = torch.from_file("torchscript-wrote", True, 4)
         written.fill_(65.0)
         return x
@@ -324,7 +324,7 @@ def program():
 
 
 def dressed(code=b""):
-    """Return a hostile pickle that is dressed as TorchScript."""
+    """Return a hostile pickle disguised as TorchScript."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as packed:
         packed.writestr("a/data.pkl", b"cbuiltins\nprint\n(S'code was run'\ntR.")
@@ -334,20 +334,20 @@ def dressed(code=b""):
     return file.getvalue()
 
 
-PROGRAM = "is TorchScript, which is a program, and the archive does not say that it answers by it"
+PROGRAM = "is TorchScript, which is a program, but the archive does not declare it"
 
 
 @pytest.mark.usefixtures("parsed_here")
 @pytest.mark.parametrize("name", ["extra.pt", "notes.txt", "golden/0.pt", "runtime.pt2.txt", "a/b.bin"])
 def test_torchscript_that_nothing_names_is_refused(archive, tmp_path, program, name):
-    """Under any name, in any folder."""
+    """It is refused under any name, in any folder."""
     members = extended(archive, {name: program})
     assert faults(write(tmp_path / "convnet.mar", members)) == [f"{name} {PROGRAM}"]
 
 
 @pytest.mark.usefixtures("parsed_here")
 def test_torchscript_behind_other_bytes_is_refused(archive, tmp_path, program):
-    """Readers of a zip find its list at its end."""
+    """Readers of a zip find its directory at the end."""
     members = extended(archive, {"notes.txt": b"notes\n" + program})
     assert faults(write(tmp_path / "convnet.mar", members)) == [f"notes.txt {PROGRAM}"]
 
@@ -369,10 +369,10 @@ UNNAMED = {
     "cached": ("__pycache__/convnet.cpython-311.pyc", b"x", "is compiled Python"),
     "optimised": ("a.PYO", b"x", "is compiled Python"),
     "library": ("a.dll", b"MZ", "is machine code"),
-    "no-safetensors": ("a.safetensors", b"x" * 100, "has no header of safetensors"),
-    "short-safetensors": ("a.safetensors", b"", "has no header of safetensors"),
-    "list-safetensors": ("a.safetensors", safetensors(b"[]"), "has no header of safetensors"),
-    "pickle-safetensors": ("a.safetensors", pickle.dumps(Prints()), "has no header of safetensors"),
+    "no-safetensors": ("a.safetensors", b"x" * 100, "has no safetensors header"),
+    "short-safetensors": ("a.safetensors", b"", "has no safetensors header"),
+    "list-safetensors": ("a.safetensors", safetensors(b"[]"), "has no safetensors header"),
+    "pickle-safetensors": ("a.safetensors", pickle.dumps(Prints()), "has no safetensors header"),
     "text": ("notes.txt", CALL, "is a pickle that calls what it names"),
     "no-stop": ("data", CALL[:-1] + b"\xff", "is a pickle that calls what it names"),
     "protocol-0": ("data", pickle.dumps(Prints(), 0), "is a pickle that calls what it names"),
@@ -393,7 +393,7 @@ KEPT = {
     "numbers": ("n.pickled", pickle.dumps([1, "a"], 0)),
     "empty": ("nothing", b""),
     "safetensors": ("a.safetensors", safetensors(b'{"a":' + b" " * 500 + b"{}}")),
-    # The length that it begins with reads like a pickle's protocol.
+    # Its length prefix looks like a pickle's protocol.
     "safetensors-640": ("a.safetensors", safetensors(b"{}" + b" " * 638)),
 }
 
@@ -401,7 +401,7 @@ KEPT = {
 @pytest.mark.usefixtures("parsed_here")
 @pytest.mark.parametrize("name", UNNAMED)
 def test_program_under_any_name_is_refused(archive, tmp_path, name, capfd):
-    """Bytecode, libraries, and pickles without a mark at their start."""
+    """Bytecode, libraries, and pickles without a mark at the start are refused."""
     member, data, sentence = UNNAMED[name]
     [fault] = faults(write(tmp_path / "convnet.mar", extended(archive, {member: data})))
     assert fault.startswith(f"{member} {sentence}")
@@ -410,7 +410,7 @@ def test_program_under_any_name_is_refused(archive, tmp_path, name, capfd):
 
 @pytest.mark.usefixtures("parsed_here")
 def test_what_only_looks_like_a_program_stays(archive, tmp_path):
-    """Texts that begin as a pickle could, pickles of mere values, and safetensors."""
+    """Texts that could start a pickle, pickles of plain values, and safetensors are accepted."""
     for name, (member, data) in KEPT.items():
         assert faults(write(tmp_path / f"{name}.mar", extended(archive, {member: data}))) == [], name
 
@@ -418,7 +418,7 @@ def test_what_only_looks_like_a_program_stays(archive, tmp_path):
 @pytest.mark.usefixtures("parsed_here")
 @pytest.mark.parametrize("value", ["!!int ''", "!!timestamp foo", "!!bool zz", "!!float x", "!!binary [a]"])
 def test_config_that_the_loader_chokes_on_gets_a_sentence(archive, tmp_path, value):
-    """Whatever it raises, no traceback is shown."""
+    """Whatever the loader raises, no traceback is shown."""
     members = Members(archive)
     members["model-config.yaml"] = f"a: {value}".encode()
     members.seal()
@@ -430,7 +430,7 @@ def test_config_that_the_loader_chokes_on_gets_a_sentence(archive, tmp_path, val
 
 @pytest.mark.usefixtures("parsed_here")
 def test_number_of_thousands_of_digits_is_left_out(archive, tmp_path):
-    """No JSON, and no line of verify's, can say it; nor what has it as its name."""
+    """JSON and verify's output omit it as a value; as a key it is refused."""
     members = Members(archive)
     config = members["model-config.yaml"].decode()
     digits = "0x" + "f" * 6000
@@ -450,37 +450,37 @@ def test_second_runtime_is_refused(archive, tmp_path, program):
     """Of two members that could answer, one is not the one that the archive names."""
     members = extended(archive, {"runtime.pt": program})
     [fault] = faults(write(tmp_path / "convnet.mar", members))
-    assert fault == "the member runtime.pt would answer, but provenance.json says runtime onnx"
+    assert fault == "there is a member runtime.pt, but provenance.json says runtime onnx"
 
 
 @pytest.mark.usefixtures("parsed_here")
 @pytest.mark.parametrize("name", ["convnet.pth", "extra.pt", "data.bin"])
 def test_pickle_in_torchscripts_clothes_is_refused(archive, tmp_path, name, capfd):
-    """A name with /code/ in it makes no program of a pickle, nor weights."""
+    """A member name with /code/ makes a pickle neither a program nor weights."""
     members = extended(archive, {name: dressed()})
     [fault] = faults(write(tmp_path / "convnet.mar", members))
-    assert fault.startswith(f"{name} is not loadable as weights alone, so it could run code")
+    assert fault.startswith(f"{name} cannot be loaded as weights only, so it could run code")
     assert "code was run" not in capfd.readouterr().out
 
 
 def test_declared_torchscript_is_called_a_program(archive, tmp_path, program):
-    """What answers by TorchScript says so, and what only pretends to be is refused."""
+    """An archive with TorchScript says so, and a fake TorchScript is refused."""
     members = Members(archive)
     del members["runtime.onnx"]
     told = json.loads(members["provenance.json"]) | {"runtime": "torchscript"}
     members.update({"provenance.json": json.dumps(told).encode(), "runtime.pt": program})
     members.seal()
     done = verify(write(tmp_path / "convnet.mar", members))
-    assert "runtime.pt (TorchScript); they run where it is served" in " ".join(done.stdout.split())
+    assert "runtime.pt (TorchScript); they run when it is served" in " ".join(done.stdout.split())
     members["runtime.pt"] = dressed()
     members.seal()
     [fault] = faults(write(tmp_path / "convnet.mar", members))
-    assert fault == "runtime.pt would be loaded as TorchScript, and is none"
+    assert fault == "runtime.pt would be loaded as TorchScript, but is not TorchScript"
 
 
 @pytest.mark.parametrize("variable", LOADING)
 def test_environment_lets_no_pickle_run(archive, tmp_path, monkeypatch, variable, capfd):
-    """No variable lets torch run what a pickle says."""
+    """No environment variable lets torch run a pickle's code."""
     monkeypatch.setenv(variable, "1")
     members = Members(archive) | {"convnet.pth": dressed()}
     del members["runtime.onnx"]
@@ -492,7 +492,7 @@ def test_environment_lets_no_pickle_run(archive, tmp_path, monkeypatch, variable
 
 
 def overlapping(archive, path, count=400, size=6_000_000):
-    """Write the archive with members that lie in one another: a file of 8 MB that lists gigabytes."""
+    """Write the archive with overlapping members: a file of 8 MB that lists gigabytes."""
     with zipfile.ZipFile(path, "w") as mar:
         for name, data in Members(archive).items():
             mar.writestr(name, data)
@@ -516,7 +516,7 @@ def overlapping(archive, path, count=400, size=6_000_000):
 
 
 def inflating(archive, path, size=2**29):
-    """Write the archive, deflated, with a member that becomes half a gigabyte."""
+    """Write the archive, compressed, with a member that expands to half a gigabyte."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as mar:
         for name, data in Members(archive).items():
             mar.writestr(name, data)
@@ -552,7 +552,7 @@ BOMBS = {
 
 @pytest.fixture(scope="module")
 def bombs(archive, tmp_path_factory):
-    """Small files that take much memory, disk or time where they are just read."""
+    """Small files that take much memory, disk or time if they are simply read."""
     folder = tmp_path_factory.mktemp("bombs")
     return {name: build(archive, folder / f"{name}.mar") for name, (build, _) in BOMBS.items()}
 
@@ -560,7 +560,7 @@ def bombs(archive, tmp_path_factory):
 @pytest.mark.parametrize("bomb", BOMBS)
 @pytest.mark.parametrize("reader", READERS)
 def test_bomb_is_refused_before_it_is_read(bombs, bomb, reader):
-    """Whoever opens it says the same."""
+    """Every reader gives the same error."""
     try:
         [refused] = READERS[reader](bombs[bomb]) or []
     except BadArchive as error:
@@ -569,13 +569,13 @@ def test_bomb_is_refused_before_it_is_read(bombs, bomb, reader):
 
 
 def most_memory_of_check_members(mar):
-    """Return the KB that a process of its own had at most in memory, and how the check ended."""
+    """Return the peak memory of check_members in a separate process, in KB."""
     code = (
         "import re, sys; from pathlib import Path\n"
         "from marctl.archive.mar import BadArchive; from marctl.archive import members\n"
         "try: members.check_members(Path(sys.argv[1]))\n"
         "except BadArchive: pass\n"
-        # Not getrusage's: that begins with what the process that started it has.
+        # Not getrusage's value: that starts at the memory of the parent process.
         "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
     )
     command = [sys.executable, "-c", code, str(mar)]
@@ -583,12 +583,12 @@ def most_memory_of_check_members(mar):
 
 
 def test_bomb_costs_no_memory(bombs):
-    """What is read of it is its list; when its members were read it took 4,600 MB."""
+    """Only its directory is read; reading its members took 4,600 MB."""
     assert most_memory_of_check_members(bombs["overlapping"]) < 100_000
 
 
 def test_members_are_read_one_at_a_time(archive, tmp_path):
-    """A good archive of 200 MB in many large members takes the memory of one, read and compared."""
+    """A valid 200 MB archive of large members takes the memory of one, read and compared."""
     members = extended(archive, {f"data/{number}.txt": bytes([number]) * 2**24 for number in range(1, 13)})
     mar = write(tmp_path / "large.mar", members)
     check_members(mar)
@@ -596,7 +596,7 @@ def test_members_are_read_one_at_a_time(archive, tmp_path):
 
 
 def test_batch_answers_by_the_archive_that_it_opened(archive, tmp_path, monkeypatch):
-    """A file that is replaced after the start is not what the processes open."""
+    """The processes do not open a file that replaces the archive after the start."""
     mar, out = tmp_path / "convnet.mar", tmp_path / "answers.csv"
     mar.write_bytes(archive.read_bytes())
     (tmp_path / "images").mkdir()
@@ -615,15 +615,15 @@ def test_batch_answers_by_the_archive_that_it_opened(archive, tmp_path, monkeypa
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_what_is_no_file_is_no_archive(tmp_path, kind):
-    """A pipe may never end; it is not waited for."""
+    """A pipe may never end, so it is not read."""
     path = tmp_path / "a.mar"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     [fault] = faults(path)
-    assert fault == f"{path} is no file; name a .mar"
+    assert fault == f"{path} is not a file; name a .mar"
 
 
 def test_environment_below_tmp_is_set_apart_too():
-    """The folder of what may be read is then there already, where a link to the writable one would go."""
+    """The readable folder then already exists, where a link to the writable one would go."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         program = "from marctl.sandbox import sandbox; print(sandbox.isolation_fault())"

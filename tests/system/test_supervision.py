@@ -1,4 +1,4 @@
-"""What keeps a server up: whatever is killed, stopped or deleted is seen, told, mended and can be ended."""
+"""Supervision: whatever is killed, hung or deleted is noticed, reported, repaired and can be stopped."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ NOBODY = 65534
 
 
 def of_folder(run: Path) -> list[Process]:
-    """Return all processes that were started for a folder, by their words, environment or open files."""
+    """Return all processes that were started for a folder, by arguments, environment or open files."""
     run = run.resolve()
 
     def is_of(process: Process) -> bool:
@@ -43,7 +43,7 @@ def of_folder(run: Path) -> list[Process]:
 
 
 def nginx_of(run: Path) -> list[Process]:
-    """Return nginx's processes of a folder, its master first."""
+    """Return the folder's nginx processes, the master first."""
     found = [one for one in of_folder(run) if one.name == PROGRAM]
     return sorted(found, key=lambda one: one.parent in {each.pid for each in found})
 
@@ -56,7 +56,7 @@ def supervisor_of(run: Path) -> Process:
 
 
 def is_kept_by(run: Path, pid: int) -> bool:
-    """Return whether this process has written down that it is the supervisor."""
+    """Return whether this process has recorded itself as the supervisor."""
     with contextlib.suppress(FileNotFoundError):
         return json.loads((run / "keeper.json").read_text())["pid"] == pid
     return False
@@ -79,7 +79,7 @@ def up_command(run: Path, door: int, port: int) -> list[str]:
 
 
 def begin(run: Path, door: int, port: int, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Begin make up, in a process group of its own, and return while it goes on."""
+    """Start make up in its own process group, and return while it runs."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [*within, *up_command(run, door, port)], cwd=ROOT, text=True, start_new_session=True, **pipes
@@ -94,7 +94,7 @@ def started(run: Path, **variables: str) -> Stack:
 
 
 def again(running: Stack, **variables: str) -> None:
-    """Run make up on the ports that something had already."""
+    """Run make up on the ports of an earlier stack."""
     ports = {"PORT": str(running.port), "DOOR": str(running.door), "RATE": "100000"}
     done = make("up", RUN=str(running.run), **ports, **variables)
     assert done.returncode == 0, done.stderr
@@ -122,7 +122,7 @@ def is_refused(running: Stack) -> bool:
 
 
 def is_ready(running: Stack) -> bool:
-    """Return whether it is ready, where it may also be away."""
+    """Return whether the stack is ready; it may also be down."""
     with contextlib.suppress(requests.RequestException):
         return running.is_ready
     return False
@@ -130,7 +130,7 @@ def is_ready(running: Stack) -> bool:
 
 @pytest.fixture
 def run(tmp_path):
-    """A folder for a server; what a failed test leaves in it is killed, whatever stop thinks."""
+    """A folder for a server; what a failed test leaves in it is killed, whatever make stop thinks."""
     folder = tmp_path / "run"
     yield folder
     make("stop", RUN=str(folder))
@@ -141,7 +141,7 @@ def run(tmp_path):
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """One for all tests after which it is as it was."""
+    """A stack for all tests that leave it as it was."""
     run = tmp_path_factory.mktemp("up")
     yield started(run)
     make("stop", RUN=str(run))
@@ -161,7 +161,7 @@ HARM = {
 @pytest.mark.nginx
 @pytest.mark.parametrize("harm", HARM)
 def test_proxy_comes_back(up, harm):
-    """Whatever of nginx is killed or stands still: a whole one answers again, and no old one is left."""
+    """Whatever part of nginx is killed or hangs: a new one answers, and no old process is left."""
     wait_until(lambda: is_ready(up))
     before = nginx_of(up.run)
     assert len(before) >= 2
@@ -169,7 +169,7 @@ def test_proxy_comes_back(up, harm):
     harmed = before[which]
     java = java_of(up.run)
     kill(*harmed, number=number)
-    gone = harmed if which == slice(1, None) else before  # nginx itself replaces a worker that was killed
+    gone = harmed if which == slice(1, None) else before  # nginx itself replaces a killed worker
 
     def is_whole() -> bool:
         now = nginx_of(up.run)
@@ -183,7 +183,7 @@ def test_proxy_comes_back(up, harm):
 
 @pytest.mark.nginx
 def test_proxy_that_cannot_come_back_is_told_of(run):
-    """Another process has taken its port: status says so, and it comes back when the port is free."""
+    """If another process takes its port, status says so, and it is back once the port is free."""
     running = started(run)
     taker = (
         "import socket, sys, time\n"
@@ -196,7 +196,7 @@ def test_proxy_that_cannot_come_back_is_told_of(run):
         "    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", taker, str(running.door)], stdout=subprocess.PIPE) as other:
-        # The supervisor stands still until the other one has the port.
+        # The supervisor is stopped until the other process has the port.
         kill(supervisor_of(run), number=signal.SIGSTOP)
         kill(*nginx_of(run))
         assert other.stdout.readline() == b"taken\n"
@@ -213,7 +213,7 @@ def test_proxy_that_cannot_come_back_is_told_of(run):
 
 @pytest.mark.nginx
 def test_proxy_with_tls_comes_back(run, tmp_path):
-    """Its certificate is nobody's concern here: it is our own."""
+    """The check of our own proxy does not verify its certificate."""
     certificate, key = self_signed(tmp_path)
     running = started(run, TLS_CERT=str(certificate), TLS_KEY=str(key))
     url = f"https://127.0.0.1:{running.door}"
@@ -224,7 +224,7 @@ def test_proxy_with_tls_comes_back(run, tmp_path):
         return False
 
     before = nginx_of(run)
-    time.sleep(5)  # looks that find nothing wrong
+    time.sleep(5)  # checks that find nothing wrong
     assert nginx_of(run)[0].pid == before[0].pid
     kill(*before)
     wait_until(lambda: nginx_of(run) and answers())
@@ -234,7 +234,7 @@ def test_proxy_with_tls_comes_back(run, tmp_path):
 
 @pytest.mark.nginx
 def test_torchserve_that_stands_still_is_started_again(up):
-    """It lives, and says nothing: after three looks it is ended, and another one answers."""
+    """It is alive but hangs: after three checks it is killed, and a new one answers."""
     java = java_of(up.run)
     kill(java, number=signal.SIGSTOP)
     wait_until(lambda: not is_ready(up))
@@ -246,7 +246,7 @@ def test_torchserve_that_stands_still_is_started_again(up):
 
 @pytest.mark.nginx
 def test_supervisor_that_stands_still_is_told_of(up, archive):
-    """What it keeps up answers, and nothing would be started again: status says how to let it go on."""
+    """The stack still answers but would not be restarted: status says how to resume it."""
     supervisor = supervisor_of(up.run)
     kill(supervisor, number=signal.SIGSTOP)
     try:
@@ -254,11 +254,11 @@ def test_supervisor_that_stands_still_is_told_of(up, archive):
     finally:
         kill(supervisor, number=signal.SIGCONT)
     assert status.returncode != 0
-    sentence = f"the supervisor, process {supervisor.pid} (python), stands still, as by SIGSTOP"
+    sentence = f"the supervisor, process {supervisor.pid} (python), is suspended, as by SIGSTOP"
     told = status.stdout.splitlines()
-    assert told[0] == f"{sentence}, and starts nothing again"
-    assert told[1:3] == [f"  go on    kill -CONT {supervisor.pid}", f"  stop     make stop RUN={up.run}"]
-    assert f"error: {sentence}; to let it go on: kill -CONT {supervisor.pid}\n" in deploy.stderr
+    assert told[0] == f"{sentence}, and restarts nothing"
+    assert told[1:3] == [f"  resume   kill -CONT {supervisor.pid}", f"  stop     make stop RUN={up.run}"]
+    assert f"error: {sentence}; to resume it: kill -CONT {supervisor.pid}\n" in deploy.stderr
     wait_until(lambda: is_ready(up))
     check_that_it_answers(up)
 
@@ -279,7 +279,7 @@ KILLED = {
 @pytest.mark.nginx
 @pytest.mark.parametrize("what", KILLED)
 def test_killed_supervisor_is_told_of_and_started_again(run, what):
-    """Status says that it has ended, with what it left; make up ends that and serves; stop leaves nothing."""
+    """Status reports its death and what it left; make up replaces that; stop leaves nothing."""
     running = started(run)
     victims = [one.pid for one in KILLED[what](run)]
     before = of_folder(run)
@@ -289,7 +289,7 @@ def test_killed_supervisor_is_told_of_and_started_again(run, what):
     status = make("status", RUN=str(run))
     assert status.returncode != 0
     told = status.stdout.splitlines()
-    assert told[0] == f"the supervisor, process {victims[0]}, has ended without stopping what it had started"
+    assert told[0] == f"the supervisor, process {victims[0]}, ended without stopping what it had started"
     left = {int(pid) for pid in re.findall(r"process (\d+)", told[1])}
     assert left == {one.pid for one in of_folder(run)}
     again(running)
@@ -302,7 +302,7 @@ def test_killed_supervisor_is_told_of_and_started_again(run, what):
 @pytest.mark.nginx
 @pytest.mark.parametrize("what", KILLED)
 def test_stop_ends_what_a_killed_supervisor_left(run, what):
-    """Whatever else was killed with it, and however often it is asked."""
+    """It does so whatever else was killed, and however often it is called."""
     running = started(run)
     for one in KILLED[what](run):
         os.kill(one.pid, signal.SIGKILL)
@@ -315,7 +315,7 @@ def test_stop_ends_what_a_killed_supervisor_left(run, what):
 
 @contextlib.contextmanager
 def foreground(running: Stack, within: tuple[str, ...] = ()):
-    """Start marctl up --foreground, as systemd or a container does; it has ended at the end."""
+    """Start marctl up --foreground, as systemd or a container does; it is ended with the test."""
     options = ["--port", str(running.port), "--door", str(running.door), "model_store/convnet.mar"]
     command = [*MARCTL, "up", "--foreground", "--run", str(running.run), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -328,7 +328,7 @@ def foreground(running: Stack, within: tuple[str, ...] = ()):
 
 @pytest.mark.nginx
 def test_foreground_recovers_by_itself(run):
-    """What systemd starts again finds the remains of the one that was killed, and ends them first."""
+    """After a restart by systemd, it first ends what the killed supervisor left."""
     running = started(run)
     before = of_folder(run)
     kill(supervisor_of(run))
@@ -347,7 +347,7 @@ def test_foreground_recovers_by_itself(run):
 @pytest.mark.nginx
 @pytest.mark.namespaces
 def test_first_process_of_a_container_keeps_all_up(run):
-    """It inherits whatever loses its parent: killed proxies and servers come back, and no zombie stays."""
+    """As process 1, it restarts killed proxies and servers, and reaps all zombies."""
     running = Stack(free_port(), free_port(), run)
     alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     with foreground(running, alone) as outside:
@@ -371,14 +371,14 @@ def test_first_process_of_a_container_keeps_all_up(run):
 
 
 def outside_child(pid: int) -> int:
-    """Return the one child of a process, by the number that it has out here."""
+    """Return the process id, outside the namespace, of a process's only child."""
     [child] = [one.pid for one in processes() if one.parent == pid]
     return child
 
 
 @pytest.mark.nginx
 def test_of_several_starts_at_once_one_wins(run):
-    """The others say so and fail; what they wanted to start, or had started, is not there."""
+    """The others report it and fail, and leave no processes."""
     door, port = free_port(), free_port()
     starts = [begin(run, door, port) for _ in range(4)]
     done = [(start.communicate(timeout=PATIENCE), start.returncode) for start in starts]
@@ -397,7 +397,7 @@ def test_of_several_starts_at_once_one_wins(run):
 
 @pytest.mark.nginx
 def test_serve_leaves_the_supervisors_folder_alone(up):
-    """Make serve says what runs there; it starts nothing, and ends nothing."""
+    """`make serve` says what runs there; it starts nothing, and stops nothing."""
     before = {one.pid for one in of_folder(up.run)}
     done = make("serve", RUN=str(up.run), PORT=str(free_port()))
     assert done.returncode != 0
@@ -408,7 +408,7 @@ def test_serve_leaves_the_supervisors_folder_alone(up):
 @pytest.mark.nginx
 @pytest.mark.parametrize("how", ["make stop", "Ctrl-C", "SIGTERM"])
 def test_start_that_is_stopped_leaves_nothing(run, how):
-    """At the latest when TorchServe has begun to start: make up fails without a traceback."""
+    """Stopped once TorchServe has begun to start, make up fails without a traceback."""
     running = Stack(free_port(), free_port(), run)
     start = begin(run, running.door, running.port)
     wait_until(lambda: any(one.name == "java" for one in of_folder(run)) or start.poll() is not None)
@@ -426,7 +426,7 @@ def test_start_that_is_stopped_leaves_nothing(run, how):
 
 @pytest.mark.nginx
 def test_deleted_files_of_a_server_that_runs_come_back(up):
-    """Who deletes them costs no answer: the supervisor writes them anew, its lock among them."""
+    """No answer is lost: the supervisor writes them again, its lock included."""
     pids = {one.pid for one in of_folder(up.run)}
     files = [*up.run.glob("*.json"), *up.run.glob("*lock"), *(up.run / "door").glob("*")]
     assert {"keeper.json", "server.json", "supervisor.lock"} <= {file.name for file in files}
@@ -441,7 +441,7 @@ def test_deleted_files_of_a_server_that_runs_come_back(up):
 @pytest.mark.nginx
 @pytest.mark.parametrize("tokens", ["off", "on"])
 def test_deleted_folder_of_a_server_that_runs_comes_back(run, tokens):
-    """With the bytes that were checked, and the tokens: it is ready again, and so after Java's death."""
+    """With the checked bytes and the tokens: it is ready again, also after Java dies."""
     running = started(run, TOKENS=tokens)
     [copy] = (run / "served").glob("*.mar")
     served = copy.read_bytes()
@@ -459,7 +459,7 @@ def test_deleted_folder_of_a_server_that_runs_comes_back(run, tokens):
 
     supervisor = supervisor_of(run)
     shutil.rmtree(run)
-    time.sleep(3)  # looks that find that it is gone
+    time.sleep(3)  # checks that find it missing
     check()
     assert copy.read_bytes() == served
     assert copy.parent.stat().st_mode & 0o777 == 0o700
@@ -475,7 +475,7 @@ def test_deleted_folder_of_a_server_that_runs_comes_back(run, tokens):
     wait_until(lambda: not lives(java))
     wait_until(lambda: not is_ready(running))
     wait_until(lambda: is_ready(running))
-    if tokens == "on":  # another TorchServe has others
+    if tokens == "on":  # a new TorchServe has new ones
         header = {"Authorization": f"Bearer {make('token', RUN=str(run)).stdout.strip()}"}
     check()
     assert make("stop", RUN=str(run)).stdout == "stopped\n"
@@ -485,7 +485,7 @@ def test_deleted_folder_of_a_server_that_runs_comes_back(run, tokens):
 
 @pytest.mark.nginx
 def test_stop_finds_the_server_of_a_deleted_folder(run):
-    """Nothing is written down anywhere any more: what was started for the folder is found all the same."""
+    """Without any records, everything that was started for the folder is still found."""
     running = started(run)
     shutil.rmtree(run)
     assert make("stop", RUN=str(run)).stdout == "stopped\n"
@@ -495,7 +495,7 @@ def test_stop_finds_the_server_of_a_deleted_folder(run):
 
 @pytest.mark.nginx
 def test_stop_finds_the_server_of_a_folder_that_was_moved(run):
-    """By its new name; it answers until then."""
+    """It finds it by the new name; until then the server answers."""
     running = started(run)
     moved = run.rename(run.with_name("moved"))
     assert requests.put(running.predictions, data=DIGITS["2"], timeout=PATIENCE).text == "2"
@@ -508,7 +508,7 @@ def test_stop_finds_the_server_of_a_folder_that_was_moved(run):
 
 
 def step_clock(pid: int, folder: Path) -> None:
-    """Let a process, and those in its mount namespace, see another time of the boot: the clock was set."""
+    """Change the boot time that a process and its mount namespace see, as when the clock is set."""
     stat = Path("/proc/stat").read_text()
     [before] = re.findall(r"^btime (\d+)$", stat, re.MULTILINE)
     file = folder / "stat"
@@ -520,7 +520,7 @@ def step_clock(pid: int, folder: Path) -> None:
 @pytest.mark.nginx
 @pytest.mark.namespaces
 def test_clock_that_steps_is_no_end(run, tmp_path):
-    """Set on by a day: the same server answers, a dead one is started again, and stop ends it."""
+    """Set ahead by a day: the server keeps answering, is restarted if it dies, and can be stopped."""
     running = Stack(free_port(), free_port(), run)
     with begin(run, running.door, running.port, ("unshare", "--mount")) as start:
         _, errors = start.communicate(timeout=PATIENCE)
@@ -533,9 +533,9 @@ def test_clock_that_steps_is_no_end(run, tmp_path):
     wait_until(lambda: not is_ready(running))
     wait_until(lambda: is_ready(running))
     java = java_of(run)
-    time.sleep(5)  # looks that find nothing wrong
+    time.sleep(5)  # checks that find nothing wrong
     assert (java_of(run).pid, is_ready(running)) == (java.pid, True)
-    for where in ((), within):  # in the clock of before, and in the new one
+    for where in ((), within):  # with the old clock, and with the new one
         assert make("status", RUN=str(run), within=where).returncode == 0
     assert make("stop", RUN=str(run), within=within).stdout == "stopped\n"
     check_that_nothing_is_left(run)
@@ -543,7 +543,7 @@ def test_clock_that_steps_is_no_end(run, tmp_path):
 
 @pytest.mark.namespaces
 def test_stop_after_the_clock_has_stepped_ends_the_server(run, tmp_path):
-    """Make serve has no supervisor: it is by the process alone that stop knows it."""
+    """`make serve` has no supervisor: stop identifies the server by its process alone."""
     assert make("serve", RUN=str(run), PORT=str(free_port())).returncode == 0
     with subprocess.Popen(["unshare", "--mount", "sleep", "600"]) as other:
         wait_until(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n")
@@ -557,7 +557,7 @@ def test_stop_after_the_clock_has_stepped_ends_the_server(run, tmp_path):
 
 
 def test_number_of_another_boot_is_another_process():
-    """After a reboot the numbers begin anew, and so do the ticks."""
+    """After a reboot, process ids and start times begin again."""
     me = Process.of(os.getpid())
     assert living(me.pid, me.started, boot()) == me
     assert living(me.pid, me.started, "another boot") is None
@@ -573,7 +573,7 @@ def served(run):
 
 
 def earlier(state: dict) -> str:
-    """Return a state as an earlier version wrote it, by the clock."""
+    """Return a state as an earlier version wrote it, with the wall-clock time."""
     kept = {key: value for key, value in state.items() if key not in ("started", "boot")}
     return json.dumps(kept | {"created": time.time() - 1000})
 
@@ -590,7 +590,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_spoilt_state_hides_no_server(served, how):
-    """Status never says that nothing runs, and stop ends what runs: only that."""
+    """Status never says that nothing runs, and stop ends only what runs."""
     state = served / "server.json"
     spoilt = SPOILT[how](json.loads(state.read_text()))
     state.write_text(spoilt)
@@ -602,11 +602,11 @@ def test_spoilt_state_hides_no_server(served, how):
         assert f"stop     make stop RUN={served}" in status.stdout
     assert make("stop", RUN=str(served)).stdout == "stopped\n"
     check_that_nothing_is_left(served)
-    assert Path("/tmp").exists()  # noqa: S108 a state said that it was to be removed
+    assert Path("/tmp").exists()  # noqa: S108 a state named it for removal
 
 
 def test_serve_after_a_lost_state_starts_anew(served):
-    """What still runs there has the ports: it is ended, and the new one answers."""
+    """What still runs there holds the ports: it is ended, and the new server answers."""
     before = of_folder(served)
     (served / "server.json").unlink()
     done = make("serve", RUN=str(served), PORT=str(free_port()))
@@ -617,9 +617,9 @@ def test_serve_after_a_lost_state_starts_anew(served):
 
 @pytest.mark.root
 def test_what_cannot_be_ended_is_not_forgotten(served):
-    """Another user's stop says whose it is and fails; the server runs on, and its owner's stop finds it."""
+    """Another user's stop names the owner and fails; the owner's stop still finds the server."""
     state = (served / "server.json").read_text()
-    with tempfile.TemporaryDirectory(prefix="run-of-root-") as folder:  # pytest's own are closed to others
+    with tempfile.TemporaryDirectory(prefix="run-of-root-") as folder:  # pytest's own folders are private
         Path(folder).chmod(0o755)
         shutil.copy(served / "server.json", folder)
         program = (
@@ -638,7 +638,7 @@ def test_what_cannot_be_ended_is_not_forgotten(served):
 
 
 def test_printed_command_stops_this_server(run):
-    """What make serve prints, pasted into a shell, stops what it started; a folder without one is named."""
+    """Pasted into a shell, it stops what make serve started; a folder without one is named."""
     done = make("serve", RUN=str(run), PORT=str(free_port()))
     [line] = [line for line in done.stdout.splitlines() if line.startswith("  stop  ")]
     pasted = ["sh", "-c", line.removeprefix("  stop  ")]
@@ -650,7 +650,7 @@ def test_printed_command_stops_this_server(run):
 
 @pytest.mark.parametrize("name", ["other", "an other", "it's", 'a"b', "a;b", "-f", "run", "ü"])
 def test_command_names_the_folder_as_a_shell_takes_it(name, monkeypatch, tmp_path):
-    """Below this folder by its name from here, elsewhere by all of it, and not where it is the usual one."""
+    """The path is relative below this folder, otherwise absolute, and omitted for the default."""
     monkeypatch.chdir(tmp_path)
     words = shlex.split(make_command("stop serve", Path(name), "TOKENS=on"))
     assert words == ["make", "stop", "serve", "TOKENS=on", *([] if name == "run" else [f"RUN={name}"])]
@@ -671,9 +671,10 @@ def stubborn(run: Path):
 
 
 def test_stop_and_serve_in_one_command_leave_a_server(served):
-    """As the README says it, and also where MAKEFLAGS wants several jobs at once.
+    """The README's command works, also with several jobs in MAKEFLAGS.
 
-    One of the old server's processes takes no signal but the last: the stop is slow, the start comes upon it.
+    One of the old server's processes ends only on SIGKILL: the stop is slow, and the start has to wait for
+    it.
     """
     before, state = java_of(served), json.loads((served / "server.json").read_text())
     port = state["inference"].rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""The TensorFlow exports answer as the archive does, in an environment that has no torch."""
+"""The TensorFlow exports give the archive's answers, in an environment without torch."""
 
 import json
 import subprocess
@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("exported")]
 PYTHON = ROOT / ".venv-tensorflow" / "bin" / "python"
 ONNX, GRAPH, SAVED_MODEL = (ROOT / "exported" / f"convnet.{kind}" for kind in ("onnx", "pb", "savedmodel"))
 BATCHES = (1, 7, 32)
-# Log-probabilities reach -63, where float32's own step is 4e-6, and each engine sums in another order.
+# Log-probabilities reach -63, where a step of float32 is 4e-6, and each engine sums in another order.
 TOLERANCE = 5e-5
 
-# What a user of the files would write: TensorFlow alone, nothing of this project.
+# What a user of the files would write: only TensorFlow, nothing from this project.
 FROZEN = """
 import sys, numpy, tensorflow as tf
 definition = tf.compat.v1.GraphDef.FromString(open(sys.argv[1], "rb").read())
@@ -62,19 +62,19 @@ def exported():
 
 @pytest.fixture(scope="module")
 def images(contract):
-    """MNIST's test images as the model takes them."""
+    """MNIST's test images, as the model takes them."""
     return contract.normalize(mnist.load_test()[0][..., None])
 
 
 @pytest.fixture(scope="module")
 def expected(engine, images):
-    """What the archive answers to them."""
+    """The archive's answers to them."""
     return as_function(engine.eager)(images)
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """The conversion of a model with one other bias: what it said, its folder, its source before."""
+    """The conversion of a model with one changed bias: its result, its folder, its source before."""
     folder = tmp_path_factory.mktemp("converted")
     model = onnx.load(ONNX)
     bias = next(one for one in model.graph.initializer if one.name == "fc2.bias")
@@ -87,7 +87,7 @@ def converted(tmp_path_factory):
 
 
 def state_of(file):
-    """Return a file's bytes and when it was written."""
+    """Return a file's bytes and modification time."""
     return file.read_bytes(), file.stat().st_mtime_ns
 
 
@@ -98,7 +98,7 @@ def run(*arguments):
 
 
 def measured(graph, images, outputs):
-    """Run a frozen graph on an array, and measure it."""
+    """Run a frozen graph on an array, with measurements."""
     return run("-P", "-m", "marctl", "run-tensorflow", graph, images, outputs)
 
 
@@ -109,7 +109,7 @@ def convert(source, folder, golden=IMAGES):
 
 
 def test_ten_thousand_images_are_answered_as_by_the_archive(images, expected, tmp_path):
-    """All of MNIST's test images, by a TensorFlow 1 session; the program tells its measurements."""
+    """All of MNIST's test images, in a TensorFlow 1 session; the program prints its measurements."""
     np.save(tmp_path / "images.npy", images)
     done = measured(GRAPH, tmp_path / "images.npy", tmp_path / "outputs.npy")
     assert (done.returncode, done.stderr) == (0, "")
@@ -127,7 +127,7 @@ def test_ten_thousand_images_are_answered_as_by_the_archive(images, expected, tm
     "files", [(FROZEN, GRAPH), (SIGNATURE, SAVED_MODEL)], ids=["frozen graph", "SavedModel"]
 )
 def test_batches_of_any_size(images, expected, tmp_path, files):
-    """Batches of 1, 7 and 32 images (N, C, H, W), with nothing but TensorFlow, by name."""
+    """Batches of 1, 7 and 32 images (N, C, H, W) work with TensorFlow alone, by tensor name."""
     np.save(tmp_path / "images.npy", images[: max(BATCHES)])
     done = run("-c", *files, tmp_path / "images.npy", tmp_path / "outputs.npz", *BATCHES)
     assert done.returncode == 0, done.stderr
@@ -138,13 +138,13 @@ def test_batches_of_any_size(images, expected, tmp_path, files):
 
 
 def test_saved_model_carries_the_contract(contract):
-    """Whoever has the SavedModel alone reads there how to scale an image, and the labels."""
+    """The SavedModel alone is enough to scale an image and name its label."""
     said = json.loads((SAVED_MODEL / "assets" / "contract.json").read_text())
     assert Contract.from_dict(said) == contract
 
 
 def test_nothing_is_built_twice():
-    """A second `make tensorflow` leaves the files alone."""
+    """A second `make tensorflow` does not change the files."""
     before = GRAPH.stat().st_mtime_ns
     done = export("tensorflow")
     assert (done.returncode, done.stdout) == (0, "")
@@ -152,20 +152,20 @@ def test_nothing_is_built_twice():
 
 
 def test_conversion_tells_what_it_built_and_leaves_its_source_alone(converted):
-    """Files, sizes and tensors are printed, nothing else; the ONNX file was not written again."""
+    """It prints only files, sizes and tensors; the ONNX file is not changed."""
     done, folder, before = converted
     assert (done.returncode, done.stderr) == (0, "")
     graph, saved_model, check = done.stdout.splitlines()
     assert graph.endswith(f"{(folder / 'g.pb').stat().st_size:,} bytes, from input:0 to output:0")
     assert saved_model.endswith("bytes, serving_default from input to output")
-    assert "as ONNX answers" in check
+    assert " of ONNX (allowed " in check
     assert state_of(folder / "changed.onnx") == before
     assert {file.name for file in folder.iterdir()} == {"changed.onnx", "s", "g.pb"}
 
 
 @pytest.mark.parametrize("kind", ["frozen graph", "SavedModel"])
 def test_export_that_answers_otherwise_is_refused(converted, kind):
-    """Held against an ONNX file with one other bias, either file alone fails the check."""
+    """Compared with an ONNX file with one changed bias, either file alone fails the check."""
     folder = converted[1]
     files = (SAVED_MODEL, folder / "g.pb") if kind == "frozen graph" else (folder / "s", GRAPH)
     done = run("-c", CHECK, ONNX, *files)
@@ -188,14 +188,14 @@ def fixed_batch(model):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without_contract, "carries no contract; export it with: make onnx"),
+        (without_contract, "has no contract; export it with: make onnx"),
         (damaged_contract, "is damaged ('color'); export it with: make onnx"),
-        (fixed_batch, "takes batches of 1 alone; export a dynamic batch"),
+        (fixed_batch, "takes only batches of 1; export a dynamic batch"),
     ],
     ids=["no contract", "damaged contract", "fixed batch"],
 )
 def test_unsuitable_onnx_is_refused(tmp_path, change, said):
-    """What the ONNX file lacks is said in a sentence, with the command that makes a good one."""
+    """One sentence says what the ONNX file lacks, with the command that makes a good one."""
     model = onnx.load(ONNX)
     change(model)
     onnx.save(model, tmp_path / "changed.onnx")
@@ -204,26 +204,26 @@ def test_unsuitable_onnx_is_refused(tmp_path, change, said):
 
 
 def test_what_is_no_onnx_is_refused(tmp_path):
-    """A missing file, one of another kind, and a folder without images."""
+    """A missing file, a file of another kind, and a folder without images are refused."""
     (tmp_path / "text.onnx").write_text("hello")
     refused(convert(tmp_path / "none.onnx", tmp_path), "No such file or directory; export it with: make onnx")
-    refused(convert(tmp_path / "text.onnx", tmp_path), "text.onnx is no ONNX model")
+    refused(convert(tmp_path / "text.onnx", tmp_path), "text.onnx is not an ONNX model")
     (tmp_path / "empty").mkdir()
-    refused(convert(ONNX, tmp_path, golden=tmp_path / "empty"), "holds no image to check the export with")
+    refused(convert(ONNX, tmp_path, golden=tmp_path / "empty"), "contains no image to check the export with")
 
 
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((2, 1, 4, 4)), "holds float64 (2, 1, 4, 4); send one array float32 (N, C, H, W)"),
-        (np.zeros((0, 1, 4, 4), np.float32), "holds no image"),
+        (np.zeros((2, 1, 4, 4)), "contains float64 (2, 1, 4, 4); give one array float32 (N, C, H, W)"),
+        (np.zeros((0, 1, 4, 4), np.float32), "contains no image"),
         (np.zeros((2, 1, 4, 4), np.float32), "the images are [1, 4, 4]"),
-        (None, "is no .npy file of numbers"),
+        (None, "is not an .npy file of numbers"),
     ],
     ids=["float64", "empty", "other size", "text"],
 )
 def test_unsuitable_array_is_refused(tmp_path, array, said):
-    """What came and what to send, and no outputs."""
+    """The error says what came and what to send, and there are no outputs."""
     file = tmp_path / "images.npy"
     file.write_text("hello")
     if array is not None:
@@ -233,10 +233,10 @@ def test_unsuitable_array_is_refused(tmp_path, array, said):
 
 
 def test_what_is_no_graph_is_refused(images, tmp_path):
-    """Another file than a frozen graph is named, with the command that makes one."""
+    """A file other than a frozen graph is named, with the command that makes one."""
     np.save(tmp_path / "images.npy", images[:1])
     done = measured(ONNX, tmp_path / "images.npy", tmp_path / "outputs.npy")
-    refused(done, "convnet.onnx is no frozen graph from input:0 to output:0")
+    refused(done, "convnet.onnx is not a frozen graph from input:0 to output:0")
 
 
 def refused(done, said):

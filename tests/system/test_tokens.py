@@ -1,4 +1,4 @@
-"""TorchServe's own tokens: who has none is not answered; what this project asks with finds its own."""
+"""TorchServe's own tokens: requests without one are refused; this project's commands find theirs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ EXPIRES = 6
 
 
 def served(run, **variables) -> Served:
-    """Start a server that wants tokens."""
+    """Start a server with tokens."""
     port = free_port()
     done = make("serve", RUN=str(run), PORT=str(port), TOKENS="on", **variables)
     assert done.returncode == 0, done.stderr
@@ -34,14 +34,14 @@ def served(run, **variables) -> Served:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A server that wants tokens, one for all tests that do not harm it."""
+    """A server with tokens, one for all tests that do not damage it."""
     run = tmp_path_factory.mktemp("guarded")
     yield served(run)
     make("stop", RUN=str(run))
 
 
 def test_client_for_python_sends_its_token(guarded):
-    """With it the client is answered; without, or with another one, it is told what to do."""
+    """With the token it gets answers; without, or with a wrong one, an error with the remedy."""
     with Client(guarded.inference, token=token(guarded.run)) as client:
         assert client.predict(DIGITS["2"]).label == "2"
     done = make("predict", URL=guarded.inference, IMAGE="tests/images/2.png", TOKEN=token(guarded.run))
@@ -54,21 +54,21 @@ def test_client_for_python_sends_its_token(guarded):
 
 @pytest.fixture
 def run(tmp_path):
-    """A folder for a server of this test, stopped at the end whatever happened."""
+    """A folder for a server of this test, which is stopped at the end in any case."""
     yield tmp_path / "run"
     make("stop", RUN=str(tmp_path / "run"))
 
 
 @pytest.fixture
 def short(tmp_path):
-    """Settings by which a token is good for six seconds."""
+    """Settings with which a token is valid for six seconds."""
     file = tmp_path / "short.properties"
     file.write_text((ROOT / "config.properties").read_text() + SHORT)
     return str(file)
 
 
 def token(run, kind: str = "inference") -> str:
-    """Return what make token prints."""
+    """Return the output of make token."""
     done = make("token", RUN=str(run), KIND=kind)
     assert done.returncode == 0, done.stderr
     [printed] = done.stdout.splitlines()
@@ -80,7 +80,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def put(url: str, key: str | None = None) -> requests.Response:
-    """Send an image, with a token or without."""
+    """Send an image, with or without a token."""
     return requests.put(url, data=DIGITS["2"], headers=bearer(key) if key else {}, timeout=PATIENCE)
 
 
@@ -101,7 +101,7 @@ WRONG = {"none": {}, "wrong": bearer("x"), "no-bearer": {"Authorization": "x"}}
     ids=["predict", "ping", "list", "scale", "workflow", "new-token"],
 )
 def test_nobody_is_answered_without_a_token(guarded, method, port, path, headers):
-    """No prediction, no list, no worker more or less; 400 and why."""
+    """Without one, predictions, lists and scaling get 400 with the reason."""
     body = DIGITS["2"] if method == "PUT" else None
     url = getattr(guarded, port) + path
     reply = requests.request(method, url, data=body, headers=headers, timeout=PATIENCE)
@@ -110,14 +110,14 @@ def test_nobody_is_answered_without_a_token(guarded, method, port, path, headers
 
 
 def test_token_lets_in(guarded):
-    """What make token prints; asked for twice it is the same: a good one is not replaced."""
+    """The token from make token works; a second call prints the same, because it is still valid."""
     key = token(guarded.run)
     assert put(guarded.predictions, key).text == "2"
     assert token(guarded.run) == key
 
 
 def test_each_token_opens_its_own_port(guarded):
-    """Who may ask for predictions may not manage, and the other way round."""
+    """A prediction token does not work for the management API, nor the other way round."""
     inference, management = token(guarded.run), token(guarded.run, "management")
     models = f"{guarded.management}/models"
     assert requests.get(models, headers=bearer(management), timeout=PATIENCE).json()["models"]
@@ -129,10 +129,10 @@ def test_each_token_opens_its_own_port(guarded):
 
 @pytest.mark.parametrize(("word", "printed"), [("try", "2"), ("list", '"modelName": "convnet"')])
 def test_printed_lines_work(guarded, word, printed):
-    """What make serve prints can be pasted: the token is read when the line runs."""
+    """The output of make serve can be pasted: the token is read when the line runs."""
     [line] = [line for line in guarded.printed.splitlines() if line.split()[0] == word]
     command = line.strip().removeprefix(word).strip()
-    # make hands its own flags to what it runs, these tests among them.
+    # make passes its own flags to what it runs, including these tests.
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     pipes = {"capture_output": True, "text": True}
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environ, check=True, **pipes)
@@ -140,16 +140,16 @@ def test_printed_lines_work(guarded, word, printed):
 
 
 def test_status_and_second_start_find_the_token(guarded):
-    """Both look at the workers, and say what was wanted."""
+    """Both check the workers, and say how to print a token."""
     for again in (make("status", RUN=str(guarded.run)),
                   make("serve", RUN=str(guarded.run), PORT=str(guarded.port), TOKENS="on")):  # fmt: skip
         assert again.returncode == 0, again.stderr
         assert "convnet 1.0: 2 of 2 workers ready" in again.stdout
-        assert f"{KEY_FILE}; to see one: make token" in again.stdout
+        assert f"{KEY_FILE}; to print one: make token" in again.stdout
 
 
 def test_health_check_finds_the_token(guarded, archive):
-    """What asks a container for its health; without the folder it has no token, and says what came."""
+    """A container's health check finds its token; without the folder it prints what came."""
     for run, code in ((guarded.run, 0), (guarded.run / "none", 1)):
         done = marctl("healthcheck", archive, guarded.inference, "--run", run)
         assert done.returncode == code, done.stderr
@@ -157,7 +157,7 @@ def test_health_check_finds_the_token(guarded, archive):
 
 
 def test_open_key_file_is_refused(guarded):
-    """A token that others can read is none: the sentence says the mode and the remedy."""
+    """A key file that others can read is refused: the error has its mode and the remedy."""
     file = guarded.run / "java" / KEY_FILE
     file.chmod(0o644)
     try:
@@ -169,7 +169,7 @@ def test_open_key_file_is_refused(guarded):
 
 
 def test_key_file_is_never_open(run):
-    """From its first moment nobody else can read it, however open a user's new files are."""
+    """From its creation no one else can read it, whatever the umask."""
     modes = set()
     words = ["make", "serve", f"RUN={run}", f"PORT={free_port()}", "TOKENS=on"]
     command = ["sh", "-c", 'umask 0 && exec "$@"', "-", *words]
@@ -182,7 +182,7 @@ def test_key_file_is_never_open(run):
 
 
 def test_new_key_file_takes_no_other_ones_place(tmp_path):
-    """What lies there already, a link too, is put away and not written to."""
+    """An existing file or link is replaced, not written to."""
     other = tmp_path / "other"
     other.write_text("mine")
     (tmp_path / KEY_FILE).symlink_to(other)
@@ -191,7 +191,7 @@ def test_new_key_file_takes_no_other_ones_place(tmp_path):
 
 
 def test_stop_leaves_no_key(run):
-    """Stopped as any other; the tokens are gone with the server that knew them."""
+    """The server stops like any other, and its tokens are deleted."""
     served(run)
     assert (run / "java" / KEY_FILE).exists()
     assert make("stop", RUN=str(run)).stdout == "stopped\n"
@@ -199,7 +199,7 @@ def test_stop_leaves_no_key(run):
 
 
 def test_expired_tokens_are_replaced(run, short):
-    """After their time TorchServe takes them from nobody; status, and make token, then get new ones."""
+    """TorchServe refuses expired tokens; status and make token then get new ones."""
     server = served(run, PROPERTIES=short)
     old = token(run)
     wait_until(lambda: put(server.predictions, old).status_code == 400)
@@ -209,7 +209,7 @@ def test_expired_tokens_are_replaced(run, short):
 
 
 def test_many_who_find_it_expired_get_one_token(run, short):
-    """A new token ends the one before: who comes second takes the first one's, and does not ask again."""
+    """A new token invalidates the old one, so concurrent callers share the first new one."""
     server = served(run, PROPERTIES=short)
     keys = KeyFile(run / "java" / KEY_FILE, server.management)
     old = keys.token("inference")
@@ -222,20 +222,20 @@ def test_many_who_find_it_expired_get_one_token(run, short):
 
 @pytest.mark.nginx
 def test_door_passes_tokens_and_keeper_has_its_own(run, short):
-    """Who has no token gets TorchServe's 400; what is told of ready is true beyond the tokens' time."""
+    """Without a token clients get TorchServe's 400; readiness stays correct after tokens expire."""
     up = opened(run, PROPERTIES=short)
     refused = put(up.predictions)
     assert (refused.status_code, refused.json()["type"]) == (400, "InvalidKeyException")
     old = token(run)
     wait_until(lambda: put(up.predictions, old).status_code == 400)
-    time.sleep(EXPIRES)  # the keeper's second one has expired, too
+    time.sleep(EXPIRES)  # the supervisor's second one has expired, too
     wait_until(lambda: up.is_ready)
     wait_until(lambda: put(up.predictions, token(run)).text == "2")
 
 
 @pytest.mark.nginx
 def test_new_server_has_new_tokens(run):
-    """TorchServe dies and is started again: it is ready, the old token is none, the new one lets in."""
+    """After TorchServe is restarted, it is ready, the old token is invalid and the new one works."""
     up = opened(run)
     old = token(run)
     assert put(up.predictions, old).text == "2"
@@ -247,7 +247,7 @@ def test_new_server_has_new_tokens(run):
 
 
 def opened(run, **variables) -> Stack:
-    """Open a reverse proxy to a server that wants tokens."""
+    """Open a reverse proxy to a server with tokens."""
     port, door = free_port(), free_port()
     ports = {"PORT": str(port), "DOOR": str(door), "RATE": "100000"}
     done = make("up", RUN=str(run), TOKENS="on", **ports, **variables)
@@ -257,33 +257,33 @@ def opened(run, **variables) -> Stack:
 
 
 def test_without_tokens_nothing_is_kept(server):
-    """No key file, and a sentence for who asks for a token."""
+    """There is no key file, and make token gets a sentence."""
     assert not (server.run / "java" / KEY_FILE).exists()
     assert json.loads((server.run / "server.json").read_text())["keys"] is None
     done = make("token", RUN=str(server.run))
     assert done.returncode != 0
-    assert "error: this server wants no tokens; for one that does: make stop serve TOKENS=on" in done.stderr
+    assert "error: this server does not use tokens; to turn them on: make stop serve TOKENS=on" in done.stderr
 
 
 def test_server_without_tokens_is_not_one_with(server):
-    """A server that runs otherwise than was asked for is no success."""
+    """If the server runs with other settings than requested, the command fails."""
     done = make("serve", RUN=str(server.run), PORT=str(server.port), TOKENS="on")
     assert done.returncode != 0
-    assert "not started with tokens; first: make stop" in done.stderr
+    assert "not started with tokens; stop the running server first: make stop" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("target", "variables", "sentence"),
     [
-        ("serve", {"TOKENS": "maybe"}, "error: TOKENS=maybe is not known; say TOKENS=on or TOKENS=off"),
-        ("token", {"KIND": "all"}, "error: KIND=all is not known; say KIND=inference or KIND=management"),
-        ("token", {}, "error: there is no server to let you in; start it with: make serve TOKENS=on"),
-        ("flask", {"TOKENS": "on"}, "Flask has no tokens; leave TOKENS out"),
+        ("serve", {"TOKENS": "maybe"}, "error: TOKENS=maybe is not known; use TOKENS=on or TOKENS=off"),
+        ("token", {"KIND": "all"}, "error: KIND=all is not known; use KIND=inference or KIND=management"),
+        ("token", {}, "error: no server is running; start one with: make serve TOKENS=on"),
+        ("flask", {"TOKENS": "on"}, "the Flask server has no tokens and listens on this machine only"),
     ],
     ids=["other-word", "other-kind", "no-server", "flask"],
 )
 def test_what_cannot_be_is_said(tmp_path, target, variables, sentence):
-    """One sentence with the remedy, and nothing is started."""
+    """It is one sentence with the remedy, and nothing is started."""
     done = make(target, RUN=str(tmp_path / "run"), **variables)
     assert done.returncode != 0
     assert sentence in done.stderr

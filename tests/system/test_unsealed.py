@@ -1,4 +1,4 @@
-"""An archive that was not sealed here, as tutorials have them built: served on purpose alone."""
+"""Archives that were not sealed here, such as those of tutorials, are served only on request."""
 
 import shutil
 import stat
@@ -21,18 +21,18 @@ from tests.system.test_served_copies import public_of
 
 pytestmark = pytest.mark.torchserve
 
-UNPROVEN = "nothing shows that its files are those of its build, and no golden answer was checked"
-REMEDY = "was not sealed by make archive; to serve it all the same: make serve SEALED=no"
+UNPROVEN = "the files could not be verified, and no golden answer was checked"
+REMEDY = "was not sealed by make archive; to serve it anyway: make serve SEALED=no"
 
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
-    """The tutorial's archive, by the real archiver."""
+    """The tutorial's archive, made by the real archiver."""
     return tutorial_archive(tmp_path_factory.mktemp("foreign"))
 
 
 def test_foreign_archive_answers(foreign, tmp_path):
-    """Asked for in so many words it is started, says what is not proven, and gives every digit its answer."""
+    """On explicit request it starts, says what was not checked, and reads every digit."""
     run, port = str(tmp_path / "run"), free_port()
     try:
         done = make("serve", MARS=str(foreign), RUN=run, PORT=str(port), SEALED="no")
@@ -49,7 +49,7 @@ def test_foreign_archive_answers(foreign, tmp_path):
 
 
 def test_foreign_archive_answers_without_a_server(foreign, tmp_path):
-    """By make predict; an image that its handler fails on is an error of that image alone."""
+    """With `make predict`, an image that its handler fails on affects no other image."""
     for name in ("2", "7"):
         (tmp_path / f"{name}.png").write_bytes(DIGITS[name])
     assert make("predict", MAR=str(foreign), IMAGE=str(tmp_path / "2.png")).stdout == "2\n"
@@ -66,14 +66,14 @@ def test_foreign_archive_answers_without_a_server(foreign, tmp_path):
 
 
 def test_what_needs_this_projects_handler_says_so(foreign):
-    """An export of a foreign archive is one sentence with what can be done."""
+    """Exporting an unsealed archive gets one sentence with what can be done."""
     done = make("torchscript", MAR=str(foreign))
     assert done.returncode != 0
     assert done.stderr.startswith(f"error: the handler of {foreign} is not this project's")
 
 
 def test_sealed_and_unsealed_archives_are_served_together(foreign, archive, tmp_path):
-    """From two folders; of the one that proves itself nothing else is said, and it is held to its answers."""
+    """From two folders; only the unsealed one gets a note, and the sealed one is still checked."""
     run, port = str(tmp_path / "run"), free_port()
     try:
         done = marctl("serve", "--run", run, "--sealed", "no", "--port", str(port), archive, foreign)
@@ -91,7 +91,7 @@ def test_sealed_and_unsealed_archives_are_served_together(foreign, archive, tmp_
 
 @pytest.mark.parametrize("sealed", ["", "yes"])
 def test_foreign_archive_is_refused_by_default(foreign, tmp_path, sealed):
-    """The sentence names the option; nothing was started, and nothing is left."""
+    """The error names the option; nothing was started, and nothing is left."""
     done = make("serve", MARS=str(foreign), RUN=str(tmp_path / "run"), PORT=str(free_port()), SEALED=sealed)
     assert done.returncode != 0
     assert f"error: {foreign} {REMEDY}\n" in done.stderr
@@ -100,13 +100,13 @@ def test_foreign_archive_is_refused_by_default(foreign, tmp_path, sealed):
 
 
 def test_unknown_word_is_named(foreign, tmp_path):
-    """SEALED is a switch."""
+    """SEALED is a switch: any other value is refused."""
     done = make("serve", MARS=str(foreign), RUN=str(tmp_path / "run"), SEALED="maybe")
-    assert "error: SEALED=maybe is not known; say SEALED=1 or SEALED=0" in done.stderr
+    assert "error: SEALED=maybe is not known; use SEALED=1 or SEALED=0" in done.stderr
 
 
 def test_worker_that_dies_says_why(tmp_path):
-    """A foreign handler's own fault is printed, too."""
+    """An error in an unsealed archive's handler is printed, too."""
     bad = tutorial_archive(tmp_path / "bad", handler="import nonsense_of_mine\n")
     done = make("serve", MARS=str(bad), RUN=str(tmp_path / "run"), PORT=str(free_port()), SEALED="no")
     assert done.returncode != 0
@@ -116,7 +116,7 @@ def test_worker_that_dies_says_why(tmp_path):
 
 @pytest.mark.nginx
 def test_foreign_archive_behind_the_front_door(foreign, tmp_path):
-    """Ready, described and replaced like another; in another's place only when that is asked for."""
+    """It is ready, described and replaced like others, and replaces others only on request."""
     run, port, door = str(tmp_path / "run"), free_port(), free_port()
     url = f"http://127.0.0.1:{door}"
     try:
@@ -145,16 +145,16 @@ def test_foreign_archive_behind_the_front_door(foreign, tmp_path):
 
 
 def test_flask_says_that_it_needs_our_handler(foreign):
-    """One sentence, with what serves it."""
+    """It is one sentence that names what can serve it."""
     assert refused(foreign) == f"error: {foreign} {REMEDY}"
     assert refused(foreign, "--sealed", "no") == (
-        f"error: the handler of {foreign} is not this project's, which this needs; answer images by it: "
-        "make predict; serve it: make serve SEALED=no; or take it over: make adopt"
+        f"error: the handler of {foreign} is not this project's, so this command cannot use it; to answer "
+        "images with it: make predict; to serve it: make serve SEALED=no; to convert it: make adopt"
     )
 
 
 def test_flask_serves_our_handler_unsealed(archive, tmp_path):
-    """An archive that was unpacked and packed again, with nothing recorded in it."""
+    """The archive was unpacked and packed again, without its records."""
     plain = tmp_path / "convnet.mar"
     with zipfile.ZipFile(archive) as mar, zipfile.ZipFile(plain, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in mar.namelist():
@@ -167,7 +167,7 @@ def test_flask_serves_our_handler_unsealed(archive, tmp_path):
 
 
 def rewritten(foreign, target, change):
-    """Write the tutorial's archive anew, with something more in it."""
+    """Write the tutorial's archive again with additional content."""
     with zipfile.ZipFile(foreign) as mar, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for info in mar.infolist():
             new.writestr(info, mar.read(info))
@@ -182,8 +182,8 @@ def link(mar):
 
 
 UNSAFE = {
-    "up": (lambda mar: mar.writestr("../evil.py", "x"), "leads out of the folder"),
-    "absolute": (lambda mar: mar.writestr("/tmp/evil.py", "x"), "leads out of the folder"),  # noqa: S108
+    "up": (lambda mar: mar.writestr("../evil.py", "x"), "would be unpacked outside"),
+    "absolute": (lambda mar: mar.writestr("/tmp/evil.py", "x"), "would be unpacked outside"),  # noqa: S108
     "link": (link, "is a link"),
     "twice": (lambda mar: mar.writestr("convnet.py", "x"), "is there 2 times"),
 }
@@ -192,7 +192,7 @@ UNSAFE = {
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", UNSAFE)
 def test_what_could_be_unpacked_elsewhere_is_refused(foreign, tmp_path, name):
-    """Whatever the user said of seals."""
+    """It is refused even with SEALED=no."""
     change, sentence = UNSAFE[name]
     mar = rewritten(foreign, tmp_path / "digits.mar", change)
     with pytest.raises(BadArchive, match=sentence):
@@ -201,7 +201,7 @@ def test_what_could_be_unpacked_elsewhere_is_refused(foreign, tmp_path, name):
 
 
 def test_what_only_torchserve_would_find_is_not_unpacked(foreign, tmp_path):
-    """It reads a zip from its start, Python by the list at its end: a member not in the list is gone."""
+    """TorchServe reads a zip from its start; the copy has only what the directory lists."""
     hidden = tmp_path / "hidden.zip"
     with zipfile.ZipFile(hidden, "w") as one:
         one.writestr("../hidden.py", "x")
@@ -218,7 +218,7 @@ def test_what_only_torchserve_would_find_is_not_unpacked(foreign, tmp_path):
 
 
 def test_bomb_is_refused_before_it_is_unpacked(foreign, tmp_path, monkeypatch):
-    """What does not fit on the disk is not written there."""
+    """What does not fit on the disk is not written."""
     bomb = rewritten(foreign, tmp_path / "digits.mar", lambda mar: mar.writestr("large", bytes(2**20)))
     monkeypatch.setattr(
         "marctl.serve.served_copies.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 2**20)
@@ -228,7 +228,7 @@ def test_bomb_is_refused_before_it_is_unpacked(foreign, tmp_path, monkeypatch):
 
 
 def test_what_says_that_it_was_sealed_is_held_to_it(archive, tmp_path):
-    """SEALED=no lets in what proves nothing, and not what proves itself wrong."""
+    """SEALED=no accepts an archive without records, but not one that contradicts its own."""
     damaged = tmp_path / "convnet.mar"
     damaged.write_bytes(archive.read_bytes() + b"x")
     with pytest.raises(BadArchive, match="something is hidden in it"):
@@ -236,7 +236,7 @@ def test_what_says_that_it_was_sealed_is_held_to_it(archive, tmp_path):
 
 
 def test_signature_of_what_was_not_sealed(foreign, key, tmp_path):
-    """A key is asked for as of any other archive: unsigned it is refused, signed it is taken."""
+    """A required signature is checked as for any archive: only a signed one is accepted."""
     mar = tmp_path / "digits.mar"
     shutil.copy(foreign, mar)
     terms = Terms(public_of(key), sealed=False)

@@ -1,4 +1,4 @@
-"""Every kind of tampering is found, and named in a sentence of its own."""
+"""Every kind of tampering is found, and reported in its own sentence."""
 
 import hashlib
 import io
@@ -23,26 +23,26 @@ from tests.conftest import make, marctl
 
 
 class Members(dict):
-    """An archive's members, by name, to be tampered with."""
+    """An archive's members, by name, for tampering."""
 
     def __init__(self, archive):
         with zipfile.ZipFile(archive) as mar:
             super().__init__({info.filename: mar.read(info) for info in mar.infolist()})
 
     def flip(self, name, position=-10):
-        """Turn one bit of a member."""
+        """Flip one bit of a member."""
         data = bytearray(self[name])
         data[position] ^= 1
         self[name] = bytes(data)
 
     def seal(self):
-        """Record the digests anew, as somebody does who knows how."""
+        """Write the digests again, as a skilled attacker would."""
         del self[canonical.SUMS]
         self.update(canonical.with_sums(dict(self)))
 
 
 def write(path, members, extra=()):
-    """Write the archive as the builder does; with something besides, as any zip."""
+    """Write the archive as the builder does, or with additions, as any zip."""
     if not extra:
         with path.open("wb") as file:
             canonical.write(members, created_of(members), file)
@@ -138,23 +138,26 @@ def changed_and_not_recorded(members):
 
 # One of the modules that every archive has.
 MODULE = "classifier/image/decode.py"
-UNFORMED = "does not say what it has to; build the archive with: make archive"
+UNFORMED = "is malformed; build the archive with: make archive"
 TAMPERED = {
     "code-added": (changed_and_not_recorded, f"the member {MODULE} was changed"),
     "digests-emptied": (digests_emptied, f"the member {MODULE} was not there when the archive was built"),
-    "digests-are-no-list": (added(canonical.SUMS, b"none"), "MAR-INF/SHA256SUMS is no list of digests"),
-    "exit": (appended(MODULE, b"\nimport sys; sys.exit(0)\n"), "it was run, and gave no answer: "),
-    "hard-exit": (appended(MODULE, b"\nimport os; os._exit(0)\n"), "it was run, and gave no answer: "),
+    "digests-are-no-list": (added(canonical.SUMS, b"none"), "MAR-INF/SHA256SUMS is not a list of digests"),
+    "exit": (appended(MODULE, b"\nimport sys; sys.exit(0)\n"), "it was run but gave no answer: "),
+    "hard-exit": (appended(MODULE, b"\nimport os; os._exit(0)\n"), "it was run but gave no answer: "),
     "killed": (
         appended(MODULE, b"\nimport ctypes; ctypes.string_at(0)\n"),
-        "it was run, and gave no answer: it ended the process",
+        "it was run but gave no answer: its process exited with status",
     ),
     "golden-is-a-list": (set_to("golden.json", b"[]"), f"golden.json {UNFORMED}"),
     "golden-is-no-json": (set_to("golden.json", b"{"), f"golden.json {UNFORMED}"),
     "golden-is-empty": (set_to("golden.json", b'{"pictures": {}}'), f"golden.json {UNFORMED}"),
     "history-is-short": (set_to("provenance.json", b'{"created": 0}'), f"provenance.json {UNFORMED}"),
     "history-is-no-json": (set_to("provenance.json", b"\xff\xfe\x00"), f"provenance.json {UNFORMED}"),
-    "deep-python": (appended("convnet.py", b"\nx=" + b"-" * 100_000 + b"1"), "convnet.py is no Python"),
+    "deep-python": (
+        appended("convnet.py", b"\nx=" + b"-" * 100_000 + b"1"),
+        "convnet.py is not valid Python",
+    ),
     "another-name": (set_to(f"./{MODULE}", b""), f"the member './{MODULE}' is another name for '{MODULE}'"),
     "name-that-leads-out": (
         edited("MAR-INF/MANIFEST.json", b'"convnet"', b'"../../x"'),
@@ -221,29 +224,32 @@ TAMPERED = {
         edited("convnet.py", b"class", b"class A: pass\nclass"),
         "convnet.py defines 2 classes (A, ",
     ),
-    "no-python": (edited("convnet.py", b"class", b"klass"), "convnet.py is no Python"),
+    "no-python": (edited("convnet.py", b"class", b"klass"), "convnet.py is not valid Python"),
     "no-yaml": (set_to("model-config.yaml", b"input: ["), "model-config.yaml cannot be read: ParserError"),
     "no-labels": (edited("model-config.yaml", b"labels:", b"lables:"), "model-config.yaml cannot be read: "),
     "pickle-as-weights": (
         hostile_pickle("convnet.pth"),
-        "convnet.pth is not loadable as weights alone, so it",
+        "convnet.pth cannot be loaded as weights only, so it",
     ),
     "pickle-elsewhere": (
         hostile_pickle("notes.txt"),
-        "notes.txt is not loadable as weights alone, so it could",
+        "notes.txt cannot be loaded as weights only, so it could",
     ),
-    "path-up": (added("../evil.py"), "the member '../evil.py' leads out of the folder it is unpacked in"),
-    "path-absolute": (added("/etc/evil.py"), "the member '/etc/evil.py' leads out of the folder"),
+    "path-up": (
+        added("../evil.py"),
+        "the member '../evil.py' would be unpacked outside the archive's folder",
+    ),
+    "path-absolute": (added("/etc/evil.py"), "the member '/etc/evil.py' would be unpacked outside"),
 }
 
 
-# Looked at in the sandbox, as all are by the command: one of each way in which that ends.
+# Examined in the sandbox, as the command does with all of them: one for each way in which that ends.
 APART = {"code-added", "exit", "deep-python", "no-yaml", "pickle-as-weights"}
 
 
 @pytest.mark.parametrize("name", TAMPERED)
 def test_tampering_is_named(archive, tmp_path, name, capfd, request):
-    """Each change has its sentence; no code is run that was not recorded, and no pickle."""
+    """Each change has its sentence; no unrecorded code is run, and no pickle."""
     if name not in APART:
         request.getfixturevalue("parsed_here")
     change, sentence = TAMPERED[name]
@@ -255,23 +261,23 @@ def test_tampering_is_named(archive, tmp_path, name, capfd, request):
 
 
 def test_twice_the_same_member_is_named(archive, tmp_path):
-    """Of two members of one name, readers take one or the other."""
+    """Of two members with one name, readers may use either."""
     members = Members(archive)
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = write(tmp_path / "a.mar", members, [(MODULE, members[MODULE])])
-    assert f"the member {MODULE} is there 2 times" in faults(twice)
+    assert f"the member {MODULE} occurs 2 times" in faults(twice)
 
 
 def test_link_is_named(archive, tmp_path):
-    """A link could lead anywhere."""
+    """A link could point anywhere."""
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     found = faults(write(tmp_path / "a.mar", Members(archive), [(link, "/etc/passwd")]))
-    assert "the member 'link' is a link; an archive holds files alone" in found
+    assert "the member 'link' is a link; an archive may contain only files" in found
 
 
 def with_hidden_member(archive, hidden):
-    """Write an archive with a member that only readers of a stream find, as Java's is."""
+    """Write an archive with a member that only stream readers, such as Java's, find."""
     with zipfile.ZipFile(archive) as mar:
         data, start = archive.read_bytes(), mar.start_dir
     evil = io.BytesIO()
@@ -279,7 +285,7 @@ def with_hidden_member(archive, hidden):
         other.writestr(MODULE, "print('code was run')")
     with zipfile.ZipFile(evil) as other:
         local = evil.getvalue()[: other.start_dir]
-    # The directory moves down by what is put before it; its end says where it is.
+    # The directory moves down by the inserted bytes; the end record has its offset.
     end = data.rindex(b"PK\x05\x06")
     moved = data[end : end + 16] + (start + len(local)).to_bytes(4, "little") + data[end + 20 :]
     hidden.write_bytes(data[:start] + local + data[start:end] + moved)
@@ -287,73 +293,73 @@ def with_hidden_member(archive, hidden):
 
 
 def test_hidden_member_is_found(archive, tmp_path):
-    """A member that is in no list leaves its bytes in the file."""
+    """A member that is not in the directory leaves its bytes in the file."""
     [fault] = faults(with_hidden_member(archive, tmp_path / "hidden.mar"))
-    assert fault.startswith("the file is not what its members make")
+    assert fault.startswith("packing its members again gives a different file")
 
 
 def test_bytes_before_the_archive_are_found(archive, tmp_path):
-    """Python reads a zip that begins anywhere."""
+    """Python accepts a zip with bytes before it."""
     (tmp_path / "a.mar").write_bytes(b"#!/bin/sh\n" + archive.read_bytes())
     [fault] = faults(tmp_path / "a.mar")
-    assert fault.startswith("the file is not what its members make")
+    assert fault.startswith("packing its members again gives a different file")
 
 
 def test_compressed_archive_is_refused_before_it_is_unpacked(archive, tmp_path):
-    """What compresses may be a bomb; a sealed archive compresses nothing."""
+    """A compressed member may be a bomb; a sealed archive has none."""
     with zipfile.ZipFile(tmp_path / "a.mar", "w", zipfile.ZIP_DEFLATED) as mar:
         for name, data in Members(archive).items():
             mar.writestr(name, data)
     [fault] = faults(tmp_path / "a.mar")
-    assert "was packed again, or never sealed" in fault
+    assert "was repacked, or never sealed" in fault
 
 
 def test_mismatch_is_told_by_numbers(archive, tmp_path):
-    """The image, what was expected and what came stand in the error."""
+    """The error has the image, the expected and the actual value."""
     members = Members(archive)
     swapped_weights(members)
     [fault] = faults(write(tmp_path / "a.mar", members), run=True)
     assert "golden image '0.png': expected '0' [-0.00236, " in fault
     assert "they differ by" in fault
-    assert "allowed is 2e-05" in fault
+    assert "at most 2e-05 is allowed" in fault
 
 
 def test_tolerance_is_the_handlers():
-    """A worker and verify, which sees no handler, allow the same."""
+    """Workers and verify, which does not import the handler, have the same tolerance."""
     assert proof.TOLERANCE == golden.TOLERANCE
 
 
 def verify(*arguments, **environ):
-    """Run marctl verify as a person does; return what it printed, line by line, and its errors."""
+    """Run marctl verify as a user would; return its result."""
     return marctl("verify", *arguments, **environ)
 
 
 def test_without_a_key_it_only_looks(archive):
-    """It says what was shown, that nobody vouches for it, and what are mere claims; and never "sound"."""
+    """It reports what was checked, the missing signature and the mere claims, and never "sound"."""
     done = verify(archive)
     assert done.returncode == 0, done.stderr
     first, *lines = done.stdout.splitlines()
-    assert first == f"{archive} was looked at, not run: its members match the records inside it"
+    assert first == f"{archive} was examined, not run: its members match the records inside it"
     told = dict(line.strip().split(maxsplit=1) for line in lines if not line.startswith(" " * 5))
-    assert told["signed"].startswith("nobody vouches for it")
-    assert told["golden"] == "11 images, not tried: RUN=1 runs its code on them"
-    assert "proves" in told["claims"]
+    assert told["signed"].startswith("no; whoever made it")
+    assert told["golden"] == "11 images, not checked: RUN=1 runs the archive on them"
+    assert "without proof" in told["claims"]
     assert told["name"] == "convnet 1.0"
     assert {"sha256", "members", "programs", "source", "runtime", "figures", "takes"} <= told.keys()
     assert "sound" not in done.stdout
 
 
 def test_what_nobody_vouches_for_is_run_when_asked(archive):
-    """It says that it was run, and what that does not show."""
+    """It says that the archive was run, and what that does not show."""
     done = verify(archive, "--run")
     assert done.returncode == 0, done.stderr
-    assert "was looked at and run apart: 11 golden images answered as recorded\n" in done.stdout
-    assert "code made to deceive can do that, too" in done.stdout
+    assert "was examined and run in isolation: 11 golden images answered as recorded\n" in done.stdout
+    assert "malicious code can do that, too" in done.stdout
     assert ("note: its code" in done.stderr) == (sandbox.isolation_fault() is not None)
 
 
 def test_make_verify_fails_for_a_bad_one(archive, tmp_path):
-    """Every fault is a line; the status is not zero."""
+    """Every fault has a line, and the exit status is not zero."""
     members = Members(archive)
     members.flip("convnet.pth")
     members.flip(MODULE)
@@ -367,7 +373,7 @@ def test_make_verify_fails_for_a_bad_one(archive, tmp_path):
 
 
 def test_verify_cannot_import_the_repository(tmp_path):
-    """The process of make verify finds the archive's model in the archive alone."""
+    """The process of make verify can find the model only in the archive."""
     code = (
         "import importlib.util, marctl.verify.verify;"
         "print([name for name in ('model', 'convnet') if importlib.util.find_spec(name)])"
@@ -378,7 +384,7 @@ def test_verify_cannot_import_the_repository(tmp_path):
 
 
 def test_what_was_looked_at_is_what_is_described(archive, tmp_path):
-    """A file that is replaced after it was opened changes nothing of what is said of it."""
+    """Replacing a file after it was opened does not change the report."""
     mar = tmp_path / "a.mar"
     mar.write_bytes(archive.read_bytes())
     with examined(mar) as found:
@@ -389,7 +395,7 @@ def test_what_was_looked_at_is_what_is_described(archive, tmp_path):
 
 @pytest.fixture
 def keys(tmp_path):
-    """A pair of keys, and a public key of somebody else, made by openssl."""
+    """A key pair and another public key, made by openssl."""
     for name in ("private", "other"):
         command = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{name}.pem"]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
@@ -399,7 +405,7 @@ def keys(tmp_path):
 
 
 def test_signature(archive, keys, tmp_path):
-    """Signed by the key: verified and served. Unsigned, signed by another, or changed since: refused."""
+    """Signed with the key, it is verified and served; unsigned, signed with another or changed, refused."""
     mar = tmp_path / "convnet.mar"
     mar.write_bytes(archive.read_bytes())
     public = keys / "private-public.pem"
@@ -408,16 +414,16 @@ def test_signature(archive, keys, tmp_path):
     sign(mar, keys / "private.pem")
     done = verify(mar, "--public-key", public)
     assert done.stdout.startswith(f"{mar} is signed by the key in {public}; 11 golden images answered as ")
-    assert "by somebody, whose signature was not checked" in verify(mar).stdout
+    assert "there is a signature, which was not checked" in verify(mar).stdout
     [other] = faults(mar, keys / "other-public.pem")
-    assert "was not made for this" in other
+    assert "does not match" in other
     mar.write_bytes(archive.read_bytes() + b"x")
     [changed] = faults(mar, public)
     assert "has changed since it was signed" in changed
 
 
 def test_serve_refuses_a_wrong_signature(archive, keys, tmp_path):
-    """Make serve PUBLIC_KEY= starts nothing that was not signed."""
+    """`make serve PUBLIC_KEY=` starts nothing without a valid signature."""
     mar = tmp_path / "convnet.mar"
     mar.write_bytes(archive.read_bytes())
     done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PUBLIC_KEY=str(keys / "other-public.pem"))
@@ -426,13 +432,13 @@ def test_serve_refuses_a_wrong_signature(archive, keys, tmp_path):
     sign(mar, keys / "private.pem")
     done = make("serve", MARS=str(mar), RUN=str(tmp_path / "run"), PUBLIC_KEY=str(keys / "other-public.pem"))
     assert done.returncode != 0
-    assert "was not made for this" in done.stderr
+    assert "does not match" in done.stderr
     assert not (tmp_path / "run" / "server.json").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", None], ids=["empty", "text", "missing"])
 def test_bad_key_says_how_to_make_one(archive, tmp_path, content):
-    """A file that holds no key is named, with the command that makes one."""
+    """A file without a key is named, with the command that makes one."""
     if content is not None:
         (tmp_path / "key.pem").write_bytes(content)
     [fault] = faults(archive, tmp_path / "key.pem")
@@ -440,7 +446,7 @@ def test_bad_key_says_how_to_make_one(archive, tmp_path, content):
 
 
 def test_contract_may_name_one_of_several_classes(archive, tmp_path):
-    """The archive is run, and answers as recorded by the class that is named."""
+    """The archive is run, and the named class answers as recorded."""
     members = Members(archive)
     members["convnet.py"] = members["convnet.py"].replace(b"class", b"class A: pass\nclass", 1)
     members["model-config.yaml"] += b"\nclass: ConvNet\n"

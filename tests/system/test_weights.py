@@ -1,4 +1,4 @@
-"""The committed weights read MNIST, images as people send them and other people's digits."""
+"""The committed weights read MNIST, images as people send them, and other people's digits."""
 
 import json
 
@@ -19,7 +19,7 @@ from training.no_digit import KINDS
 from training.train import Labelled, Stage, fit, on_test_set
 
 TARGET = 0.97
-IN_BLOCKS = 0.96  # scikit-learn's digits, enlarged so that each of their pixels is seen
+IN_BLOCKS = 0.96  # scikit-learn's digits, enlarged so that each pixel is visible
 SOME = 200
 FEW = 60
 TAKEN_FOR_DIGITS = {"scribbles of curves"}  # half of them
@@ -28,13 +28,13 @@ IMAGES, LABELS = load_test()
 
 @pytest.fixture(scope="module")
 def reader(contract):
-    """The committed weights, asked by files."""
+    """A reader of image files with the committed weights."""
     return Reader(ROOT / "model" / "convnet.pth", contract)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_weights_read_each_family(family, reader):
-    """At least 97 % of the images of each family, at its middle severity: of evaluation's, the first."""
+    """At least 97 % of each family at medium severity, for the first of evaluation's images."""
     count = 2 * SOME if family.most is None else family.most // 2
     chosen = np.random.default_rng(SEED).permutation(len(IMAGES))[:count]
     made = files(family, family.severities[MIDDLE], IMAGES[chosen])
@@ -44,7 +44,7 @@ def test_weights_read_each_family(family, reader):
 @pytest.mark.parametrize("dark_ink", [True, False], ids=["black-on-white", "white-on-black"])
 @pytest.mark.parametrize("way", OTHERS.values(), ids=["smooth", "blocks"])
 def test_weights_read_other_peoples_digits(way, dark_ink, reader):
-    """All of scikit-learn's digits, which are not MNIST's: 8 x 8 pixels, enlarged, in either polarity."""
+    """All of scikit-learn's digits (not MNIST's): 8 x 8 pixels, enlarged, in either polarity."""
     data = load_digits()
     made = (foreign(image, way, dark_ink=dark_ink) for image in data.images)
     least = IN_BLOCKS if way == Image.Resampling.NEAREST else TARGET
@@ -53,14 +53,14 @@ def test_weights_read_other_peoples_digits(way, dark_ink, reader):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name not in TAKEN_FOR_DIGITS], ids=str)
 def test_weights_are_unsure_where_there_is_no_digit(kind, reader):
-    """More often than not the probability is below a half, also of kinds that training never showed."""
+    """The median probability is below a half, also for kinds not seen in training."""
     chance = np.random.default_rng(2)
     sure = reader.probabilities(kind.file(digit, chance) for digit in IMAGES[:FEW]).max(axis=1)
     assert np.median(sure) < 0.5
 
 
 def test_hands_write_what_their_labels_say(reader):
-    """Nearly all that a hand writes is read as its label says."""
+    """Nearly all synthetic handwriting is read as its label."""
     torch.manual_seed(0)
     digits, labels = written(5)
     drawn = (digits[:, 0].numpy() * 255).astype(np.uint8)
@@ -82,7 +82,7 @@ def model():
 
 
 def test_weights_read_mnist(model, contract):
-    """At least 99.3 % of the 10,000 test images, as sure as they are right, as the saved figures say."""
+    """At least 99.3 % of the 10,000 test images, calibrated and as accurate as the saved figures say."""
     accuracy, calibration_error = on_test_set(model, contract)
     figures = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert accuracy >= LEAST_ACCURACY
@@ -92,7 +92,7 @@ def test_weights_read_mnist(model, contract):
 
 
 def test_training_learns_and_repeats_itself(contract):
-    """Two trainings from one seed give the same weights, and a lower loss at the end."""
+    """Two trainings from one seed give the same weights, and the loss decreases."""
     images, labels = (part[:1000] for part in load_test())
     ink = torch.from_numpy(images[:, None] / np.float32(255))
     digits = Labelled(ink, torch.tensor(labels, dtype=torch.long))

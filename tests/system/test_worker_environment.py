@@ -1,4 +1,4 @@
-"""What a worker inherits: nothing that has it run other code than the archive's and the environment's."""
+"""Workers inherit nothing that makes them run code other than the archive's and the environment's."""
 
 import json
 import zipfile
@@ -11,7 +11,7 @@ from marctl.serve.torchserve.instance import NOT_INHERITED
 from tests.conftest import free_port, marctl
 from tests.support.flask_process import flask_of
 
-# What the main process can live with, unlike PYTHONINSPECT.
+# Variables that the main process tolerates, unlike PYTHONINSPECT.
 SET = {name: "1" for name in NOT_INHERITED if name.startswith("TORCH_")} | {
     "PYTHONSTARTUP": "/none.py", "PYTHONBREAKPOINT": "os.abort",
     "PYTHONUSERBASE": "/none", "PYTHONPYCACHEPREFIX": "/none", "PYTHONOPTIMIZE": "1",
@@ -22,7 +22,7 @@ HARMLESS = {"PYTHONUNBUFFERED": "1", "MINE": "kept"}
 
 @pytest.fixture
 def telling(archive, tmp_path):
-    """An archive whose core writes down the environment that it finds; and the file."""
+    """An archive whose core writes its environment to a file; and that file."""
     told, mar = tmp_path / "told.json", tmp_path / "convnet.mar"
     code = f"\nimport os as _os\nPath({str(told)!r}).write_text(json.dumps(dict(_os.environ)))\n"
     with zipfile.ZipFile(archive) as sealed, zipfile.ZipFile(mar, "w") as changed:
@@ -40,7 +40,7 @@ def check_told(told) -> None:
 
 
 def test_torchserves_workers_inherit_no_other_code(telling, tmp_path):
-    """Of the caller's variables, those that change what code runs are left out, and no others."""
+    """Of the caller's variables, only those that change what code runs are left out."""
     mar, told = telling
     run = str(tmp_path / "run")
     try:
@@ -53,7 +53,7 @@ def test_torchserves_workers_inherit_no_other_code(telling, tmp_path):
 
 
 def test_flasks_workers_load_pickles_as_the_archive_says(telling):
-    """They are forked, so Python's own variables have done what they do; torch asks for its own later."""
+    """They are forked: Python's own variables have already taken effect; torch reads its own later."""
     mar, told = telling
     torchs = {name: word for name, word in SET.items() if name.startswith("TORCH_")}
     with flask_of(mar, "--sealed", "no", **torchs, **HARMLESS, EXPLAIN="0"):

@@ -1,4 +1,4 @@
-"""What editors and commits are told to do is what pyproject.toml says, and what lies here."""
+"""The settings for editors and commit hooks match pyproject.toml and the files here."""
 
 import configparser
 import re
@@ -20,7 +20,7 @@ def test_editors_and_ruff_have_one_line_length():
 
 
 def test_files_end_and_break_as_the_editors_are_told():
-    """UTF-8, lines that end in a line feed, the last one too, and no space at the end of any."""
+    """Files are UTF-8, every line ends in a line feed, the last one too, and none has trailing spaces."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     files = [ROOT / name for name in names if (ROOT / name).is_file()]
@@ -37,13 +37,13 @@ def test_files_end_and_break_as_the_editors_are_told():
 
 
 def test_hooks_run_the_environments_ruff():
-    """No second version of it is downloaded, and its settings are pyproject.toml's alone."""
+    """No second ruff is downloaded, and its only settings are those in pyproject.toml."""
     assert re.findall(r"entry: (\S+ \S+)", HOOKS) == [".venv/bin/ruff check", ".venv/bin/ruff format"]
     assert set(re.findall(r"repo: (\S+)", HOOKS)) == {"local"}
 
 
 def test_hooks_pass_on_every_file(checkout_in, tmp_path):
-    """Who switches them on can commit what lies here; a file that ruff would format otherwise is refused."""
+    """With the hooks on, the files here can be committed; a file that ruff would reformat is refused."""
     copy = checkout_in(tmp_path / "copy")
     for command in (["init", "-q", "."], ["add", "-A"]):
         subprocess.run(["git", *command], cwd=copy, check=True)

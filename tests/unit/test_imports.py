@@ -1,4 +1,4 @@
-"""Imports run one way: training, bench, marctl, classifier; and nothing imports the tests."""
+"""Imports run one way: training, bench, marctl, classifier. Nothing imports the tests."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Where the modules of each package lie, and which of the other packages they may import.
+# The folder of each package, and which other packages it may import.
 FOLDERS = {
     "classifier": "handler",
     "convnet_handler": "handler",
@@ -27,9 +27,9 @@ MAY_IMPORT = {
     "model": set(),
     "marctl": {"classifier"},
     "bench": {"marctl", "classifier", "model"},
-    "training": {"bench", "marctl", "classifier", "model"},  # its page is written as those of bench are
+    "training": {"bench", "marctl", "classifier", "model"},  # its report is written with bench's code
 }
-# Inside the archive a module imports modules of its own line, or of lines above: the way of a request.
+# Inside the archive a module imports only from its own line and those above, the way of a request.
 ORDER = (
     "errors",
     "headers",
@@ -47,28 +47,28 @@ ORDER = (
     "classifier",
     "torchserve",
 )
-# A worker that answers without torch has half a gigabyte less; the others need not be installed.
+# A worker without torch takes half a gigabyte less; the others need not be installed.
 LAZY = {"torch", "captum", "onnxruntime", "safetensors"}
-TORCHS_OWN = "classifier.runtime.torch"  # imported by functions alone
-# What other servers load is written as their own pages have it, and is in none of the packages.
+TORCHS_OWN = "classifier.runtime.torch"  # imported only within functions
+# Code for other servers follows their own documentation, and is in none of the packages.
 FOREIGN = {"bench/servers/others", "bench/servers/torchserve"}
 CHANGES_THE_PATH = re.compile(
     r"sys\.path(?:\.(?:insert|append|extend)\(|\[[^\]]*\] *=[^=]|  ?\+?=[^=])|addsitedir|PYTHONPATH"
 )
 MAY_CHANGE_THE_PATH = {
-    "src/marctl/serve/torchserve/instance.py": "TorchServe's workers start with one folder, and no other",
-    "src/marctl/predict/foreign.py": "another project's handler imports what lies beside it in the archive",
+    "src/marctl/serve/torchserve/instance.py": "TorchServe's workers start with one folder in the path",
+    "src/marctl/predict/foreign.py": "another project's handler imports its neighbours in the archive",
     "src/marctl/verify/trial.py": "runs in the sandbox, as a worker does",
     "src/marctl/adopt/apart.py": "runs in the sandbox, which has no installed packages of ours",
 }
 
 
 class Import(NamedTuple):
-    """One import: which module, as the statement names it resolved, and how."""
+    """One import: the resolved name of the module, and how it is imported."""
 
     module: str
     is_relative: bool
-    is_lazy: bool  # within a function, or for the types alone
+    is_lazy: bool  # within a function, or only for types
 
 
 def files() -> Iterator[tuple[str, Path]]:
@@ -131,7 +131,7 @@ def layer(name: str) -> str:
 
 
 def test_modules_are_found():
-    """The reader reads: it knows a module of each package, and what kind of import is which."""
+    """The reader finds modules of each package and the kind of each import."""
     assert {name.partition(".")[0] for name in MODULES} == set(FOLDERS)
     assert Import("classifier.contract", True, False) in imports_of("classifier.classifier")
     assert Import("classifier.runtime.torch", True, True) in imports_of("classifier.classifier")
@@ -140,7 +140,7 @@ def test_modules_are_found():
 
 @pytest.mark.parametrize("package", FOLDERS)
 def test_packages_import_no_package_before_them(package):
-    """The archive's core knows no server, the tool no measurement, and none of them a test."""
+    """The archive's core imports no server, the tool no measurement, and none of them a test."""
     back = {
         f"{name} imports {one.module}"
         for name in MODULES
@@ -153,7 +153,7 @@ def test_packages_import_no_package_before_them(package):
 
 
 def test_no_two_modules_need_each_other():
-    """Not by a third one either, nor by an import within a function."""
+    """There is no cycle, not even through a third module or an import within a function."""
     needs = {
         name: {one.module for one in imports_of(name) if one.module in MODULES} - {name} for name in MODULES
     }
@@ -168,7 +168,7 @@ ARCHIVED = [name for name in MODULES if name.startswith("classifier.")]
 
 @pytest.mark.parametrize("name", ARCHIVED)
 def test_archive_imports_its_own_modules_by_relative_imports_in_one_order(name):
-    """So it is loaded under any name, twice in one process; and no step of a request calls an earlier one."""
+    """It can be loaded under any name, twice in one process; no step of a request calls an earlier one."""
     for one in imports_of(name):
         if one.module.partition(".")[0] == "classifier":
             assert one.is_relative, f"{name} imports {one.module} by an absolute import"
@@ -176,12 +176,12 @@ def test_archive_imports_its_own_modules_by_relative_imports_in_one_order(name):
 
 
 def test_every_module_of_the_archive_has_its_place_in_the_order():
-    """And the order names no other."""
+    """The order names all modules of the archive, and no others."""
     assert {layer(name) for name in ARCHIVED} == set(ORDER)
 
 
 def test_torchserve_is_known_to_its_adapter_alone():
-    """Of what lies in the archive; a core that needs a server cannot be opened without one."""
+    """In the archive only the adapter and the entry point import ts: the core opens without a server."""
     knowing = {
         name
         for name in MODULES
@@ -195,7 +195,7 @@ def test_torchserve_is_known_to_its_adapter_alone():
 
 @pytest.mark.parametrize("name", [*ARCHIVED, "convnet_handler"])
 def test_archive_imports_heavy_packages_when_they_are_needed(name):
-    """Within functions; one module is all about torch, and is itself imported within functions."""
+    """The imports are within functions; the one torch module is itself imported within functions."""
     eager = {one.module for one in imports_of(name) if not one.is_lazy}
     assert TORCHS_OWN not in eager
     heavy = {module.partition(".")[0] for module in eager} & LAZY
@@ -203,7 +203,7 @@ def test_archive_imports_heavy_packages_when_they_are_needed(name):
 
 
 def code_of(path: Path) -> str:
-    """Return a module's statements, without what is written in it for people."""
+    """Return a module's code without docstrings and comments."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -212,7 +212,7 @@ def code_of(path: Path) -> str:
 
 
 def test_nothing_changes_where_modules_are_found():
-    """An installed environment finds all of them; each exception has its reason, and is one."""
+    """An installed environment finds all modules; each exception has a reason and is still needed."""
     changing = {
         str(path.relative_to(ROOT))
         for folder in ("handler", "src", "training", "bench")

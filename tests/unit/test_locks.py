@@ -1,4 +1,4 @@
-"""The locks: every package that the project pins, with its version and hashes."""
+"""The locks have every package that the project pins, with its version and hashes."""
 
 import re
 import tomllib
@@ -12,13 +12,13 @@ LAYERS = ("archive", "flask", "client", "explain", "parquet")
 
 
 def pinned(pins):
-    """Return what a list of pins installs, extras of this project left out."""
+    """Return the pins of a list, without this project's own extras."""
     return {re.sub(r"\[.*\]", "", pin) for pin in pins if not pin.startswith("marctl[")}
 
 
 @pytest.mark.parametrize("layer", ["serve", *LAYERS])
 def test_locks_have_the_versions_of_the_project(layer):
-    """Each package that an extra pins stands in its lock, or in the one below it, with that version."""
+    """Each package that an extra pins is in its lock, or in the one below it, with that version."""
     locked = names_of(layer) | names_of("serve")
     pins = PROJECT["project"]["optional-dependencies"][layer] + PROJECT["project"]["dependencies"]
     assert pinned(pins) <= locked
@@ -26,7 +26,7 @@ def test_locks_have_the_versions_of_the_project(layer):
 
 @pytest.mark.parametrize("group", ["train", "test", "lint", "build", "uv", "audit"])
 def test_locks_have_the_versions_of_the_groups(group):
-    """Each package of a group stands in its lock."""
+    """Each package of a group is in its lock."""
     lock = "dev" if group in ("train", "test", "lint") else group
     assert pinned(PROJECT["dependency-groups"][group]) <= names_of(lock)
 
@@ -41,7 +41,7 @@ LOCKS = sorted(set(ROOT.glob("requirements/*.txt")) - {ROOT / "requirements" / "
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda file: file.stem)
 def test_every_locked_package_has_a_hash(lock):
-    """Pip takes no file that has another hash, and no package that has none; no lock says where from."""
+    """Pip refuses a file with another hash and a package with none; no lock names a source."""
     text = lock.read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     assert entries
@@ -58,5 +58,5 @@ def test_dev_has_all_of_the_other_locks():
 
 
 def test_build_backend_is_the_locked_one():
-    """An isolated build and ours use one version of the backend."""
+    """An isolated build and ours use the same version of the backend."""
     assert PROJECT["build-system"]["requires"] == PROJECT["dependency-groups"]["build"]

@@ -1,1 +1,1 @@
-"""Programs of other servers, written as their documentation advises, each for an environment of its own."""
+"""Programs for other servers, written as their documentation advises, each for its own environment."""

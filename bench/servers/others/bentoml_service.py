@@ -1,4 +1,4 @@
-"""BentoML, with its adaptive batches and two workers; images come in JSON: its files go over the disk."""
+"""BentoML, with its adaptive batches and two workers; images come in JSON: its files go through the disk."""
 
 import argparse
 import base64

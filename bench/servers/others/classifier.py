@@ -1,4 +1,4 @@
-"""What the other servers answer by: ConvNet as their documentation would have it, or our archive."""
+"""What the other servers answer with: ConvNet as their documentation suggests, or our archive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Names an archive that answers in the place of torchvision's transforms and the class.
+# Names an archive that answers instead of torchvision's transforms and the class.
 ARCHIVE = "BENCH_ARCHIVE"
 
 
@@ -14,7 +14,7 @@ class ArchiveClassifier:
     """Our archive, in another server."""
 
     def __init__(self, archive: Path) -> None:
-        from marctl.archive.opened import Opened  # not where torchvision answers
+        from marctl.archive.opened import Opened  # not needed if torchvision answers
 
         self.opened = Opened(archive)
         self.classifier = self.opened.classifier
@@ -27,10 +27,10 @@ class ArchiveClassifier:
 
 
 def load() -> Any:
-    """Return what this server is to answer by."""
+    """Return the classifier that this server answers with."""
     if archive := os.environ.get(ARCHIVE):
         return ArchiveClassifier(Path(archive))
-    # An archive answers without torch, which takes most of the memory of a process that imports it.
+    # Imported here: an archive answers without torch, which takes most of a process's memory.
     from bench.servers.others.convnet import Classifier
 
     return Classifier()

@@ -1,4 +1,4 @@
-"""ConvNet behind torchvision's transforms, as the other servers' documentation would have it."""
+"""ConvNet behind torchvision's transforms, as the other servers' documentation suggests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Classifier:
     """The trained class behind torchvision's transforms."""
 
     def __init__(self) -> None:
-        # One process a core computes: with torch's own threads besides, they would fight over the cores.
+        # There is one process per core: with torch's own threads, they would compete for the cores.
         torch.set_num_threads(1)
         contract = Contract.from_file(MODEL / "model-config.yaml")
         self.labels = contract.labels

@@ -10,5 +10,5 @@ classifier = load()
 
 @app.put("/predict")
 def predict() -> str:
-    """Answer the image in the body by its digit."""
+    """Answer the image in the body with its digit."""
     return classifier.label([classifier.read(request.get_data())])[0]

@@ -29,7 +29,7 @@ class Digits(litserve.LitAPI):
         return self.classifier.label(inputs)
 
     def unbatch(self, output: list[str]) -> list[str]:
-        """Return one answer a request."""
+        """Return one answer per request."""
         return output
 
     def encode_response(self, output: str) -> str:

@@ -28,7 +28,7 @@ class Digits(MLModel):
 
 
 async def main(port: int, folder: Path) -> None:
-    """Serve until a signal ends it; what the workers leave goes into the folder."""
+    """Serve until a signal ends it; the workers' files go into the folder."""
     settings = Settings(
         host="127.0.0.1",
         http_port=port,

@@ -1,6 +1,7 @@
-"""Ray Serve, with its dynamic batches and two replicas, behind HAProxy as its high-throughput guide has it.
+"""Ray Serve, with its dynamic batches and two replicas, behind HAProxy as in its high-throughput guide.
 
-Ray reads RAY_SERVE_ENABLE_HA_PROXY=1 and RAY_SERVE_THROUGHPUT_OPTIMIZED=1 when imported: set them before.
+Ray reads RAY_SERVE_ENABLE_HA_PROXY=1 and RAY_SERVE_THROUGHPUT_OPTIMIZED=1 when it is imported:
+set them before.
 """
 
 import argparse
@@ -27,7 +28,7 @@ class Digits:
         return self.classifier.label(images)
 
     async def __call__(self, request: Request) -> str:
-        """Answer the image in the body by its digit."""
+        """Answer the image in the body with its digit."""
         return await self.label(self.classifier.read(await request.body()))
 
 
@@ -36,7 +37,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
-    # Given twice: the first is for the proxy, the replicas take the second alone.
+    # Given twice: the first is for the proxy; the replicas only use the second.
     logging = {"enable_access_log": False, "log_level": "WARNING"}
     serve.start(http_options={"host": "127.0.0.1", "port": parser.parse_args().port}, logging_config=logging)
     serve.run(Digits.bind(), blocking=True, route_prefix="/predict", logging_config=logging)

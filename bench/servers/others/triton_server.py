@@ -1,4 +1,4 @@
-"""Triton, out of PyTriton's wheel, with its Python backend: dynamic batches, two instances (processes)."""
+"""Triton, from PyTriton's wheel, with its Python backend: dynamic batches, two instances (processes)."""
 
 import argparse
 import os
@@ -17,8 +17,8 @@ from torch.utils import dlpack
 
 from bench.servers.others.classifier import load
 
-MODEL = "triton_model.py"  # model.py, as the backend has it, would hide the folder that has our class
-# Ragged: files of different lengths wait for, and come in, the same batch.
+MODEL = "triton_model.py"  # model.py, the backend's default, would shadow the folder with our class
+# Ragged: files of different lengths can be in the same batch.
 CONFIG = f"""
 backend: "python"
 default_model_filename: "{MODEL}"
@@ -31,9 +31,9 @@ instance_group {{ count: 2 kind: KIND_CPU }}
 
 
 class TritonPythonModel:
-    """The model under the name that the Python backend asks for.
+    """The model, under the name that the Python backend expects.
 
-    Tensors pass by DLPack: this backend's own conversion reads NumPy 2's arrays wrongly.
+    Tensors are passed with DLPack: this backend's own conversion misreads NumPy 2's arrays.
     """
 
     def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002 the backend's signature
@@ -42,7 +42,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return the digits of a batch; a request's image is an image file's bytes, uint8 (1, length)."""
-        import triton_python_backend_utils as backend  # Triton brings it, to this process alone
+        import triton_python_backend_utils as backend  # Triton provides it, only in this process
 
         images = [backend.get_input_tensor_by_name(request, "image") for request in requests]
         files = [dlpack.from_dlpack(image.to_dlpack()).numpy().tobytes() for image in images]
@@ -61,12 +61,12 @@ def serve(port: int, folder: Path) -> int:
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text(CONFIG)
     (model / "1" / MODEL).write_text("from bench.servers.others.triton_server import TritonPythonModel\n")
-    # The instances load libpython by its name: one of another patch version fails on this Python's modules.
+    # The instances load libpython by name: one of another patch version fails on this Python's modules.
     libraries = f"{triton.parents[1] / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
     command = [triton / "bin/tritonserver", f"--model-repository={folder / 'models'}"]
     command += [f"--backend-directory={folder / 'backends'}", "--allow-grpc=false", "--allow-metrics=false"]
     command += ["--http-address=127.0.0.1", f"--http-port={port}"]
-    # An instance reads no PYTHONPATH. The first python3 on its PATH says which environment it belongs to.
+    # An instance ignores PYTHONPATH. The first python3 on its PATH determines its environment.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     server = subprocess.Popen(command, env=os.environ | {"LD_LIBRARY_PATH": libraries, "PATH": path})
 

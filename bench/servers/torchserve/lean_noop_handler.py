@@ -1,15 +1,15 @@
-"""A handler that computes nothing, behind our reader of the front end's messages."""
+"""A handler that computes nothing, with our reader of the front end's messages."""
 
 from classifier.torchserve.socket import speed_up
 
-LABEL = "2"  # what the load's image shows
+LABEL = "2"  # of the load's image
 
 
 class LeanNoopHandler:
-    """Reads as our handler does and answers every request by the same digit."""
+    """Reads as our handler does and answers every request with the same digit."""
 
     def initialize(self, context):
-        """Take the reader over."""
+        """Install our reader."""
         speed_up(context.metrics)
 
     def handle(self, data, context):  # noqa: ARG002 TorchServe's signature

@@ -1,4 +1,4 @@
-"""A handler as TorchServe's documentation and many blogs have it: torchvision's transforms, eager."""
+"""A handler as in TorchServe's documentation and many blogs: torchvision's transforms, eager."""
 
 import io
 
@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision import transforms
 from ts.torch_handler.base_handler import BaseHandler
 
-CONTRACT = "plain.yaml"  # beside it in the archive: those write the numbers into the code
+CONTRACT = "plain.yaml"  # beside it in the archive; those hard-code the numbers
 
 
 class PlainHandler(BaseHandler):

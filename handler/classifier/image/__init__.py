@@ -1,1 +1,1 @@
-"""From the bytes of an image file to the pixels that a model takes."""
+"""Decode image files into the pixels that a model takes."""

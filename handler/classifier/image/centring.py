@@ -1,8 +1,8 @@
-"""Bring what is drawn to the size and place in which the model knows digits, as MNIST's authors did.
+"""Scale and centre a drawing as MNIST's authors did with their digits.
 
-An image is first looked at as it is resized. Where its ink is not where the contract wants it, that part of
-the image is looked at again, closer or from further away. So a digit in a corner, a small one, and one on a
-sheet that is no square are read like one in the middle.
+The image is first resized as a whole. If its ink does not have the size and place that the contract requires,
+the part of the image around the ink is resized again, closer or from further away. So a digit in a corner, a
+small one and one on a sheet that is not square are read like one in the middle.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import numpy as np
 from PIL import Image
 
 LOOKS = 3
-# Ink is what differs from the paper by at least that share of the largest difference: so much of it is left
-# in a shadow, and the lines of most paper are fainter;
+# Ink differs from the background by at least this share of the largest difference: ink in a shadow still
+# does, and the lines of most paper are fainter.
 INK = 0.35
-# where that difference is at least so many grey levels: else nothing is drawn.
+# Nothing is drawn if the largest difference is below this, in grey levels.
 VISIBLE = 24
-# More of the edge than this under ink, or ink on as many of the four edges as this, is no paper: a shadow, a
-# table, noise, squares. Such an image stays as it is.
+# Ink on more than this share of the edge, or on this many of the four edges, means that there is no plain
+# background: a shadow, a table, noise, squares. Such an image stays as it is.
 MOST_OF_EDGE = 0.4
 EDGES = 3
-# By how many of the model's pixels a digit's size, and the place of its ink, may be off and are left so.
+# In the model's pixels: a digit's size and the place of its ink are not corrected for less than this.
 SIZE_TOLERANCE, PLACE_TOLERANCE = 1.5, 1.5
-# Of width to height: beyond it an image has been squeezed.
+# Ratio between the aspect ratios of a window and of the model's input beyond which the image is squeezed.
 SQUEEZE_TOLERANCE = 1.05
-# The closer looks are taken from at most so many pixels a side, so that they cost little whatever came.
+# The image is reduced to this many pixels a side before the closer looks, which limits their cost.
 MOST_PIXELS = 448
 
 
 class Ink(NamedTuple):
-    """What is drawn, in pixels of the grid: size of its box, and the mean place of what is inked."""
+    """A drawing, in pixels of the grid: the size of its bounding box, and the mean place of its ink."""
 
     width: int
     height: int
     x: float
     y: float
-    paper: float  # the grey level of what it lies on
+    paper: float  # the grey level of the background
 
 
 class Window(NamedTuple):
-    """A part of the image, in its pixels; it may reach beyond the edges."""
+    """A part of the image, in its pixels; it may extend beyond the edges."""
 
     left: int
     top: int
@@ -52,24 +52,24 @@ class Window(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The places of a grid's pixels, by number and in half pixels from its middle; which are its edge."""
+    """The places of a grid's pixels, as indices and in half pixels from its middle, and its edge."""
 
     columns: np.ndarray  # int (W,)
     rows: np.ndarray  # int (H,)
     across: np.ndarray  # float64 (W,)
     down: np.ndarray  # float64 (H, 1)
     edge: np.ndarray  # indices of the flattened grid, int (N,)
-    edge_across: np.ndarray  # float64 (N,), as are the next
+    edge_across: np.ndarray  # float64 (N,), like the next
     edge_down: np.ndarray
     squares_across: float  # the sum of the squares of the edge's places
     squares_down: float
 
 
 def centred(image: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
-    """Return a grey image as uint8 (H, W), with the longer side of what is drawn `ink_side` pixels long.
+    """Return a grey image as uint8 (H, W), with the longer side of its drawing `ink_side` pixels long.
 
-    The mean place of its ink is in the middle. `size` is the width and height. Where nothing is drawn, or too
-    much of the edge is, it is the whole image, resized.
+    The mean place of the ink is in the middle. `size` is (width, height). If nothing is drawn, or too much of
+    the edge is inked, the whole image is resized instead.
     """
     seen = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     window = Window(0, 0, *image.size)
@@ -86,9 +86,9 @@ def centred(image: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndar
 
 
 def find(seen: np.ndarray) -> Ink | None:
-    """Find what is drawn on a sheet, uint8 (H, W), lit evenly or from one side; None where nothing is.
+    """Find the drawing on a sheet, uint8 (H, W), lit evenly or from one side; None if there is none.
 
-    Only sums of whole numbers and the same steps for each pixel: any language comes to the same result.
+    Only integer sums and the same steps for each pixel are used: every language gets the same result.
     """
     height, width = seen.shape
     grid = _grid(height, width)
@@ -107,7 +107,7 @@ def find(seen: np.ndarray) -> Ink | None:
         return None
     count = int(rows.sum())
     columns_used, rows_used = columns.nonzero()[0], rows.nonzero()[0]
-    # Ink that reaches the edge darkens it, or lights it up: the paper is on the other side of its levels.
+    # Ink that reaches the edge darkens or lightens it: the background is at the other end of its levels.
     dark = float(flat.ravel()[farthest]) < paper
     return Ink(
         int(columns_used[-1] - columns_used[0]) + 1,
@@ -119,9 +119,9 @@ def find(seen: np.ndarray) -> Ink | None:
 
 
 def _in_even_light(seen: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the levels (H, W) without what light from one side does to them, and the edge's, sorted."""
+    """Return the levels (H, W) without the gradient of the light, and those of the edge, sorted."""
     edge = seen.ravel()[grid.edge]
-    if edge.tobytes() == edge[:1].tobytes() * len(edge):  # as it is in most drawings
+    if edge.tobytes() == edge[:1].tobytes() * len(edge):  # as in most drawings
         return seen, edge
     levels, edge = seen.astype(np.float64), edge.astype(np.float64)
     across = float(edge @ grid.edge_across) / grid.squares_across
@@ -152,9 +152,9 @@ def _fits(ink: Ink, window: Window, size: tuple[int, int], ink_side: int) -> boo
 
 
 def _around(ink: Ink, window: Window, size: tuple[int, int], ink_side: int, image: tuple[int, int]) -> Window:
-    """Return the window in which the ink is in the middle, and as large as it should be.
+    """Return the window that centres the ink and gives it the right size.
 
-    Its middle is within the image, whatever was taken for ink: paper beyond an edge may be.
+    Its middle stays within the image: what was taken for ink may be background beyond an edge.
     """
     width, height = size
     pixel_width, pixel_height = window.width / width, window.height / height
@@ -170,7 +170,7 @@ def _around(ink: Ink, window: Window, size: tuple[int, int], ink_side: int, imag
 
 
 def _look(image: Image.Image, window: Window, size: tuple[int, int], paper: float) -> np.ndarray:
-    """Resize a part of the image to `size`; what is beyond its edges is paper."""
+    """Resize a part of the image to `size`, and fill what is beyond the edges with background."""
     columns, of_width = _within(window.left, window.width, image.width, size[0])
     rows, of_height = _within(window.top, window.height, image.height, size[1])
     part_size = (columns.stop - columns.start, rows.stop - rows.start)
@@ -181,7 +181,7 @@ def _look(image: Image.Image, window: Window, size: tuple[int, int], paper: floa
 
 
 def _within(start: int, length: int, limit: int, cells: int) -> tuple[slice, slice]:
-    """Return which of the grid's cells are within the image, and which of the image's pixels they are."""
+    """Return which of the grid's cells are within the image, and the pixels that they cover."""
     first, last = max(start, 0), min(start + length, limit)
     from_cell = min(_rounded((first - start) * cells / length), cells - 1)
     to_cell = max(_rounded((last - start) * cells / length), from_cell + 1)
@@ -197,5 +197,5 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 
 def _rounded(number: float) -> int:
-    """Round halves up, which Python's own function does not."""
+    """Round halves up, unlike Python's own function."""
     return math.floor(number + 0.5)

@@ -1,9 +1,8 @@
 """From the bytes of an image file to the pixels that the model takes.
 
-What the values must be is defined by torchvision's Grayscale and Resize on a Pillow image; the tests
-compare with them. Where that definition has nothing to say, an image is read as a person sees it:
-turned as its EXIF orientation says, transparency held against paper, 16 bits scaled and not cut off,
-the first frame of an animation.
+The values are defined by torchvision's Grayscale and Resize on a Pillow image; the tests compare with them.
+Beyond that definition, an image is read as a person sees it: rotated by its EXIF orientation, transparency
+drawn on a background, 16 bits scaled and not clipped, the first frame of an animation.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ from . import png as plain_png
 from .centring import centred
 from .limits import MAX_PIXELS, memory_to_read, refuse_beyond_memory, refuse_costly, too_large
 
-# Formats with a decoder of Pillow's own: none starts another program, as the one for EPS does.
+# Formats that Pillow decodes itself: none starts another program, as EPS does.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SEND = "send a whole PNG, JPEG, WebP, BMP, GIF or TIFF file"
 
 ORIENTATION = ExifTags.Base.Orientation
 WHITE, BLACK = 255, 0
-# What white may be in an image of float or 32-bit levels; the first that its largest level fits.
+# Levels of white in a float or 32-bit image: the first that its largest level does not exceed is used.
 WHITES = (1.0, 255.0, 65535.0)
 FITS = 1.01
-INK_SAMPLE = (64, 64)  # pixels in which a transparent image's ink is weighed, whatever its size
-DARK_INK = 0.01  # the share of dark in the ink from which an image shows on white paper
+INK_SAMPLE = (64, 64)  # size of the sample from which a transparent image's ink is measured
+DARK_INK = 0.01  # the share of dark ink from which an image is visible on white
 
 
 def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
     """Decode one image file into uint8 pixels (H, W, C) of the contract's size and colour.
 
-    Raises BadImage where the bytes are no image, are cut short or hold more pixels than there may be or
-    than there is memory for.
+    Raises BadImage if the bytes are not an image, are truncated, or hold more pixels than is allowed or than
+    fit into memory.
     """
     if not body:
         raise BadImage("the request has no content", SEND, Reason.EMPTY)
@@ -65,19 +64,19 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
         return _fitted(image, contract)
     except BadImage:
         raise
-    except Exception as error:  # what bad data makes a decoder raise, of whatever type, is the data's fault
+    except Exception as error:  # bad data makes decoders raise many types
         raise BadImage(
             f"the {image.format} image of {whole[0]} x {whole[1]} pixels in {len(body)} bytes is "
-            f"truncated, damaged or of a kind that cannot be shown ({error})",
+            f"truncated, damaged or of an unsupported kind ({error})",
             "send the whole file",
         ) from error
 
 
 def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
-    """Return a decoded image as it is seen: uint8 (H, W, C), in the contract's colour and size."""
+    """Return a decoded image as a person sees it: uint8 (H, W, C) in the contract's colour and size."""
     seen = _in_mode(as_seen(image), contract.mode)
     size = (contract.width, contract.height)
-    # Whoever sends the size that the model takes has brought the digit to its place.
+    # An image that already has the model's size is taken to be centred.
     if contract.ink is not None and seen.size != size:
         return centred(seen, size, contract.ink)[..., None]
     fitted = _fit(seen, contract)
@@ -106,7 +105,7 @@ def _is_opaque(image: Image.Image) -> bool:
 
 
 def _fit(image: Image.Image, contract: Contract) -> Image.Image:
-    """Bring an image to the contract's size: squeezed into it, or scaled and cut out of the middle."""
+    """Bring an image to the contract's size: squeezed into it, or scaled and cropped to the middle."""
     if contract.resize is None:
         size = (contract.width, contract.height)
         return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
@@ -128,7 +127,7 @@ def _open(body: bytes) -> ImageFile.ImageFile:
         return Image.open(BytesIO(plain_png.without_metadata(body)), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(str(error)) from error
-    except Exception as error:  # hostile headers raise a dozen types, from OSError to struct.error
+    except Exception as error:  # hostile headers make Pillow raise many types
         raise BadImage(
             f"cannot read {len(body)} bytes starting {bytes(body[:4])!r} as an image",
             SEND,
@@ -137,21 +136,21 @@ def _open(body: bytes) -> ImageFile.ImageFile:
 
 
 def check_together(bodies: Sequence[bytes]) -> None:
-    """Raise BadImage where the images of one request have more pixels than one image may have.
+    """Raise BadImage if the images of one request have more pixels in total than one image may have.
 
-    By their headers, as for one: else a request of many would keep a worker busy for minutes.
+    As for one image, the headers decide. Without this, a request could keep a worker busy for minutes.
     """
     pixels = sum(map(_pixels_in, bodies))
     if pixels > MAX_PIXELS:
         raise BadImage(
-            f"the {len(bodies)} images have {pixels:,} pixels together",
-            f"send at most {MAX_PIXELS:,} a request, in several requests",
+            f"the {len(bodies)} images have {pixels:,} pixels in total",
+            f"send at most {MAX_PIXELS:,} per request",
             Reason.TOO_LARGE,
         )
 
 
 def _pixels_in(body: bytes) -> int:
-    """Return how many pixels a header tells of; 0 where it cannot be read, as is found out later."""
+    """Return the number of pixels that a header gives; 0 if it cannot be read, which fails later."""
     try:
         image = _open(body)
     except BadImage:
@@ -160,14 +159,14 @@ def _pixels_in(body: bytes) -> int:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # A broken EXIF block spoils no image: viewers show it as it lies.
+    # A broken EXIF block is ignored, as by viewers.
     with contextlib.suppress(Exception):
-        if ORIENTATION in image.getexif():  # hardly any small image has one
+        if ORIENTATION in image.getexif():  # few small images have one
             ImageOps.exif_transpose(image, in_place=True)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float grey levels to 0..255; Pillow's own conversion cuts them off there."""
+    """Scale 16-bit, 32-bit and float grey levels to 0..255; Pillow's own conversion would clip them."""
     levels = np.array(image, dtype=np.float32)
     white = WHITES[-1] if image.mode.startswith("I;16") else _white_of(levels)
     np.nan_to_num(levels, copy=False, posinf=white, neginf=0)
@@ -178,16 +177,15 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _white_of(levels: np.ndarray) -> float:
-    """Return which level is white: 1, 255 or 65535, whichever the largest fits, else the largest itself."""
+    """Return the level of white: 1, 255 or 65535, the first that fits the largest level, else that one."""
     largest = float(levels.max(initial=0.0, where=np.isfinite(levels)))
     return next((white for white in WHITES if largest <= white * FITS), largest)
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
-    """Hold an RGBA image against white paper; against black where it would vanish on white.
+    """Draw an RGBA image on white, or on black if it would vanish on white.
 
-    That is so where hardly any of what can be seen, weighted by its opacity, is darker than mid-grey:
-    chalk, which is read on a board.
+    It would if hardly any of it, weighted by opacity, is darker than mid-grey: chalk, made for blackboards.
     """
     sample = image.resize(INK_SAMPLE, Image.Resampling.BOX)
     dark = np.asarray(sample.convert("L")) <= WHITE // 2

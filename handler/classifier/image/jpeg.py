@@ -1,27 +1,27 @@
-"""What a JPEG costs to decode: known before a pixel is, and least for photos."""
+"""The cost of decoding a JPEG: known before a pixel is decoded, and reduced for photos."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageFile
 
-# JPEG includes MPO, what many phones write as .jpg: one JPEG after another in a file.
+# MPO is what many phones write as .jpg: several JPEGs in one file.
 FORMATS = ("JPEG", "MPO")
-# The smallest scale at which a JPEG can be decoded, and how many times the contract's size has to be left:
-# fewer, and the answers would begin to depend on it; docs/performance.md has the measurement.
+# The smallest scale at which a JPEG can be decoded, and how many times the contract's size has to remain:
+# with less, the answers would begin to depend on the scale; docs/performance.md has the measurement.
 EIGHTH, PLENTY = 8, 8
 SCAN_MARKER = b"\xff\xda"
-# A scan's header after its marker: its own length in two bytes, the number of its components, two bytes for
-# each of them, and three more.
+# A scan's header after its marker: its own length in two bytes, the number of components in one, two bytes
+# per component, and three more.
 HEADER, PER_COMPONENT = 6, 2
 
 
 def scans(image: ImageFile.ImageFile, body: bytes) -> int:
-    """Count the scans that the decoder goes through, given what Pillow has just opened.
+    """Count the scans that the decoder goes through, for an image that Pillow has just opened.
 
-    A baseline JPEG whose first scan holds all its components has no other: the decoder refuses one. Of all
-    other files the markers are counted. Within compressed data 0xff is always followed by 0, so these two
-    bytes are a scan's start; NumPy finds them in a fifth of the time that bytes.count takes.
+    A baseline JPEG whose first scan holds all components has no other: the decoder refuses a second one. In
+    all other files the markers are counted. In compressed data 0xff is always followed by 0, so these two
+    bytes start a scan; NumPy finds them in a fifth of the time that bytes.count takes.
     """
     if _is_in_one_scan(image, body):
         return 1
@@ -31,15 +31,15 @@ def scans(image: ImageFile.ImageFile, body: bytes) -> int:
 
 
 def decode_at_once(image: ImageFile.ImageFile, body: bytes) -> None:
-    """Hand the decoder the whole file; in Pillow's pieces of 64 KB it starts over at each end of one."""
+    """Give the decoder the whole file; with Pillow's blocks of 64 KB it starts over after each."""
     image.decodermaxblock = len(body)
 
 
 def reduce(image: Image.Image, mode: str, size: int) -> None:
-    """Have a photo decoded at an eighth of its size, where that leaves pixels in plenty for `size`.
+    """Have a photo decoded at an eighth of its size if that leaves plenty of pixels for `size`.
 
-    The decoder then averages eight by eight pixels instead of writing them down, which takes a fraction of
-    the time and memory. What comes out is within a grey level or two of the whole image's.
+    The decoder then averages blocks of eight by eight pixels instead of writing them out, in a fraction of
+    the time and memory. The result is within a grey level or two of the one from the whole image.
     """
     enough = PLENTY * size
     if min(image.size) >= EIGHTH * enough:
@@ -47,7 +47,7 @@ def reduce(image: Image.Image, mode: str, size: int) -> None:
 
 
 def _is_in_one_scan(image: ImageFile.ImageFile, body: bytes) -> bool:
-    """Return whether the first scan is the only one. Pillow has read up to the end of that one's header."""
+    """Return whether the first scan is the only one. Pillow has read up to the end of its header."""
     if image.format != "JPEG" or "progressive" in image.info or image.fp is None:
         return False
     components = len(image.getbands())

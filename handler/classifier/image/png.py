@@ -1,11 +1,11 @@
-"""The PNG file that nearly everybody sends, decoded by kornia-rs in a quarter of Pillow's time.
+"""Decode the usual kind of PNG with kornia-rs, in a quarter of Pillow's time.
 
-Only files that leave no question are read here: 8 bits, grey, RGB or RGBA, line by line, and nothing else in
-them that changes what is seen. Pillow reads or refuses all others, damaged ones included; and all of them
-where kornia-rs is not installed. The values are the same either way: PNG is lossless.
+Only plain files are read here: 8 bits, grey, RGB or RGBA, not interlaced, and with nothing else that changes
+the pixels. Pillow reads or refuses all others, damaged ones included, and every file if kornia-rs is not
+installed. The values are the same either way: PNG is lossless.
 
-No decoder gets texts and color profiles, of which the pixels know nothing: compressed ones may be large when
-they are unpacked, which Pillow refuses above 1 MiB, and good files have some.
+Texts and color profiles, which do not change the pixels, are removed before decoding: compressed ones may
+unpack to a large size, which Pillow refuses above 1 MiB, and valid files have some.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from .limits import refuse_beyond_memory
 
 try:
     from kornia_rs.io import decode_image_png_u8
-except ImportError:  # an archive also runs where nothing but TorchServe's own packages is
+except ImportError:  # an archive also runs with only TorchServe's own packages
     decode_image_png_u8 = None
 
-# A side of this many pixels and no more: with it no image is larger than limits.py allows.
+# In pixels: no image with sides up to this exceeds the limit in limits.py.
 LARGEST_SIDE = 2**13
 # Signature, and the first chunk: its length and name, width, height, bits, colour, three methods, checksum.
 HEAD = struct.Struct(">8sI4sIIBBBBBI")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BITS = 8
 PLAIN_METHODS = (0, 0, 0)  # the only compression, the only filters, no interlace
-# By the header's number of a colour type what kornia-rs calls it; by its channels what Pillow does.
+# kornia-rs's name for each colour type of the header, and Pillow's for each number of channels.
 COLORS = {0: "mono", 2: "rgb", 6: "rgba"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# Bytes a pixel while one is read, at most: measured 1, 8 and 9, of grey for a model in colour 5.
+# Upper bounds in bytes per pixel while a file is read: measured 1, 8 and 9; for grey and an RGB model, 5.
 BYTES = {0: 6, 2: 9, 6: 10}
 CHUNK = struct.Struct(">I4s")
 CHECKSUM = struct.Struct(">I")
 DATA, PROFILE, END = b"IDAT", b"iCCP", b"IEND"
 TEXT, PACKED_TEXT, INTERNATIONAL_TEXT = b"tEXt", b"zTXt", b"iTXt"
 TEXTS = frozenset({TEXT, PACKED_TEXT, INTERNATIONAL_TEXT})
-# Other chunks of which Pillow's pixels know nothing: color spaces, resolution, dates.
+# Other chunks that do not change Pillow's pixels: color spaces, resolution, dates.
 IGNORED = frozenset({DATA, b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME", b"bKGD"})
-# In a text's keyword: it may say which side is up.
+# In a text's keyword: the text may hold an orientation.
 ORIENTING = (b"exif", b"xmp")
 KEYWORD = 79  # bytes, at most
-# Bytes that such texts may unpack to, all of one file together; Pillow unpacks no more of a single one.
+# Bytes that all such texts of a file may unpack to; Pillow unpacks no more for a single one.
 UNPACKED = 2**20
-# What the largest request has in pieces of 512 bytes; decoders go through more of them faster than Python.
+# What the largest request has in chunks of 512 bytes; decoders process more of them faster than Python.
 MOST_CHUNKS = 2**16
 
 OPAQUE = 255
 
 
 def decode(body: bytes) -> np.ndarray | None:
-    """Return a plain PNG's pixels, uint8 (H, W, C) of 1, 3 or 4 channels; None for what Pillow reads.
+    """Return a plain PNG's pixels, uint8 (H, W, C) with 1, 3 or 4 channels; None for what Pillow reads.
 
-    Raises BadImage where there is not the memory for them.
+    Raises BadImage if there is not enough memory.
     """
     if decode_image_png_u8 is None or len(body) < HEAD.size:
         return None
@@ -70,16 +70,16 @@ def decode(body: bytes) -> np.ndarray | None:
     if (plain := _plain(body)) is None:
         return None
     refuse_beyond_memory((width, height), BYTES[color] * width * height)
-    with suppress(Exception):  # kornia-rs raises no narrower type; Pillow then says what is wrong
+    with suppress(Exception):  # kornia-rs raises no narrower type; Pillow then reports the error
         return decode_image_png_u8(bytes(plain), (height, width), COLORS[color])  # type: ignore[no-any-return]
     return None
 
 
 def without_metadata(body: bytes) -> bytes:
-    """Return a PNG file without texts and color profiles; another file, and one that has none, as it is.
+    """Return a PNG file without texts and color profiles; other files, and those without any, unchanged.
 
-    Texts that say which side is up stay, as long as they unpack to little; so do damaged ones, for the
-    decoder to refuse.
+    Texts that may hold an orientation stay, as long as they unpack to little; so do damaged ones, which the
+    decoder refuses.
     """
     if not body.startswith(SIGNATURE):
         return body
@@ -91,7 +91,7 @@ def without_metadata(body: bytes) -> bytes:
             if (size := _unpacked(kind, body[data:end], room)) <= room:
                 room -= size
                 continue
-            room = 0  # nothing is unpacked any more
+            room = 0  # unpack nothing more
         checksum = zlib.crc32(body[data - len(kind) : end])
         if body[end : end + CHECKSUM.size] == CHECKSUM.pack(checksum):
             kept.append(body[start : data - CHUNK.size])
@@ -100,7 +100,7 @@ def without_metadata(body: bytes) -> bytes:
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """Return decoded pixels as Pillow's image; of an opaque one Pillow need not know the opacity."""
+    """Return decoded pixels as a Pillow image, which has no transparency if they are all opaque."""
     height, width, channels = pixels.shape
     mode = MODES[channels]
     if mode == "RGBA" and _is_opaque(pixels):
@@ -109,7 +109,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 
 def _plain(body: bytes) -> bytes | None:
-    """Return a file without metadata whose other chunks have no say in what is seen; None for another one."""
+    """Return a file without its metadata; None if another chunk may change what is seen."""
     has_metadata = False
     for kind, data, _ in _chunks(body, HEAD.size):
         if kind == END:
@@ -122,7 +122,7 @@ def _plain(body: bytes) -> bytes | None:
 
 
 def _chunks(body: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk's kind, and where its data begin and end, of MOST_CHUNKS at most."""
+    """Yield the kind of at most MOST_CHUNKS chunks, and where their data begin and end."""
     last = len(body) - CHUNK.size
     for _ in range(MOST_CHUNKS):
         if place > last:
@@ -134,7 +134,7 @@ def _chunks(body: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _unpacked(kind: bytes, text: bytes, most: int) -> int:
-    """Return the bytes that a compressed text unpacks to, or more than `most`; 0 for another one."""
+    """Return the size that a compressed text unpacks to, or more than `most`; 0 for another text."""
     _, _, rest = text.partition(b"\0")
     if kind == PACKED_TEXT:
         packed = rest[1:]  # without the method
@@ -142,7 +142,7 @@ def _unpacked(kind: bytes, text: bytes, most: int) -> int:
         packed = rest[2:].split(b"\0", 2)[-1]  # without the method, the language and the keyword in it
     else:
         return 0
-    with suppress(zlib.error):  # which Pillow reads as an empty text
+    with suppress(zlib.error):  # Pillow reads such a text as empty
         return len(zlib.decompressobj().decompress(packed, most + 1))
     return 0
 
@@ -153,6 +153,6 @@ def _may_orient(text: bytes) -> bool:
 
 
 def _is_opaque(pixels: np.ndarray) -> bool:
-    """Return whether every opacity of RGBA pixels is 255: all four bytes at once, a tenth of the time."""
+    """Return whether every alpha of RGBA pixels is 255; with four bytes at once, in a tenth of the time."""
     common = int(np.bitwise_and.reduce(pixels.view("<u4"), axis=None))
     return common >> 24 == OPAQUE

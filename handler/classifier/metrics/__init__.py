@@ -1,1 +1,1 @@
-"""What happened to batches, counted."""
+"""Count what happens to batches."""

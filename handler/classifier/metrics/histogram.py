@@ -1,4 +1,4 @@
-"""How often each size of a value came: Prometheus's histogram, for many values at once."""
+"""A Prometheus histogram that counts many values at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = np.array(bounds, dtype=np.float64)
-        # Prometheus compares these as text: written as its clients for Python and Java write them.
+        # Prometheus compares these as text, so they are written as its Python and Java clients write them.
         self.names = [*(repr(float(bound)) for bound in bounds), INFINITE]
         self.empty()
 
@@ -24,7 +24,7 @@ class Histogram:
         self._sum = 0.0
 
     def add(self, values: np.ndarray, times: np.ndarray | None = None) -> None:
-        """Count values (N,), each of them once, or so many times (N,)."""
+        """Count each of the values (N,) once, or `times` (N,) times."""
         times = np.ones(len(values), np.int64) if times is None else times
         # From the left: a value that equals a bound is within it.
         np.add.at(self._counts, np.searchsorted(self._bounds, values), times)
@@ -36,5 +36,5 @@ class Histogram:
         return self._sum
 
     def up_to(self) -> Iterator[tuple[str, int]]:
-        """Give each bound's name with the number of values up to it; the last one's is that of all."""
+        """Return each bound's name with the number of values up to it; the last has the number of all."""
         return zip(self.names, self._counts.cumsum().tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""A line of JSON for each request, where it is asked for by REQUEST_LOG=1 in the environment.
+"""A line of JSON for each request, with REQUEST_LOG=1 in the environment.
 
-It holds nothing of an image or of who sent it: no bytes, no names, no addresses, and no label either, which
-is what the image shows. The request's number is the one that its answer has as x-request-id.
+It says nothing about the image or its sender: no bytes, no names, no addresses, and no label, which is what
+the image shows. The request's number is the x-request-id of its answer.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Writes what happened to the requests of one model's version."""
+    """Logs what happened to the requests for one version of a model."""
 
     def __init__(self, model: str, version: str, kind: str | None) -> None:
         self._kind = kind  # of the model's outputs
         self._of = {"model": model, "version": version}
 
     def write(self, batch: BatchRecord, context: Any) -> None:
-        """Write a line for each request of a batch that has ended."""
+        """Write a line for each request of a finished batch."""
         shared = {**self._of, "batch": batch.size, "seconds": round(batch.seconds, 6)}
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines = [
@@ -46,7 +46,7 @@ def asked_for() -> bool:
 
 
 def _each(batch: BatchRecord, kind: str | None) -> list[tuple[int, dict[str, Any]]]:
-    """Return each request's place in the batch, and what is its own, in the order in which they came."""
+    """Return each request's index in the batch and its own values, in the order of arrival."""
     each: list[tuple[int, dict[str, Any]]] = [
         (index, {"status": status} | ({"reason": reason} if reason else {}))
         for index, status, reason in batch.refused
@@ -58,6 +58,6 @@ def _each(batch: BatchRecord, kind: str | None) -> list[tuple[int, dict[str, Any
 
 
 def _answered(decoding: list[float], sure: list[float]) -> dict[str, Any]:
-    """Return what is told of a request: of several images how many, and the least confidence."""
-    told = {"status": OK, "decode_seconds": round(sum(decoding), 6), "confidence": round(min(sure), 6)}
-    return told | ({"pictures": len(sure)} if len(sure) > 1 else {})
+    """Return the values of a request: for several images, how many, and the lowest confidence."""
+    values = {"status": OK, "decode_seconds": round(sum(decoding), 6), "confidence": round(min(sure), 6)}
+    return values | ({"pictures": len(sure)} if len(sure) > 1 else {})

@@ -1,7 +1,7 @@
-"""What a worker did, as numbers: counted from the records of its batches, and told as increments.
+"""Count what a worker did from the records of its batches, and return it as increments.
 
-The request path only puts a batch's record on a list. All else is done for a second's batches at once, by
-who tells the numbers: an image costs a worker well below a microsecond so.
+The request path only puts a batch's record on a list. The thread that reports does the rest, for all batches
+of a second at once. So an image costs a worker well below a microsecond.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CONFIDENCE = "classifier_confidence"
 PARTS = BUCKET, SUM, COUNT = "_bucket", "_sum", "_count"
 
 OK = 200
-# A handler's answers, and what TorchServe answers where a handler fails: told from the start, as zeros.
+# The handler's statuses, and TorchServe's if the handler fails: reported from the start, as zeros.
 STATUSES = (OK, 400, 500, 501, 503, 507)
-# Batches that may wait to be counted; of one second there are a few thousand at most.
+# How many batches may wait to be counted; there are a few thousand per second at most.
 MOST = 2**17
 
 
@@ -53,7 +53,7 @@ BOUNDS = {
 
 
 class Sample(NamedTuple):
-    """An increment of one counter: its name, its label's value if it has one, and by how much it rose."""
+    """An increment of one counter: its name, its label's value if it has one, and the increase."""
 
     name: str
     label: str | None
@@ -61,13 +61,13 @@ class Sample(NamedTuple):
 
 
 class Tally:
-    """The numbers since they were last taken. One thread adds batches, another one takes."""
+    """The numbers since they were last taken. One thread adds batches, another takes the numbers."""
 
     def __init__(self, labels: tuple[str, ...], kind: str | None) -> None:
         self._labels = labels
         self._kind = kind  # of the outputs
         self._waiting: deque[BatchRecord] = deque(maxlen=MOST)
-        # From one thread to another: a deque's append and popleft need no lock.
+        # Used by two threads: a deque's append and popleft need no lock.
         self.add = self._waiting.append
         self._histograms = {name: Histogram(bounds) for name, bounds in BOUNDS.items()}
         self._counts: dict[tuple[str, str | None], float] = {
@@ -78,7 +78,7 @@ class Tally:
         }
 
     def take(self, *, zeros: bool = False) -> list[Sample]:
-        """Return what rose since the last time, and with `zeros` what did not, too."""
+        """Return the increments since the last call; with `zeros`, also those that are zero."""
         self._count([self._waiting.popleft() for _ in range(len(self._waiting))])
         samples = [sample for sample in self._samples() if sample.value or zeros]
         self._counts = dict.fromkeys(self._counts, 0)
@@ -103,7 +103,7 @@ class Tally:
             return
         sizes = np.array([batch.size for batch in batches])
         self._histograms[BATCH_SIZE].add(sizes)
-        # Each request waits for the whole of its batch.
+        # Each request waits for its whole batch.
         self._histograms[LATENCY].add(np.array([batch.seconds for batch in batches]), sizes)
         for batch in batches:
             for _, status, reason in batch.refused:
@@ -116,7 +116,7 @@ class Tally:
         outputs = [batch.outputs for batch in batches if batch.outputs is not None]
         if not outputs:
             return
-        # A request may have several images; each of them has its time and its label.
+        # A request may have several images, each with its own time and label.
         decoding = [seconds for batch in batches for seconds in batch.decoding]
         self._rise(REQUESTS, str(OK), sum(len(batch.answered) for batch in batches))
         self._histograms[DECODING].add(np.array(decoding))

@@ -1,1 +1,1 @@
-"""From the body of a request to what it asks, and back."""
+"""Read requests and write responses, in the form of each protocol."""

@@ -1,4 +1,4 @@
-"""From the bytes of a JSON body to what it says, without the costs that JSON can have for who reads it."""
+"""Parse a JSON body, without the costs that hostile JSON can cause."""
 
 from __future__ import annotations
 
@@ -7,44 +7,48 @@ from typing import Any, NoReturn
 
 from ..errors import BadRequest, Reason
 
-# Characters of what came that a sentence repeats.
+# How many characters of the input an error repeats.
 SHOWN = 60
 
 
 def read_json(body: bytes, most: int) -> dict[str, Any]:
-    """Return a JSON object of at most so many values, each of them a number that JSON knows.
+    """Return a JSON object of at most `most` values; NaN and infinities are refused.
 
-    Raises BadRequest where it is malformed, too deep, too large or no object.
+    Raises BadRequest if it is malformed, too deep, too large or not an object.
     """
-    # A list of empty lists takes Python thirty times its bytes: counted before anything is made of it.
+    # In Python a list of empty lists takes thirty times its bytes, so values are counted before parsing.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > most:
-        raise bad_json(f"the JSON has about {values:,} values", f"send at most {most:,} a request")
+        raise bad_json(f"the JSON has about {values:,} values", f"send at most {most:,} per request")
     try:
-        told = json.loads(body, parse_constant=_no_number)
+        content = json.loads(body, parse_constant=_not_json)
     except RecursionError as error:
-        raise bad_json("the JSON is nested too deep", "send the few levels that the request needs") from error
+        raise bad_json("the JSON is nested too deeply", "send no more levels than needed") from error
     except ValueError as error:  # UnicodeDecodeError and a number of 4,300 digits among them
-        said = f"the body is no JSON ({_short(str(error))})"
-        raise bad_json(said, "send JSON, or the bytes of an image") from error
-    if not isinstance(told, dict):
-        raise bad_json(f"the JSON is {shown(told)}, no object", 'send {"instances": [{"data": "<base64>"}]}')
-    return told
+        message = f"the body is not valid JSON ({_short(str(error))})"
+        raise bad_json(message, "send JSON, or the bytes of an image") from error
+    if not isinstance(content, dict):
+        raise bad_json(
+            f"the JSON is {shown(content)}, not an object", 'send {"instances": [{"data": "<base64>"}]}'
+        )
+    return content
 
 
 def bad_json(message: str, hint: str) -> BadRequest:
-    """Return the refusal of a JSON body."""
+    """Return the error for a JSON body."""
     return BadRequest(message, hint, Reason.JSON)
 
 
 def shown(value: Any) -> str:
-    """Return a value as it came, or its beginning."""
-    # Not the text of all of it, of which there may be megabytes: only of what can be short.
+    """Return a value for an error message, shortened if it is long."""
+    # Long values are not formatted in full: that might be megabytes of text.
     match value:
+        case dict() | list() if not value:
+            return "an empty object" if isinstance(value, dict) else "an empty list"
         case dict():
             return f"an object with the keys {_short(', '.join(map(repr, list(value)[:10])))}"
         case list():
-            return f"a list of {len(value):,}"
+            return f"a list of length {len(value):,}"
         case str():
             return _short(repr(value[:SHOWN])) + ("..." if len(value) > SHOWN else "")
         case _:
@@ -55,5 +59,5 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number that JSON knows")
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

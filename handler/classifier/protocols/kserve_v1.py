@@ -11,49 +11,53 @@ from .body import MOST_IMAGES, too_many
 from .json_body import bad_json, shown
 
 INSTANCES, PARAMETERS = "instances", "parameters"
-# What an instance's image is called: by TorchServe's examples, by TensorFlow Serving's and Vertex AI's.
+# Keys for an instance's image: of TorchServe's examples, of TensorFlow Serving and of Vertex AI.
 KEYS = ("data", "b64", "image_bytes")
 EXAMPLE = 'send {"instances": [{"data": "<an image file in base64>"}]}'
 DATA_URL = "data:"
 
 
-def images_of(told: Mapping[str, Any]) -> list[bytes]:
+def images_of(content: Mapping[str, Any]) -> list[bytes]:
     """Return the image files of a JSON object's instances. Raises BadRequest."""
-    instances = told.get(INSTANCES)
-    if INSTANCES not in told:
-        raise bad_json(f"the JSON is {shown(told)}, without instances or inputs", EXAMPLE)
+    instances = content.get(INSTANCES)
+    if INSTANCES not in content:
+        raise bad_json(f"the JSON is {shown(content)}, without instances or inputs", EXAMPLE)
     if not isinstance(instances, list) or not instances:
-        raise bad_json(f"instances is {shown(instances)}, no list of images", EXAMPLE)
+        raise bad_json(f"instances is {shown(instances)}, not a list of images", EXAMPLE)
     if len(instances) > MOST_IMAGES:
         raise too_many("instances has", len(instances))
     return [_image(instance, f"instance {number}") for number, instance in enumerate(instances)]
 
 
-def parameters_of(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said beside the instances of how to answer. Raises BadRequest."""
-    parameters = told.get(PARAMETERS)
+def parameters_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters beside the instances, which say how to answer. Raises BadRequest."""
+    parameters = content.get(PARAMETERS)
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise bad_json(f"parameters is {shown(parameters)}, no object", 'send {"parameters": {"top_k": 3}}')
+        raise bad_json(
+            f"parameters is {shown(parameters)}, not an object", 'send {"parameters": {"top_k": 3}}'
+        )
     return parameters
 
 
 def decoded(text: str, which: str) -> bytes:
-    """Return the bytes of base64 text, in lines or a data: address, too. Raises BadRequest."""
+    """Return the bytes of base64 text, which may be in lines or in a data: URL. Raises BadRequest."""
     if text.startswith(DATA_URL):
         text = text.partition(",")[2]
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:  # ValueError: it is not even ASCII
-        raise bad_json(f"{which} is no base64 ({error})", "send an image file's bytes in base64") from error
+        raise bad_json(
+            f"{which} is not valid base64 ({error})", "send an image file's bytes in base64"
+        ) from error
 
 
 def _image(instance: Any, which: str) -> bytes:
     value = instance
-    for _ in range(2):  # {"image_bytes": {"b64": "..."}} is the deepest that is in use
+    for _ in range(2):  # {"image_bytes": {"b64": "..."}} is the deepest nesting in use
         if isinstance(value, dict) and len(named := [key for key in KEYS if key in value]) == 1:
             value = value[named[0]]
     if not isinstance(value, str):
-        raise bad_json(f"{which} is {shown(instance)}, no image", EXAMPLE)
+        raise bad_json(f"{which} is {shown(instance)}, not an image", EXAMPLE)
     return decoded(value, which)

@@ -1,4 +1,4 @@
-"""In which form a client wants its answer: by its Accept header, its query, or what its body says."""
+"""The form in which a client wants its answer, from its Accept header, its query and its body."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from ..headers import QUERY
 from ..messages import AnswerForm
 
 FORMAT, TOP_K, SHOW_INPUT, TARGET = "format", "top_k", "show_input", "target"
-# TorchServe's /invocations takes a model's name from there; to the handler it says nothing.
+# TorchServe's /invocations reads the model's name from this; the handler ignores it.
 MODEL_NAME = "model_name"
 OPTIONS = (FORMAT, TOP_K, SHOW_INPUT, TARGET)
 FIELDS = (*OPTIONS, MODEL_NAME)
 ACCEPT = "accept"
 PLAIN = "text/plain"
-# The Accept headers that ask for nothing but what there is anyway, as they are usually written.
+# The usual Accept headers that ask for nothing but the default.
 ANYTHING = frozenset((None, "", "*/*", PLAIN))
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def answer_form(headers: Mapping[str, str], told: Mapping[str, Any], labels: tuple[str, ...]) -> AnswerForm:
-    """Return what a client wants: its query before what it `told` in its body, this before its Accept header.
+def answer_form(headers: Mapping[str, str], sent: Mapping[str, Any], labels: tuple[str, ...]) -> AnswerForm:
+    """Return what a client wants: its query overrides `sent`, from its body, which overrides Accept.
 
-    Raises BadRequest where one of these is not understood.
+    Raises BadRequest if one of them is invalid.
     """
     wants_json, options = accepted(headers.get(ACCEPT, ""))
     query = dict(parse_qsl(headers.get(QUERY, ""), keep_blank_values=True))
-    said = {name: value for name, value in told.items() if value is not None} | query
-    options |= {name: _text(value) for name, value in said.items() if name in OPTIONS}
+    given = {name: value for name, value in sent.items() if value is not None} | query
+    options |= {name: _text(value) for name, value in given.items() if name in OPTIONS}
     top_k, show_input = _top_k(options, len(labels)), _truth(options)
     if FORMAT in options:
         wants_json = _is_json(options[FORMAT])
-    elif top_k or show_input:  # no text has these
+    elif top_k or show_input:  # text cannot hold these
         wants_json = True
     return AnswerForm(wants_json, top_k, show_input, _target(options, labels))
 
 
 def accepted(accept: str) -> tuple[bool | None, dict[str, str]]:
-    """Return whether an Accept header prefers JSON to text, or None, and the options that it gives JSON."""
+    """Return whether an Accept header prefers JSON to text, or None, and its options for JSON."""
     qualities: dict[str, float] = {}
     options: dict[str, str] = {}
     for wish in accept.split(","):
@@ -62,13 +62,13 @@ def _quality(value: str) -> float:
 
 
 def _text(value: Any) -> str:
-    """Return an option of whatever type as a query would have it."""
+    """Return an option of any type as a query would write it."""
     return value if isinstance(value, str) else repr(value).lower()
 
 
 def _is_json(value: str) -> bool:
     if value.lower() not in ("json", "text"):
-        raise _not_understood(FORMAT, value, "json or text")
+        raise _invalid(FORMAT, value, "json or text")
     return value.lower() == "json"
 
 
@@ -76,17 +76,17 @@ def _top_k(options: Mapping[str, str], most: int) -> int:
     value = options.get(TOP_K)
     if value is None:
         return 0
-    # By its length first: int() of a thousand digits is no number of labels.
+    # The length is checked first: no number of labels has a thousand digits.
     is_number = value.isascii() and value.isdigit() and len(value) <= len(str(most))
     if not (is_number and 0 < int(value) <= most):
-        raise _not_understood(TOP_K, value, f"a whole number from 1 to {most}")
+        raise _invalid(TOP_K, value, f"a whole number from 1 to {most}")
     return int(value)
 
 
 def _truth(options: Mapping[str, str]) -> bool:
     value = options.get(SHOW_INPUT, "false")
     if value.lower() not in TRUTHS:
-        raise _not_understood(SHOW_INPUT, value, "true or false")
+        raise _invalid(SHOW_INPUT, value, "true or false")
     return TRUTHS[value.lower()]
 
 
@@ -95,11 +95,11 @@ def _target(options: Mapping[str, str], labels: tuple[str, ...]) -> int | None:
     if value is None:
         return None
     if value not in labels:
-        few = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")  # noqa: PLR2004 a sentence's worth
-        raise _not_understood(TARGET, value, f"one of the labels: {few}")
+        few = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")  # noqa: PLR2004 enough for a message
+        raise _invalid(TARGET, value, f"one of the labels: {few}")
     return labels.index(value)
 
 
-def _not_understood(option: str, value: str, hint: str) -> BadRequest:
-    short = value if len(value) <= 40 else value[:40] + "..."  # noqa: PLR2004 a sentence's worth
+def _invalid(option: str, value: str, hint: str) -> BadRequest:
+    short = value if len(value) <= 40 else value[:40] + "..."  # noqa: PLR2004 enough for a message
     return BadRequest(f"{option} is {short!r}", f"send {option} as {hint}", Reason.OPTION)

@@ -1,4 +1,4 @@
-"""From one request, in whichever of the forms it came, to what it asks."""
+"""Turn a request, in any of its forms, into a question."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from .json_body import bad_json, read_json
 from .kserve_v1 import EXAMPLE, images_of, parameters_of
 from .options import FIELDS, answer_form
 
-# Values of a request's JSON that are no tensor's: names, parameters.
+# Values in a request's JSON besides a tensor's: names, parameters.
 MARGIN = 10_000
 
 
 def question_of(request: Request, contract: Contract, model: Model) -> Question:
-    """Return what a request asks, answered in the form of the protocol that it speaks. Raises BadRequest."""
-    files, told = files_of(request, FIELDS)
+    """Return a request's question, to be answered in the form of its protocol. Raises BadRequest."""
+    files, options = files_of(request, FIELDS)
     headers = request.headers
     [body, *more] = files.values()
     if not more and is_json(body):
-        return _of_json(body, told, headers, contract, model)
-    form = answer_form(headers, told, contract.labels)
-    return Question(partial(_tell, form, contract.labels, model), list(files.values()), _names(files))
+        return _of_json(body, options, headers, contract, model)
+    form = answer_form(headers, options, contract.labels)
+    return Question(
+        partial(_answer_images, form, contract.labels, model), list(files.values()), _names(files)
+    )
 
 
 def image_to_explain(request: Request, contract: Contract) -> tuple[bytes, AnswerForm]:
-    """Return the one image of a request, and what is wanted of its explanation. Raises BadRequest."""
-    files, told = files_of(request, FIELDS)
+    """Return the one image of a request, and the form of its explanation. Raises BadRequest."""
+    files, options = files_of(request, FIELDS)
     headers = request.headers
     images = list(files.values())
     if len(images) == 1 and is_json(images[0]):
         sent = read_json(images[0], MARGIN)
         if open_inference.INPUTS in sent:
-            raise bad_json("tensors are not explained", EXAMPLE)
-        images, told = images_of(sent), {**told, **parameters_of(sent)}
+            raise bad_json("tensors cannot be explained", EXAMPLE)
+        images, options = images_of(sent), {**options, **parameters_of(sent)}
     if len(images) > 1:
-        there = f"there are {len(images)} images"
-        raise BadImage(there, "send one to be explained", Reason.SEVERAL_FIELDS)
-    return images[0], answer_form(headers, told, contract.labels)
+        message = f"there are {len(images)} images"
+        raise BadImage(message, "send only the one to explain", Reason.SEVERAL_FIELDS)
+    return images[0], answer_form(headers, options, contract.labels)
 
 
 def _of_json(
-    body: bytes, told: Mapping[str, str], headers: Mapping[str, str], contract: Contract, model: Model
+    body: bytes, options: Mapping[str, str], headers: Mapping[str, str], contract: Contract, model: Model
 ) -> Question:
     channels, height, width = contract.shape
     text, behind = open_inference.json_part(body, headers)
@@ -55,21 +57,21 @@ def _of_json(
     if open_inference.INPUTS in sent:
         inference = open_inference.read(sent, behind, contract.shape)
         names = [f"element {number}" for number in range(len(inference.images))]
-        tell = partial(_tell_tensors, inference, contract.labels, model)
+        tell = partial(_answer_tensors, inference, contract.labels, model)
         return Question(tell, inference.images, names, inference.tensors)
     images = images_of(sent)
-    form = answer_form(headers, {**told, **parameters_of(sent)}, contract.labels)
+    form = answer_form(headers, {**options, **parameters_of(sent)}, contract.labels)
     names = [f"instance {number}" for number in range(len(images))]
-    return Question(partial(_tell_instances, form, contract.labels), images, names)
+    return Question(partial(_answer_instances, form, contract.labels), images, names)
 
 
 def _names(files: Mapping[str, bytes]) -> list[str]:
-    """Return how each of several files is called; one needs no name."""
+    """Return the name of each of several files for errors; one needs no name."""
     return [f"the field {shown(name)}" for name in files] if len(files) > 1 else []
 
 
-def _tell(form: AnswerForm, labels: tuple[str, ...], model: Model, seen: Seen) -> Response:
-    """Tell labels as text unless JSON was asked for: one image's on its own, several in order."""
+def _answer_images(form: AnswerForm, labels: tuple[str, ...], model: Model, seen: Seen) -> Response:
+    """Answer in text unless JSON was asked for: one label, or several in order."""
     if not form.json:
         return labels_as_text(seen, labels)
     if len(seen.rows) == 1:
@@ -77,14 +79,14 @@ def _tell(form: AnswerForm, labels: tuple[str, ...], model: Model, seen: Seen) -
     return all_as_json(seen, labels, form, model)
 
 
-def _tell_instances(form: AnswerForm, labels: tuple[str, ...], seen: Seen) -> Response:
+def _answer_instances(form: AnswerForm, labels: tuple[str, ...], seen: Seen) -> Response:
     """Answer JSON in JSON unless text was asked for."""
     if form.json is False:
         return labels_as_text(seen, labels)
     return all_as_json(seen, labels, form, None)
 
 
-def _tell_tensors(
+def _answer_tensors(
     inference: open_inference.Inference, labels: tuple[str, ...], model: Model, seen: Seen
 ) -> Response:
     return open_inference.answer(inference, seen, labels, model)

@@ -1,4 +1,4 @@
-"""The reference: the model's class with its weights, or the file that stands in its place."""
+"""The reference model: the class with its weights, or the file that replaces them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def load_eager(
     """Return the model that an archive's manifest names, in evaluation mode on a device.
 
     A class with its weights, or TorchScript, as a torch.nn.Module; None for an ONNX file, which is its own
-    reference. The modules of a class are known to Python by their names behind `prefix`. Raises BadContract.
+    reference. A class's modules are in sys.modules under their names with `prefix` in front. Raises
+    BadContract.
     """
     weights = folder / str(manifest.get("serializedFile", ""))
     source = manifest.get("modelFile")
@@ -33,10 +34,12 @@ def load_eager(
 
     from .torch import load_weights
 
-    with torch.inference_mode(mode=False):  # explanations take gradients, whoever asks first
-        model = _made(_class_of(load_source(folder, Path(source).stem, prefix), config), config)
+    with torch.inference_mode(mode=False):  # explanations need gradients, even if the first caller does not
+        model = _construct(_class_of(load_source(folder, Path(source).stem, prefix), config), config)
         if not isinstance(model, torch.nn.Module):
-            raise BadContract(f"{type(model).__name__} in {source} is no torch.nn.Module; derive it from one")
+            raise BadContract(
+                f"{type(model).__name__} in {source} is not a torch.nn.Module; derive it from that class"
+            )
         model = load_weights(model, weights).to(device).eval()
     options = dict((config.get(COMPILE) or {}).get("compile") or {})
     if options.pop("enable", False):
@@ -45,17 +48,17 @@ def load_eager(
 
 
 def load_source(folder: Path, stem: str, prefix: str) -> ModuleType:
-    """Return a module of the archive, by its own name behind a prefix.
+    """Return a module of the archive, registered under its name with a prefix.
 
-    Its imports of its neighbours in the folder, absolute ones too, are found there and nowhere else: two
-    archives may have neighbours of the same names in one process.
+    Its imports of neighbours in the folder, absolute ones too, are resolved there and nowhere else: two
+    archives in one process may have neighbours of the same name.
     """
     name = f"{prefix}{stem}"
     if name in sys.modules and _is_at(sys.modules[name], folder / f"{stem}.py"):
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, folder / f"{stem}.py")
     if spec is None or spec.loader is None:
-        raise BadContract(f"{stem}.py cannot be imported; it has to be a Python file")
+        raise BadContract(f"{stem}.py cannot be imported; it must be a Python file")
     module = importlib.util.module_from_spec(spec)
     own = dict(vars(builtins))
     own["__import__"] = partial(_import, folder, prefix)
@@ -69,7 +72,7 @@ def load_source(folder: Path, stem: str, prefix: str) -> ModuleType:
     return module
 
 
-def _import(  # noqa: PLR0913, PLR0917 the signature of __import__, behind two arguments of its own
+def _import(  # noqa: PLR0913, PLR0917 the signature of __import__, after two more arguments
     folder: Path,
     prefix: str,
     name: str,
@@ -78,7 +81,7 @@ def _import(  # noqa: PLR0913, PLR0917 the signature of __import__, behind two a
     names: tuple[str, ...] | None = (),
     level: int = 0,
 ) -> ModuleType:
-    """Import as Python does, but a neighbour from its own folder."""
+    """Import as Python does, but take neighbours from the folder."""
     if level <= 1 and "." not in name:
         if name and (folder / f"{name}.py").is_file():
             return load_source(folder, name, prefix)
@@ -95,7 +98,7 @@ def _is_at(module: ModuleType, path: Path) -> bool:
 
 
 def _class_of(module: ModuleType, config: Mapping[str, Any]) -> type:
-    """Return the model's class: the one that the contract names, or the only one of the file."""
+    """Return the model's class: the one that the contract names, or the only one in the file."""
     own = {
         name: value
         for name, value in vars(module).items()
@@ -105,17 +108,17 @@ def _class_of(module: ModuleType, config: Mapping[str, Any]) -> type:
     named = config.get(CLASS)
     if named is not None:
         if not isinstance(named, str) or named not in own:
-            raise BadContract(f"class is {named!r}, and {file} defines {', '.join(own) or 'none'}; name one")
+            raise BadContract(f"class is {named!r}, but {file} defines {', '.join(own) or 'none'}; name one")
         return own[named]
     if len(own) != 1:
         raise BadContract(
             f"{file} defines {', '.join(own) or 'no class'}; it needs one class, or class: NAME in "
-            "model-config.yaml to say which of them is the model"
+            "model-config.yaml to select the model"
         )
     return next(iter(own.values()))
 
 
-def _made(model: type, config: Mapping[str, Any]) -> Any:
+def _construct(model: type, config: Mapping[str, Any]) -> Any:
     arguments = config.get(ARGUMENTS) or {}
     if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
         raise BadContract(f"arguments is {arguments!r}; write names and values, such as depth: 18")
@@ -123,8 +126,8 @@ def _made(model: type, config: Mapping[str, Any]) -> Any:
         return model(**arguments)
     except TypeError as error:
         raise BadContract(
-            f"{model.__name__} cannot be made with the arguments {', '.join(arguments) or 'none'} ({error}); "
-            "write them into model-config.yaml, arguments: {name: value}"
+            f"{model.__name__} cannot be constructed with the arguments {', '.join(arguments) or 'none'} "
+            f"({error}); write them in model-config.yaml as arguments: {{name: value}}"
         ) from error
 
 
@@ -136,6 +139,6 @@ def _without_class(weights: Path, device: str) -> Any:
 
         return torchscript_module(weights).to(device)
     raise BadContract(
-        f"the weights {weights.name} need a class; name it: make archive MODEL=file.py, or give a file of "
-        "TorchScript (.pt) or ONNX (.onnx)"
+        f"the weights {weights.name} need a class; name it: make archive MODEL=file.py, or use a TorchScript "
+        "(.pt) or ONNX (.onnx) file"
     )

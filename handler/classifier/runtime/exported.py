@@ -1,4 +1,4 @@
-"""The forms in which an archive may hold its model. Each becomes a function: a batch in, outputs out."""
+"""The exported forms of a model. Each is loaded as a function: a batch in, outputs out."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from . import MEMBERS
 from .onnx import load_onnx
 
-# A float32 batch (N, C, H, W) to its outputs, float32 (N, labels).
+# From a float32 batch (N, C, H, W) to its outputs, float32 (N, labels).
 Model = Callable[[np.ndarray], np.ndarray]
 
 
 def load_torchscript(path: Path) -> Model:
     """Return the model of a TorchScript .pt file."""
-    # torch is imported by a worker that needs it, and by no other.
+    # Imported here: a worker that does not need torch does not load it.
     from .torch import as_function, torchscript_module
 
     return as_function(torchscript_module(path))
 
 
 def load_compiled(path: Path) -> Model:
-    """Return the model of a .pt2 package of AOTInductor's. Raises WrongProcessor."""
+    """Return the model of an AOTInductor package (.pt2). Raises WrongProcessor."""
     from .torch import as_function, compiled_module
 
     return as_function(compiled_module(path))
 
 
-# The members of an archive that hold its model in another form, and what loads each. A worker answers
-# by such a form where there is one; class and weights stay beside it.
+# The members of an archive that hold an exported model, and the function that loads each. A worker runs such
+# a model if there is one; the class and weights stay in the archive, too.
 EXPORTED: dict[str, Callable[[Path], Model]] = {
     MEMBERS["torchscript"]: load_torchscript,
     MEMBERS["onnx"]: load_onnx,
@@ -39,7 +39,7 @@ EXPORTED: dict[str, Callable[[Path], Model]] = {
 
 
 def load_exported(folder: Path) -> Model | None:
-    """Return the model of an unpacked archive in the form it was exported to; None where it has none."""
+    """Return the exported model of an unpacked archive; None if it has none."""
     for name, load in EXPORTED.items():
         if (folder / name).exists():
             return load(folder / name)

@@ -1,4 +1,4 @@
-"""A model that takes batches of one size alone, for callers with batches of any."""
+"""Run a model with a fixed batch size on batches of any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class FixedBatch:
-    """Cuts a batch into parts of the model's size, and fills the last one up."""
+    """Splits a batch into parts of the model's size, and pads the last one."""
 
     def __init__(self, model: Callable[[np.ndarray], np.ndarray], size: int) -> None:
         self.model = model
@@ -20,5 +20,5 @@ class FixedBatch:
         return np.concatenate([self.model(self._filled(part)) for part in parts])[: len(batch)]
 
     def _filled(self, part: np.ndarray) -> np.ndarray:
-        # By an image that is there: of zeros some models make NaN, and some processors are slow with that.
+        # Pad with a real image: from zeros some models produce NaN, which is slow on some processors.
         return np.concatenate([part, np.repeat(part[-1:], self.size - len(part), axis=0)])

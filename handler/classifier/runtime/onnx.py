@@ -1,4 +1,4 @@
-"""A model in an ONNX file, answered by ONNX Runtime."""
+"""A model in an ONNX file, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..contract import BadContract
 from .fixed_batch import FixedBatch
 
 SUFFIX = ".onnx"
-# What limits the arithmetic threads of torch, too.
+# This limits torch's compute threads, too.
 THREADS = "OMP_NUM_THREADS"
-# ONNX Runtime's names of what a model may take, and of what it may put out.
+# ONNX Runtime's names for the accepted input type and output types.
 FLOAT32, FLOATS = "tensor(float)", ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
 class NotInstalled(RuntimeError):
-    """A model that needs a package which is not here."""
+    """A model that needs a package that is not installed."""
 
 
 class OnnxModel:
@@ -40,20 +40,20 @@ class OnnxModel:
 
 
 def load_onnx(path: Path, output: str | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the model of an ONNX file, on as many threads as OMP_NUM_THREADS says.
+    """Return the model of an ONNX file, run on OMP_NUM_THREADS threads.
 
-    `output` names one of several outputs. Where the file takes batches of one size alone, any batch is
-    answered in parts of that size.
+    `output` names one of several outputs. If the file has a fixed batch size, any batch is run in parts of
+    that size.
 
-    Raises NotInstalled, and BadContract where the file has another input, or the output is not clear.
+    Raises NotInstalled, and BadContract if the input does not fit or the output is not clear.
     """
     try:
-        # Only where an archive has such a model.
+        # Imported only for an archive with such a model.
         import onnxruntime
     except ImportError as error:
         raise NotInstalled(
-            "it answers by ONNX Runtime, which is not installed here; install onnxruntime, or build the "
-            "archive with RUNTIME=eager"
+            "it needs ONNX Runtime, which is not installed; install onnxruntime, or build the archive with "
+            "RUNTIME=eager"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get(THREADS) or os.cpu_count() or 1)
@@ -65,14 +65,14 @@ def load_onnx(path: Path, output: str | None = None) -> Callable[[np.ndarray], n
 
 
 def _batch_size(session: Any, file: str) -> int | None:
-    """Return the one batch size that a session takes, None for any. Raises BadContract."""
+    """Return a session's fixed batch size, None if it takes any. Raises BadContract."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
         named = ", ".join(one.name for one in inputs)
-        raise BadContract(f"{file} has {len(inputs)} inputs: {named}; export it with one: the images")
+        raise BadContract(f"{file} has {len(inputs)} inputs: {named}; export it with one, the images")
     if inputs[0].type != FLOAT32:
-        raise BadContract(f"{file} takes {inputs[0].type}; export it with an input of float32: {FLOAT32}")
-    first = next(iter(inputs[0].shape), None)  # a size that may be any has a name, or none
+        raise BadContract(f"{file} takes {inputs[0].type}; export it with a float32 input: {FLOAT32}")
+    first = next(iter(inputs[0].shape), None)  # a dynamic size has a name, or none
     return first if isinstance(first, int) and first > 0 else None
 
 
@@ -92,7 +92,7 @@ def _output(session: Any, file: str, wanted: str | None) -> str:
         raise BadContract(f"output is {name!r}, which {file} does not have; {hint}")
     if types[name] not in FLOATS:
         raise BadContract(
-            f"the output {name} of {file} is {types[name]}; it has to be one of {', '.join(FLOATS)}, with a "
+            f"the output {name} of {file} is {types[name]}; it must be one of {', '.join(FLOATS)}, with a "
             "value per label"
         )
     return name

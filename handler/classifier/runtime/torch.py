@@ -1,4 +1,4 @@
-"""Models that torch runs: a class with its weights, TorchScript, and what AOTInductor compiled."""
+"""Models that torch runs: a class with its weights, TorchScript, and AOTInductor packages."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from ..contract import BadContract
 
 SAFETENSORS = ".safetensors"
-PROCESSOR = "processor"  # the entry of a compiled model's metadata that names what it was compiled for
+PROCESSOR = "processor"  # the key in a compiled model's metadata for the features it needs
 CPU = torch.device("cpu")
-# Under which a training program saves the state_dict beside its optimizer, epoch and so on.
+# Keys under which training programs save the state_dict, beside the optimizer, epoch and so on.
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
-# What DataParallel, Lightning and torch.compile put before every name.
+# Prefixes that DataParallel, Lightning and torch.compile put before every name.
 WRAPPERS = ("module.", "model.", "_orig_mod.")
-# Of BatchNorm; torch itself fills it in where a state_dict of before version 0.4.1 lacks it.
+# Of BatchNorm; torch fills it in if a state_dict from before version 0.4.1 lacks it.
 COUNTER = ".num_batches_tracked"
 UNSAFE = re.compile(r"GLOBAL (\S+) was not an allowed global")
-TORCHSCRIPT = "TorchScript"  # torch's word in the error, and ours
-NAMED = 3  # of the tensors that an error could name
+TORCHSCRIPT = "TorchScript"  # the word in torch's error, and in ours
+NAMED = 3  # how many tensors an error names
 
 
 class WrongProcessor(RuntimeError):
-    """A model compiled for a processor that can do what this one cannot."""
+    """A model compiled for a processor with features that this one lacks."""
 
 
 class CompiledModule(torch.nn.Module):
-    """A package of AOTInductor's for the CPU, called as a module is."""
+    """An AOTInductor package for the CPU, called like a module."""
 
     def __init__(self, package: Any) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class CompiledModule(torch.nn.Module):
 
 
 def as_function(module: Any, device: torch.device | str = CPU) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from a float32 batch (N, C, H, W) to the outputs (N, labels) of a module, float32.
+    """Return a function from a float32 batch (N, C, H, W) to a module's outputs, float32 (N, labels).
 
-    It raises BadContract where the module returns anything but one tensor of floating-point numbers.
+    It raises BadContract if the module returns anything but one floating-point tensor.
     """
 
     def answer(batch: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def as_function(module: Any, device: torch.device | str = CPU) -> Callable[[np.n
             if not isinstance(outputs, torch.Tensor) or not outputs.is_floating_point():
                 raise BadContract(
                     f"the model returns {_described(outputs)}; return one float32 tensor (N, labels), "
-                    "with a value per label"
+                    "one value per label"
                 )
             floats: np.ndarray = outputs.float().cpu().numpy()
         return floats
@@ -70,7 +70,7 @@ def as_function(module: Any, device: torch.device | str = CPU) -> Callable[[np.n
 
 
 def one_by_one(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function of any batch by a module that takes one image alone; gradients pass through it."""
+    """Return a function for any batch from a module that takes one image; gradients pass through it."""
     return lambda batch: torch.cat([module(one[None]) for one in batch])
 
 
@@ -87,12 +87,12 @@ def _described(outputs: Any) -> str:
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> torch.nn.Module:
-    """Fill a model from a file of weights, .safetensors or what torch.save wrote: nothing in them can run.
+    """Load a file of weights, .safetensors or torch.save's, into a model: no code in it is run.
 
-    The state_dict may lie in a checkpoint, by one of CHECKPOINT_KEYS, and its names may have the prefixes of
+    The state_dict may be in a checkpoint under one of CHECKPOINT_KEYS, and its names may have the prefixes in
     WRAPPERS.
 
-    Raises BadContract where the file has no state_dict, or one that does not fit the model exactly.
+    Raises BadContract if the file has no state_dict, or one that does not fit the model exactly.
     """
     state = _without_prefixes(_state_dict_in(path), model, path.name)
     try:
@@ -104,8 +104,8 @@ def load_weights(model: torch.nn.Module, path: Path) -> torch.nn.Module:
 
 
 def unwrapped(loaded: Any) -> Any:
-    """Return the state_dict in what a training program saved beside other things; else what was given."""
-    for _ in CHECKPOINT_KEYS:  # one in another, and not for ever: a pickle may hold itself
+    """Return the state_dict in a training program's checkpoint; anything else unchanged."""
+    for _ in CHECKPOINT_KEYS:  # nested, but not forever: a pickle may contain itself
         if not isinstance(loaded, Mapping):
             break
         inner = (loaded[key] for key in CHECKPOINT_KEYS if isinstance(loaded.get(key), Mapping))
@@ -117,7 +117,7 @@ def _state_dict_in(path: Path) -> Mapping[str, torch.Tensor]:
     """Return the state_dict of a file. Raises BadContract."""
     save = f"save the weights alone: torch.save(model.state_dict(), {path.name!r})"
     if path.suffix == SAFETENSORS:
-        # Only where an archive has such weights.
+        # Imported only for an archive with such weights.
         from safetensors.torch import load_file
 
         save = f"save it again: safetensors.torch.save_file(model.state_dict(), {path.name!r})"
@@ -130,26 +130,28 @@ def _state_dict_in(path: Path) -> Mapping[str, torch.Tensor]:
         raise
     except pickle.UnpicklingError as error:
         held = UNSAFE.search(str(error))
-        objects = f"Python objects ({held[1]}), whose code would run" if held else "what cannot be unpickled"
+        objects = (
+            f"Python objects ({held[1]}), whose code would run" if held else "data that cannot be unpickled"
+        )
         raise BadContract(f"{path.name} holds {objects}; {save}") from error
-    except Exception as error:  # of a damaged file, torch and safetensors raise a dozen types
+    except Exception as error:  # for damaged files, torch and safetensors raise many types
         if TORCHSCRIPT in str(error):
             raise BadContract(f"{path.name} holds {TORCHSCRIPT}, which needs no class; {save}") from error
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise BadContract(f"{path.name} cannot be read as weights ({why}); {save}") from error
     if not isinstance(loaded, Mapping):
-        raise BadContract(f"{path.name} holds a {type(loaded).__name__} and no state_dict; {save}")
+        raise BadContract(f"{path.name} holds a {type(loaded).__name__}, not a state_dict; {save}")
     if loaded and not any(isinstance(one, torch.Tensor) for one in loaded.values()):
-        raise BadContract(f"{path.name} holds {_few(map(str, loaded))}, and no state_dict; {save}")
+        raise BadContract(f"{path.name} holds {_few(map(str, loaded))}, but no state_dict; {save}")
     return loaded
 
 
 def _without_prefixes(
     state: Mapping[str, torch.Tensor], model: torch.nn.Module, file: str
 ) -> Mapping[str, torch.Tensor]:
-    """Return a state_dict whose names are the model's: as it is, or without prefixes that all of them have.
+    """Return a state_dict with the model's names: unchanged, or without prefixes that all its names have.
 
-    Raises BadContract where none of these fits.
+    Raises BadContract if none of these fits.
     """
     named = set(model.state_dict())
     misfits = []
@@ -162,7 +164,7 @@ def _without_prefixes(
         prefix = next((one for one in WRAPPERS if all(str(name).startswith(one) for name in state)), None)
         if prefix is None or not state:
             break
-        state = copy.copy(state)  # with the versions of its modules, which a plain copy of a dict would lose
+        state = copy.copy(state)  # keeps its modules' versions, which dict() would lose
         consume_prefix_in_state_dict_if_present(state, prefix)  # type: ignore[arg-type]
     nearest = zip(("missing", "unexpected"), min(misfits, key=lambda one: sum(map(len, one))), strict=True)
     raise _misfit(file, model, "; ".join(f"{what} {_few(names)}" for what, names in nearest if names))
@@ -191,7 +193,7 @@ def _few(names: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def deprecated_torchscript() -> Iterator[None]:
-    """Silence what torch says at each call of torch.jit, and nothing else: here it is used on purpose."""
+    """Silence torch's warning at each call of torch.jit, and no other: it is used on purpose here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         yield
@@ -207,10 +209,10 @@ def torchscript_module(path: Path) -> torch.nn.Module:
 def compiled_module(path: Path) -> torch.nn.Module:
     """Return the model of a .pt2 package that AOTInductor compiled.
 
-    Raises WrongProcessor where this processor lacks what the compiler relied on: such code does not
-    answer wrongly, it ends the process.
+    Raises WrongProcessor if this processor lacks features that the code needs: running it would crash the
+    process, not give wrong answers.
     """
-    # Read without the code in it, which aoti_load_package would load at once.
+    # Only the metadata is read here; aoti_load_package would load the code at once.
     reader: Any = torch._C._aoti.AOTIModelPackageLoader
     metadata = reader.load_metadata_from_package(str(path), "model")
     lacking = set(json.loads(metadata.get(PROCESSOR, "[]"))) - set(processor_features())
@@ -223,5 +225,5 @@ def compiled_module(path: Path) -> torch.nn.Module:
 
 
 def processor_features() -> list[str]:
-    """Return what this processor can do beyond its architecture's base, in torch's names: avx2, ..."""
+    """Return this processor's features beyond its architecture's base, in torch's names: avx2, ..."""
     return sorted(name for name, present in torch.cpu.get_capabilities().items() if present is True)

@@ -1,1 +1,1 @@
-"""What is TorchServe's alone: its context, its socket, its metrics."""
+"""The parts that are specific to TorchServe: its context, its socket, its metrics."""

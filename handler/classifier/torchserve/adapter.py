@@ -1,4 +1,4 @@
-"""Between TorchServe's rows and contexts, and the core's requests and responses."""
+"""Translate TorchServe's rows and contexts to the core's requests and responses, and back."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .observer import Observer
 from .socket import speed_up
 
 RAW_BODY = "body"
-# TorchServe marks what it asks for besides a prediction by these headers of its own.
+# TorchServe's own headers for requests other than predictions.
 DESCRIBE, EXPLAIN, ASKED = "describe", "explain", "True"
 
 
 def open_classifier(context: Any) -> Classifier:
-    """Open the archive that TorchServe unpacked for a worker. Raises what `Classifier.open` does."""
+    """Open the archive that TorchServe unpacked for a worker. Raises what `Classifier.open` raises."""
     properties = context.system_properties
     return Classifier.open(Path(properties["model_dir"]), device=_device(properties))
 
 
 class Adapter:
-    """A classifier as TorchServe's worker asks it: rows and a context in, bodies out, statuses set."""
+    """A classifier for TorchServe's worker: rows and a context in, bodies out, statuses set."""
 
     def __init__(self, classifier: Classifier, context: Any) -> None:
         self.classifier = classifier
@@ -44,7 +44,7 @@ class Adapter:
         return [self._sent(index, response, context) for index, response in enumerate(responses)]
 
     def _sent(self, index: int, response: Response, context: Any) -> str | bytes:
-        """Set what a response says besides its body, and return this."""
+        """Set a response's status, content type and headers, and return its body."""
         if response.status is not HTTPStatus.OK:
             context.set_response_status(int(response.status), response.status.phrase, index)
         context.set_response_content_type(index, response.content_type)
@@ -54,25 +54,25 @@ class Adapter:
 
 
 def request_of(row: Mapping[str, Any], headers: dict[str, str]) -> Request:
-    """Return one of TorchServe's rows as a request; `headers` are those of HTTP by lower-case name.
+    """Return one of TorchServe's rows as a request; `headers` are the HTTP headers by lower-case name.
 
-    A row is a raw body or the fields of a form. At its address /invocations the query of the address comes
-    as further fields beside a raw body.
+    A row is a raw body or the fields of a form. For /invocations, TorchServe adds the URL's query as further
+    fields beside a raw body.
     """
     explain, describe = headers.get(EXPLAIN) == ASKED, headers.get(DESCRIBE) == ASKED
     if RAW_BODY in row:
         if len(row) == 1:
             return Request(as_bytes(row[RAW_BODY]), headers, None, explain, describe)
         if not headers.get("content-type", "").lower().startswith((FORM, MULTIPART)):
-            told = {name: as_bytes(value) for name, value in row.items() if name != RAW_BODY}
-            query = "&".join(filter(None, [urlencode(told), headers.get(QUERY)]))
+            parameters = {name: as_bytes(value) for name, value in row.items() if name != RAW_BODY}
+            query = "&".join(filter(None, [urlencode(parameters), headers.get(QUERY)]))
             return Request(as_bytes(row[RAW_BODY]), {**headers, QUERY: query}, None, explain, describe)
     fields = {name: as_bytes(value) for name, value in row.items()}
     return Request(b"", headers, fields, explain, describe)
 
 
 def as_bytes(value: Any) -> bytes:
-    """Return a value of a row as the bytes that came; decode_input_request has TorchServe parse some."""
+    """Return a row's value as the bytes that were sent; with decode_input_request TorchServe parses some."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, bytearray):
@@ -81,12 +81,12 @@ def as_bytes(value: Any) -> bytes:
 
 
 def http_headers(mixed: Mapping[str, Any]) -> dict[str, str]:
-    """Return the HTTP headers by lower-case name: TorchServe mixes them with the types of form fields."""
+    """Return the HTTP headers by lower-case name; TorchServe mixes them with the types of form fields."""
     return {name.lower(): value for name, value in mixed.items() if isinstance(value, str)}
 
 
 def _device(properties: Mapping[str, Any]) -> str:
-    """Return torch's name of the device that TorchServe gave the worker, importing torch for a GPU alone."""
+    """Return torch's name for the worker's device; torch is imported only for a GPU."""
     gpu = properties.get("gpu_id")
     if gpu is None:
         return "cpu"

@@ -1,4 +1,4 @@
-"""Watches a handler answer: a record of each batch, for the metrics and the log of those who want them."""
+"""Record what happens to each batch, for the metrics and the request log."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..metrics.batch_record import BatchRecord
 from ..metrics.request_log import RequestLog, asked_for
 from .reporter import start_reporting
 
-# What TorchServe answers a whole batch by where the handler raises.
+# The statuses with which TorchServe answers a whole batch if the handler raises.
 UNAVAILABLE, OUT_OF_MEMORY = 503, 507
 
 
 class Observer:
-    """Hands on what happened to each batch of one model; outside of TorchServe's workers to nobody."""
+    """Passes on what happened to each batch of one model; outside TorchServe's workers, it drops it."""
 
     def __init__(
         self, context: Any, contract: Contract, *, name: str, version: str, sha256: str | None
@@ -26,11 +26,11 @@ class Observer:
         self._log = RequestLog(name, version, contract.outputs) if in_a_worker and asked_for() else None
 
     def watch(self, count: int, context: Any) -> Watch:
-        """Return what gives, in a `with`, the record of a batch of so many requests, to be filled in."""
+        """Return a context manager with the record of a batch of `count` requests, to be filled in."""
         return Watch(self, count, context)
 
     def take(self, batch: BatchRecord, context: Any) -> None:
-        """Hand on the record of a batch that has ended."""
+        """Pass on the record of a finished batch."""
         if self.tally is not None:
             self.tally.add(batch)
         if self._log is not None:
@@ -38,7 +38,7 @@ class Observer:
 
 
 class Watch:
-    """One batch under way; a class, because Python's own way by a generator takes a microsecond more."""
+    """One batch in progress; a class, because contextlib's generators take a microsecond more."""
 
     __slots__ = ("_batch", "_context", "_count", "_observer")
 

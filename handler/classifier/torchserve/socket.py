@@ -1,9 +1,9 @@
-"""The worker's side of TorchServe's socket, without the waste.
+"""A faster version of the worker's side of TorchServe's socket.
 
-TorchServe 0.12.0 reads a batch field by field, two system calls for each: some forty for a request with four
-headers. And for every batch it prints two lines, which its front end reads and parses. Behind a fast model
-that is a large part of a worker's time; docs/performance.md has the figures. The messages stay the same,
-byte for byte; only how they are read changes.
+TorchServe 0.12.0 reads a batch field by field, with two system calls for each: some forty for a request with
+four headers. And for every batch it prints two lines, which its front end reads and parses. With a fast model
+that is a large part of a worker's time; docs/performance.md has the figures. The messages stay the same, byte
+for byte; only how they are read changes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NAME, KNOWN = "socket", "0.12.0"
 BUFFER = 2**16  # bytes; a larger body is read at once, past the buffer
 END_OF_LIST = -1
 CHATTER = "Backend received inference at"
-METRICS_EVERY = 1.0  # seconds between two values of one gauge; of a gauge the last one counts
+METRICS_EVERY = 1.0  # seconds between two values of a gauge: only the last one counts
 
 Read = Callable[[int], bytes]
 _int = struct.Struct("!i").unpack
 
 
 def speed_up(metrics: Any) -> None:
-    """Read from the front end through a buffer from now on, and spare it the lines about each batch.
+    """Read from the front end through a buffer from now on, and do not print lines about each batch.
 
-    `metrics` is the worker's, None outside of one: there nothing is read from a front end. In another version
-    of TorchServe than the known one, and with UNPATCHED=socket in the environment, everything stays as it is.
+    `metrics` is the worker's, None outside one, where no front end is read. With any other version of
+    TorchServe, or with UNPATCHED=socket in the environment, nothing changes.
     """
     left_out = os.environ.get("UNPATCHED", "").replace(" ", "").split(",")
     if metrics is None or ts.__version__ != KNOWN or NAME in left_out:
@@ -54,17 +54,17 @@ class Receiver:
         self._read: Read
 
     def exactly(self, connection: Any, length: int) -> bytes:
-        """Return exactly so many bytes; where the front end has gone, end the worker."""
+        """Return exactly `length` bytes; end the worker if the front end has closed the connection."""
         data = self._reader(connection)(length)
         if len(data) < length:
             _end()
         return data
 
     def batch(self, connection: Any) -> list[dict[str, Any]]:
-        """Return the requests of a batch as TorchServe does, every body as the bytes that came."""
+        """Return the requests of a batch as TorchServe does, every body as the bytes that were sent."""
         try:
             return list(iter(partial(_request, self._reader(connection)), None))
-        except struct.error:  # fewer bytes than a number has
+        except struct.error:  # the connection ended within a number
             _end()
             raise
 
@@ -75,7 +75,7 @@ class Receiver:
 
 
 def _request(read: Read) -> dict[str, Any] | None:
-    """Return one request, None at the end of the batch. Raises struct.error where the connection ends."""
+    """Return one request, None at the end of the batch. Raises struct.error if the connection ends."""
     (length,) = _int(read(4))
     if length == END_OF_LIST:
         return None
@@ -103,7 +103,7 @@ def _is_no_chatter(record: logging.LogRecord) -> bool:
 
 
 def _now_and_then(add_time: Callable[..., None]) -> Callable[..., None]:
-    """Return what passes on a value of each metric once in a while, and drops those between."""
+    """Return a function that passes on one value per second of each metric, and drops the others."""
     due: dict[str, float] = {}
 
     def add(name: str, *values: Any, **options: Any) -> None:

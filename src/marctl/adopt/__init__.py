@@ -1,1 +1,1 @@
-"""Taking over an archive that was not built here."""
+"""Convert an archive that was not built here into a model folder."""

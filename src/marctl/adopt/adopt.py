@@ -1,7 +1,7 @@
 """Make a model folder for `make archive` from a .mar that torch-model-archiver built.
 
-Class and weights are taken over, and the handler's transforms become the contract's numbers. Nothing of
-the old archive is run: its sources are read, its weights are loaded as weights alone.
+The class and the weights are copied, and the handler's transforms become the contract's numbers. No code of
+the old archive is run: its sources are parsed, and its weights are loaded with weights_only.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from marctl.printable import printable
 from marctl.sandbox import sandbox
 
 APART = Path(__file__).with_name("apart.py")
-# Where this project's packages lie.
+# The folders of this project's packages.
 MODULES = (Path(classifier.__file__).parents[1], Path(__file__).parents[2])
-# What an archive holds besides the class, or finds in its environment: its class file has another name.
+# Modules in every archive or its environment: the class file must not have one of these names.
 OTHERS = {
     "classifier", "convnet_handler", "torch", "torchvision", "numpy", "PIL", "ts", "yaml", "onnxruntime",
     "safetensors",
 }  # fmt: skip
-# The manifest's names of the files, by what they are.
+# The manifest's key of each file.
 KEYS = {CLASS: "modelFile", SETTINGS: "configFile", WEIGHTS: "serializedFile"}
 REMEDIES = {
-    "color": "grayscale, or rgb",
+    "color": "grayscale or rgb",
     "size": "[height, width] of the model's input, in pixels",
-    "mean": "a list, one number a channel",
-    "std": "a list, one number a channel",
+    "mean": "a list, one number per channel",
+    "std": "a list, one number per channel",
 }
 
 
 @dataclass(kw_only=True)
 class Adopted(Found):
-    """What was found in an archive, and under which name it is taken over."""
+    """What was found in an archive, with the name, version and origin of the new model."""
 
     name: str
     version: str
@@ -63,25 +63,25 @@ class Adopted(Found):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive, and the folder that is made of it."""
+    """Add the archive, and the model folder to write."""
     parser.add_argument("mar", type=Path, help="a .mar of torch-model-archiver")
     parser.add_argument(
-        "folder", type=Path, help="where the model folder goes; it may be there, its files may not"
+        "folder", type=Path, help="the model folder to write; existing files are not overwritten"
     )
     parser.add_argument("--name", help="another name for the model")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Adopt one archive; print what was written, what could not be told, and the next command."""
+    """Adopt one archive; print what was written, what could not be determined, and the next command."""
     written, adopted = adopt(arguments.mar, arguments.folder, arguments.name)
     report(arguments.folder, written, adopted)
     return 0
 
 
 def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, str], Adopted]:
-    """Write a model folder; return what each new file is, by its name, and what was found.
+    """Write a model folder; return a description of each new file by name, and what was found.
 
-    Raises UserError, also where a file of the folder is there already, or cannot be written.
+    Raises UserError, also if a file exists already or cannot be written.
     """
     with ArchiverMar(mar) as archive:
         chosen, (handler, texts) = _name(archive, name), _texts(archive)
@@ -102,21 +102,21 @@ def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, s
             raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
         finally:
             if is_new:
-                with contextlib.suppress(OSError):  # there is something in it, so it was made
+                with contextlib.suppress(OSError):  # not empty: the adoption succeeded
                     folder.rmdir()
 
 
 def report(folder: Path, written: Mapping[str, str], found: Adopted) -> None:
-    """Print what was written, what could not be told, and the next command."""
-    print(f"{folder} is a model folder now, from {found.origin}; nothing of the archive was run")
+    """Print what was written, what could not be determined, and the next command."""
+    print(f"wrote the model folder {folder} from {found.origin}; none of the archive's code was run")
     for name, what in written.items():
         print(f"  {folder / name}  {what}")
-    for title, lines in (("look at", found.remarks), ("could not be told", found.untold)):
+    for title, lines in (("check", found.remarks), ("could not be determined", found.untold)):
         if lines:
             print(f"{title}:")
         for line in lines:
             print(f"  - {line}")
-    print(f"next, put a handful of images that the model knows into {folder / GOLDEN}, and then:")
+    print(f"next, put a few images that the model recognises into {folder / GOLDEN}, then run:")
     print(f"  {shlex.join(['make', 'archive', f'MODEL={folder}'])}")
 
 
@@ -125,19 +125,19 @@ def _name(archive: ArchiverMar, name: str | None) -> str:
     chosen = archive.model["modelName"] if name is None else name
     if not is_name(chosen):
         raise UserError(
-            f"the model's name is {printable(repr(chosen), 100)}; give it one of letters, digits, - _ . "
-            "by --name"
+            f"the model's name is {printable(repr(chosen), 100)}; choose another, of letters, digits, - _ . "
+            "only, with --name"
         )
     module = Path(_class_file(chosen)).stem
     if module in sys.stdlib_module_names | OTHERS:
         raise UserError(
-            f"a class file {module}.py would stand before a module of that name; say another --name"
+            f"a class file {module}.py would shadow the module of that name; choose another name with --name"
         )
     return str(chosen)
 
 
 def _texts(archive: ArchiverMar) -> tuple[str, dict[str, bytes]]:
-    """Return the handler's name, and what is read of the archive besides weights. Raises BadArchive."""
+    """Return the handler's name, and the content of all files but the weights. Raises BadArchive."""
     handler = archive.model["handler"].partition(":")[0]
     texts = {
         HANDLER: archive.text(handler) or archive.text(f"{handler}.py"),
@@ -148,14 +148,14 @@ def _texts(archive: ArchiverMar) -> tuple[str, dict[str, bytes]]:
 
 
 def _found(archive: ArchiverMar, name: str, question: Question, folder: Path) -> Adopted:
-    """Have the archive's files looked at in a process apart. Raises UserError where that fails."""
+    """Examine the archive's files in the sandbox. Raises UserError if that fails."""
     size = sum(file.stat().st_size for file in folder.iterdir())
     request = json.dumps(dataclasses.asdict(question)).encode()
     try:
         told = adoption.read(sandbox.run(APART, folder, request, sandbox.to_parse(size), MODULES))
     except (sandbox.NoAnswer, ValueError) as error:
         raise UserError(
-            printable(f"{archive.path} could not be looked at, within limits of time and memory: {error}")
+            printable(f"{archive.path} could not be examined within the limits of time and memory: {error}")
         ) from error
     own, version = archive.model["modelName"], archive.model.get("modelVersion")
     found = Adopted(
@@ -165,7 +165,7 @@ def _found(archive: ArchiverMar, name: str, question: Question, folder: Path) ->
         origin=printable(f"{archive.path} ({own} {version})"),
     )
     if version is not None and not is_name(version):
-        found.untold.insert(0, f"VERSION: {plain(repr(version))} is none here; 1.0 stands in its place")
+        found.untold.insert(0, f"VERSION: {plain(repr(version))} is not a valid version; 1.0 is used instead")
     _look_at_the_rest(archive, found, question.handler)
     return found
 
@@ -180,9 +180,9 @@ def _look_at_the_rest(archive: ArchiverMar, found: Adopted, handler: str) -> Non
 
 
 def _files(texts: Mapping[str, bytes], found: Adopted) -> Iterator[tuple[str, tuple[bytes, str]]]:
-    """Yield the name, the bytes and the description of each file but the weights."""
+    """Yield the name, the content and the description of each file except the weights."""
     if found.model is not None and CLASS in texts:
-        kind = f", whose outputs are {found.model.kind}" if found.model.kind else ""
+        kind = f", with {found.model.kind} as outputs" if found.model.kind else ""
         yield _class_file(found.name), (texts[CLASS], f"the class {found.model.name}{kind}")
     if found.labels is not None:
         text = json.dumps({str(number): label for number, label in enumerate(found.labels)}, indent=2)
@@ -193,7 +193,7 @@ def _files(texts: Mapping[str, bytes], found: Adopted) -> Iterator[tuple[str, tu
 def _write(
     folder: Path, found: Adopted, files: Mapping[str, tuple[bytes, str]], weights: Path
 ) -> dict[str, str]:
-    """Write files that are not there yet, or none at all. Raises UserError and OSError."""
+    """Write all files, or none if one of them exists already. Raises UserError and OSError."""
     targets = [folder / name for name in files]
     described = {name: what for name, (_, what) in files.items()}
     kept = None
@@ -204,10 +204,10 @@ def _write(
     for target in targets:
         if target.exists() or target.is_symlink():
             raise UserError(
-                f"{target} is there already, and stays as it is; name another folder, or move it away"
+                f"{target} exists already and is not overwritten; name another folder, or move it away"
             )
     if (folder / GOLDEN).is_symlink() or ((folder / GOLDEN).exists() and not (folder / GOLDEN).is_dir()):
-        raise UserError(f"{folder / GOLDEN} is no folder; name another folder, or move it away")
+        raise UserError(f"{folder / GOLDEN} is not a folder; name another folder, or move it away")
     with contextlib.ExitStack() as undo:
         for name, (data, _) in files.items():
             with (folder / name).open("xb") as file:
@@ -223,14 +223,14 @@ def _write(
 
 
 def _config(found: Adopted) -> str:
-    """Return a model-config.yaml; what is not certain stands in comments, so that the build asks for it."""
+    """Return a model-config.yaml; uncertain values are comments, so that the build asks for them."""
     told = found.preprocessing
     lines = [*_archive_section(found), ""]
     lines += [f"# From {found.origin}: what its handler does to an image. Check it.", "input:"]
     if told.doubts:
         lines += [f"  # {doubt}" for doubt in told.doubts]
         lines.append(
-            "  # So none of this is certain. Take away the # of what is right, and correct the rest."
+            "  # So these values are not certain. Uncomment those that are right, and correct the others."
         )
         found.untold += [f"input: {doubt}" for doubt in told.doubts]
     off = "# " if told.doubts else ""
@@ -238,7 +238,7 @@ def _config(found: Adopted) -> str:
         if (value := told.input.get(key)) is not None:
             lines.append(f"  {off}{key}: {_yaml(value)}")
         elif key in REMEDIES:
-            lines.append(f"  # {key}:    not told by the handler: {REMEDIES[key]}")
+            lines.append(f"  # {key}:    not in the handler: {REMEDIES[key]}")
             found.untold.append(f"input.{key}: write {REMEDIES[key]}, into {CONFIG}")
     lines += ["", *_labels_and_outputs(found), "", "# How TorchServe runs it."]
     lines += [f"{key}: {value}" for key, value in found.settings.items()]
@@ -255,16 +255,16 @@ def _archive_section(found: Adopted) -> Iterator[str]:
 
 def _labels_and_outputs(found: Adopted) -> Iterator[str]:
     if found.is_multi_label:
-        yield "# Each label is judged by itself, by a sigmoid, and here an image gets one label."
+        yield "# The model scores each label on its own (a sigmoid), but here an image gets one label."
         yield f"# labels: {LABEL_FILE}"
         found.untold.append(
-            "labels: the model judges each label by itself (a sigmoid), and here an image gets one "
-            "label; serve it so only if that is what you want"
+            "labels: the model scores each label on its own (a sigmoid), but here an image gets one "
+            f"label; if that is what you want, uncomment labels in {CONFIG}"
         )
         return
     if found.labels is None:
-        yield "# labels:    not told by the archive: a list of names, one an output, in quotes"
-        found.untold.append(f"labels: list one name an output, in quotes, in {CONFIG}")
+        yield "# labels:    not in the archive: a list of names, one per output, in quotes"
+        found.untold.append(f"labels: list one name per output, in quotes, in {CONFIG}")
     else:
         yield f"labels: {LABEL_FILE}"
     if found.model is not None and found.model.kind is not None:
@@ -277,5 +277,5 @@ def _yaml(value: Any) -> str:
 
 
 def _class_file(name: str) -> str:
-    """Return a file's name whose stem Python can import."""
+    """Return the class file's name, whose stem Python can import."""
     return re.sub(r"\W", "_", name) + ".py"

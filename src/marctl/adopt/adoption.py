@@ -1,7 +1,7 @@
-"""What a stranger's archive holds, told from its files, none of which is run.
+"""Find out what an untrusted archive contains from its files, none of which is run.
 
-To parse them may take any time and memory: adoption_apart.py does it in a process apart. Its answer is plain
-data, and is held against its form here before anything is made of it.
+Parsing them may take any time and memory, so apart.py does it in the sandbox. Its answer is plain data, and
+its form is checked here before anything is made of it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from marctl.adopt.source_values import MOST_TIMES, plain
 from marctl.adopt.weights_file import ENDINGS, WITH_CLASS, BadWeights, Weights, weights_of
 from marctl.printable import printable
 
-# The archive's files by what they are, as they lie in the folder that is looked at; any may be missing.
+# The names of the archive's files in the folder that is examined; any may be missing.
 HANDLER, CLASS, LABELS, SETTINGS, WEIGHTS = "handler", "class", "labels", "settings", "weights"
-# How TorchServe runs a model whose archive does not say it: one worker, which takes what waits at once.
+# Settings for a model whose archive has none: one worker, which waits for a batch as briefly as possible.
 SERVER = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 1}
-# Of what the old settings say, what means the same here: whole numbers from 1 on.
+# The old settings that mean the same here: integers from 1 on.
 CARRIED = (
     "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
     "maxRetryTimeoutInSec", "clientTimeoutInMills", "jobQueueSize",
 )  # fmt: skip
 MOST_SETTING = 2**31 - 1
 MOST_LABELS = 10**5  # far more than any classifier has
-MOST_SENTENCES = 50  # of a kind; nobody reads more
+MOST_SENTENCES = 50  # of a kind: nobody reads more
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the archive calls its files: None where its manifest names none."""
+    """The archive's names of its files, None if its manifest names none, and all its members."""
 
     handler: str
     names: dict[str, str | None]
@@ -52,7 +52,7 @@ class Found:
 
     preprocessing: Preprocessing
     model: ModelClass | None = None
-    # Under which ending the weights are kept, and of how many tensors they are; empty where none are.
+    # The suffix under which the weights are saved, empty without weights, and the number of their tensors.
     ending: str = ""
     tensors: int = 0
     labels: list[str] | None = None
@@ -62,17 +62,17 @@ class Found:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether each label is judged by itself, by the class or by the handler."""
+        """Whether the class or the handler scores each label on its own."""
         return self.preprocessing.has_sigmoid or (self.model is not None and self.model.kind == SIGMOID)
 
     @property
     def has_class(self) -> bool:
-        """Whether a class is filled with the weights."""
+        """Whether the weights belong to a class."""
         return not self.ending or self.ending in WITH_CLASS
 
 
 def look(folder: Path, question: Question) -> Found:
-    """Look at an archive's files."""
+    """Examine an archive's files."""
     found = Found(_preprocessing(question.handler, _bytes(folder / HANDLER)))
     found.remarks += found.preprocessing.remarks
     if (name := question.names[CLASS]) is not None:
@@ -87,7 +87,7 @@ def look(folder: Path, question: Question) -> Found:
 def _preprocessing(handler: str, source: bytes | None) -> Preprocessing:
     try:
         return preprocessing_of(handler, source)
-    except RecursionError:  # deep calls can be parsed that cannot be walked
+    except RecursionError:  # some deeply nested sources can be parsed but not walked
         return Preprocessing(doubts=[f"the handler {plain(handler)} is nested too deeply to be read"])
 
 
@@ -99,7 +99,7 @@ def _class(source: bytes, name: str, members: list[str]) -> ModelClass:
 
 
 def written(found: Found) -> str:
-    """Return what was found as JSON, with no more sentences of a kind than are read."""
+    """Return what was found as JSON, with at most MOST_SENTENCES sentences of a kind."""
     for lines in (found.untold, found.remarks, found.preprocessing.doubts):
         if (more := len(lines) - MOST_SENTENCES) > 0:
             lines[MOST_SENTENCES:] = [f"and {more:,} more of that kind"]
@@ -107,7 +107,7 @@ def written(found: Found) -> str:
 
 
 def read(answer: bytes) -> Found:
-    """Return what `written` wrote. Raises ValueError where it is anything else."""
+    """Return what `written` wrote. Raises ValueError for anything else."""
     try:
         told = json.loads(answer)
         preprocessing, model, labels = told["preprocessing"], told["model"], told["labels"]
@@ -129,7 +129,7 @@ def read(answer: bytes) -> Found:
             _sentences(told["remarks"]),
         )
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it answers in another form ({type(error).__name__})") from error
+        raise ValueError(f"its answer has another form ({type(error).__name__})") from error
 
 
 def _checked(is_formed: Callable[[Any], bool], value: Any) -> Any:
@@ -170,7 +170,7 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= MOST_TIMES and all(map(_is_number, value))
 
 
-# Whether the numbers make sense, the contract says, which reads them next.
+# Only the form; the contract, which reads the numbers next, checks whether they make sense.
 FORMS: dict[str, Callable[[Any], bool]] = {
     "color": COLOR_MODES.__contains__,
     "resize": _is_number,
@@ -185,7 +185,7 @@ def _bytes(file: Path) -> bytes | None:
 
 
 def _look_at_weights(file: Path, name: str | None, found: Found) -> None:
-    """Tell what can be taken over of the weights, and what their shapes tell."""
+    """Find out which weights can be used, and what their shapes show."""
     if name is None:
         found.untold.append("WEIGHTS: the archive names no weights")
         return
@@ -197,8 +197,8 @@ def _look_at_weights(file: Path, name: str | None, found: Found) -> None:
     found.ending, found.tensors = weights.ending, len(weights.shapes)
     if found.has_class and found.model is None:
         found.untold.append(
-            f"MODEL: the archive has no class file, and {plain(name)} needs one: the handler makes the "
-            "model itself. Write the class, alone, into the file that MODEL names"
+            f"MODEL: the archive has no class file, but {plain(name)} needs one: the handler creates the "
+            "model itself. Write the class, alone in its file, and name that file with MODEL"
         )
     _check_channels(found, weights)
     if weights.labels is not None and not (file.parent / LABELS).exists():
@@ -206,9 +206,9 @@ def _look_at_weights(file: Path, name: str | None, found: Found) -> None:
 
 
 def _number_labels(found: Found, count: int, tensor: str) -> None:
-    """Let numbers be the labels: as many as the last layer has outputs."""
+    """Use numbers as labels, as many as the last layer has outputs."""
     if not 0 < count <= MOST_LABELS:
-        found.untold.append(f"labels: {plain(tensor)} has {count:,} rows, and no classifier so many labels")
+        found.untold.append(f"labels: {plain(tensor)} has {count:,} rows, which cannot be one per label")
         return
     found.labels = [str(number) for number in range(count)]
     found.remarks.append(
@@ -218,7 +218,7 @@ def _number_labels(found: Found, count: int, tensor: str) -> None:
 
 
 def _check_channels(found: Found, weights: Weights) -> None:
-    """Hold the colour against the first convolution, or take it from there."""
+    """Check the colour against the first convolution, or take it from there."""
     into = found.preprocessing.input
     color = {1: "grayscale", 3: "rgb"}.get(weights.channels or 0)
     if color is not None and into.setdefault("color", color) != color:
@@ -241,46 +241,47 @@ def _look_at_labels(text: bytes | None, found: Found) -> None:
     if isinstance(told, dict) and isinstance(told.get("object_type_names"), list):
         told = dict(enumerate(told["object_type_names"]))
     if not isinstance(told, dict):
-        found.untold.append(f"labels: {LABEL_FILE} is no JSON object of numbers and names")
+        found.untold.append(f"labels: {LABEL_FILE} is not a JSON object of numbers and names")
         return
-    # As TorchServe reads it: of a list, such as ImageNet's, the last.
+    # As TorchServe reads it: if a value is a list, as for ImageNet, its last element is the label.
     names = {str(key): one[-1] if isinstance(one, list) and one else one for key, one in told.items()}
     labels = [names.get(str(number)) for number in range(len(names))]
     if not labels or not all(isinstance(label, str) for label in labels):
-        found.untold.append(f"labels: {LABEL_FILE} has not a text for each number from 0 to {len(names) - 1}")
+        found.untold.append(f"labels: {LABEL_FILE} lacks a string for a number from 0 to {len(names) - 1}")
         return
     found.labels = [str(label) for label in labels]
 
 
 def _look_at_settings(text: bytes | None, name: str | None, found: Found) -> None:
-    """Take from the old model-config.yaml how TorchServe runs the model."""
+    """Take TorchServe's settings from the old model-config.yaml."""
     try:
         told = {} if name is None else yaml.safe_load(text or b"")
-    except Exception:  # noqa: BLE001 of a value that is not what its tag says the loader raises anything
+    except Exception:  # noqa: BLE001 for a value that does not fit its tag, the loader raises anything
         told = None
     if not isinstance(told, dict):
-        found.untold.append(f"the settings of {plain(str(name))} are no YAML that can be read")
+        found.untold.append(f"the settings in {plain(str(name))} are not valid YAML")
         told = {}
     for key, value in told.items():
         if key in CARRIED and type(value) is int and 0 < value <= MOST_SETTING:
             found.settings[key] = value
         elif key == "maxBatchDelay" and value == 0:
             found.remarks.append(
-                "maxBatchDelay 0 counts as unset for TorchServe, which then waits 100 ms; here it is 1"
+                "TorchServe treats maxBatchDelay 0 as unset and waits 100 ms; here it is set to 1"
             )
         else:
-            what = "a setting of TorchServe's" if key in SERVER_KEYS else "of no meaning here"
-            found.untold.append(f"{_key(key)} in the old {plain(str(name))} is {what}, and not carried over")
+            what = "is a setting of TorchServe" if key in SERVER_KEYS else "has no meaning here"
+            found.untold.append(f"{_key(key)} in the old {plain(str(name))} {what}, and is not carried over")
     _complete(found.settings)
 
 
 def _key(key: Any) -> str:
-    # Python writes no number of thousands of digits, and YAML reads some.
-    return plain(str(key), 40) if isinstance(key, str | float | bool) or key is None else "what is no text"
+    # YAML reads integers of thousands of digits, which Python refuses to print.
+    is_short = isinstance(key, str | float | bool) or key is None
+    return plain(str(key), 40) if is_short else "a key that is not a string"
 
 
 def _complete(settings: dict[str, int]) -> None:
-    """Add what is not said. With one of the two missing TorchServe starts a worker for each CPU."""
+    """Add missing settings. Without minWorkers or maxWorkers, TorchServe starts a worker per CPU."""
     if {"minWorkers", "maxWorkers"} & settings.keys():
         most = settings.get("maxWorkers", settings.get("minWorkers", 1))
         settings["maxWorkers"] = most

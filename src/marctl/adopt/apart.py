@@ -1,4 +1,4 @@
-"""Look at an archive's files for adopt.py. Run by sandbox.py, for it may take any time and memory."""
+"""Examine an archive's files for adopt.py. Runs in the sandbox, because this may take any time and memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main(folder: str, *modules: str) -> int:
-    """Answer one question. Of this project's modules none is found but in these folders."""
+    """Answer one request. This project's modules are imported from the folders `modules`."""
     sys.path[:0] = modules
     from marctl.adopt.adoption import Question, look, written
 

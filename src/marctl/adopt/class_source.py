@@ -1,4 +1,4 @@
-"""What a model's class gives and needs, told from its source, which is never run."""
+"""Find out what a model's class returns and needs from its source, which is never run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from marctl.adopt.source_values import dotted, last_name, parsed, plain
 
 LOGITS, LOG_PROBABILITIES, PROBABILITIES, SIGMOID = "logits", "log-probabilities", "probabilities", "sigmoid"
-# What the last thing that a model does makes of its outputs.
+# The kind of outputs that a model's last operation gives.
 KINDS = {
     "log_softmax": LOG_PROBABILITIES,
     "LogSoftmax": LOG_PROBABILITIES,
@@ -22,18 +22,18 @@ KINDS = {
     "Linear": LOGITS,
     "linear": LOGITS,
 }
-# What changes the shape of outputs, or nothing at all once a model is trained.
+# Operations that change only the shape of outputs, or nothing at all in a trained model.
 PASSING = frozenset(
     {"view", "reshape", "flatten", "squeeze", "float", "Flatten", "Identity", "Dropout", "dropout"}
 )
-# What is there wherever an archive is served.
+# Modules that every server has.
 SERVED = frozenset({"torch", "numpy", "PIL", "ts"})
 MOST_STEPS = 20
 
 
 @dataclass
 class ModelClass:
-    """A class, what its outputs are where that could be told, and a sentence for what stands against it."""
+    """A class, the kind of its outputs if known, and a sentence for each problem."""
 
     name: str
     kind: str | None = None
@@ -41,15 +41,15 @@ class ModelClass:
 
 
 def class_of(source: bytes, name: str, members: Collection[str]) -> ModelClass:
-    """Return what a model file holds; `members` are those of its archive."""
+    """Return what is known about a model file; `members` are those of its archive."""
     tree = parsed(source)
     if tree is None:
-        return ModelClass("?", faults=[f"{plain(name)} is no Python that can be read"])
+        return ModelClass("?", faults=[f"{plain(name)} is not valid Python"])
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if len(classes) != 1:
         named = plain(", ".join(one.name for one in classes)) or "none"
         return ModelClass(
-            "?", faults=[f"{plain(name)} defines {len(classes)} classes ({named}); TorchServe takes one"]
+            "?", faults=[f"{plain(name)} defines {len(classes)} classes ({named}); TorchServe expects one"]
         )
     [only] = classes
     told = ModelClass(plain(only.name), _kind(only))
@@ -59,15 +59,15 @@ def class_of(source: bytes, name: str, members: Collection[str]) -> ModelClass:
 
 
 def _missing(tree: ast.Module, members: Collection[str]) -> Iterator[str]:
-    """Yield a sentence for each module that a class imports and that is not there by itself."""
+    """Yield a sentence for each module that a class imports and that not every server has."""
     for module in sorted(set(_modules(tree)) - SERVED - sys.stdlib_module_names):
         if f"{module}.py" in members:
             yield (
-                f"the class imports {plain(module)}, another file of the old archive: an archive here has "
-                "one file for the class, so put into it what is needed of that"
+                f"the class imports {plain(module)}, another file of the old archive: move what it needs "
+                "into the class file, or add the file to the folder and to archive.extra_files"
             )
         else:
-            yield f"the class imports {plain(module)}: put that package into requirements/own.txt"
+            yield f"the class imports {plain(module)}: add that package to requirements/own.txt"
 
 
 def _modules(tree: ast.Module) -> Iterator[str]:
@@ -85,11 +85,11 @@ def _arguments(model: ast.ClassDef) -> Iterator[str]:
     given = init.args
     needed = len(given.posonlyargs + given.args) - 1 - len(given.defaults)
     if needed > 0 or None in given.kw_defaults:
-        yield f"{plain(model.name)} wants arguments, and TorchServe calls it without: give each a default"
+        yield f"{plain(model.name)} needs arguments, but TorchServe passes none: give each a default"
 
 
 def _kind(model: ast.ClassDef) -> str | None:
-    """Return what `forward` makes of its outputs in the end; None where the source does not tell."""
+    """Return the kind of outputs of `forward`, or None if the source does not show it."""
     forward = _method(model, "forward")
     if forward is None:
         return None
@@ -106,7 +106,7 @@ def _kind(model: ast.ClassDef) -> str | None:
 
 
 def _of(node: ast.expr | None, forward: ast.FunctionDef, layers: dict[str, ast.expr]) -> str | None:
-    """Follow what is returned back to the call that tells its kind."""
+    """Trace a returned value back to the call that determines its kind."""
     line = sys.maxsize
     for _ in range(MOST_STEPS):
         if isinstance(node, ast.Name):
@@ -128,14 +128,14 @@ def _of(node: ast.expr | None, forward: ast.FunctionDef, layers: dict[str, ast.e
 
 
 def _taken_by(call: ast.Call) -> ast.expr | None:
-    """Return what a call is given: `x` of `torch.flatten(x, 1)`, and of `x.view(-1, 10)`."""
+    """Return a call's input: `x` in `torch.flatten(x, 1)` and in `x.view(-1, 10)`."""
     if isinstance(call.func, ast.Attribute) and (not call.args or last_name(call) in ("view", "reshape")):
         return call.func.value
     return call.args[0] if call.args else None
 
 
 def _of_layer(made: ast.Call) -> str | None:
-    """Return the kind that a layer's constructor tells; of several in a row the last counts."""
+    """Return the kind of outputs of a layer's constructor; in a Sequential, the last layer counts."""
     for _ in range(MOST_STEPS):
         if last_name(made) != "Sequential" or not made.args:
             return KINDS.get(last_name(made))
@@ -147,7 +147,7 @@ def _of_layer(made: ast.Call) -> str | None:
 
 
 def _assigned(forward: ast.FunctionDef, name: str, line: int) -> ast.Assign | None:
-    """Return the last plain assignment to a name before a line; None where a branch or a loop decides."""
+    """Return the last assignment to a name before a line, or None if it is in a branch or a loop."""
     found = [
         node
         for node in ast.walk(forward)

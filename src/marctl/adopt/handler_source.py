@@ -1,6 +1,6 @@
-"""What a TorchServe handler does to an image, told from its source as the numbers of a contract.
+"""Find out from a TorchServe handler's source what it does to an image, as the numbers of a contract.
 
-The source is read and never run. What cannot be told, or cannot be written as a contract, is a doubt.
+The source is parsed and never run. Whatever is unknown, or cannot be expressed in a contract, is a doubt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from marctl.adopt.source_values import (
 )
 
 IMAGE_CLASSIFIER = "image_classifier"
-# TorchServe's own classes: with transforms, with a preprocess that wants some, and without either.
+# TorchServe's own classes: with transforms, with a preprocess that needs some, and without either.
 CLASSIFIER, VISION, BASE = "ImageClassifier", "VisionHandler", "BaseHandler"
 DEFAULTS: dict[str, Any] = {
     "color": "rgb",
@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
 }
 PREPROCESS, HANDLE = "preprocess", "handle"
 CONTAINERS = ("Compose", "Sequential")
-# torchvision's functions by the class that does the same.
+# torchvision's functions, and the class that does the same as each.
 FUNCTIONS = {
     "resize": "Resize",
     "center_crop": "CenterCrop",
@@ -48,7 +48,7 @@ FUNCTIONS = {
     "convert_image_dtype": "ConvertImageDtype",
     "to_dtype": "ToDtype",
 }
-# Which parameters each takes, in their order; of Resize's the last two change nothing of a PIL image.
+# The parameters of each, in order; the last two of Resize have no effect on a PIL image.
 PARAMETERS = {
     "Grayscale": ("num_output_channels",),
     "Resize": ("size", "interpolation", "max_size", "antialias"),
@@ -61,7 +61,7 @@ PARAMETERS = {
     "ConvertImageDtype": ("dtype",),
     "ToDtype": ("dtype", "scale"),
 }
-# What handlers call before and after the transforms without changing a pixel.
+# Calls before and after the transforms that change no pixel.
 HARMLESS = frozenset({
     "get", "open", "BytesIO", "StringIO", "b64decode", "decodebytes", "decode", "encode", "isinstance",
     "append", "extend", "stack", "cat", "to", "cpu", "cuda", "device", "FloatTensor", "as_tensor",
@@ -74,7 +74,7 @@ HARMLESS = frozenset({
     "add_counter", "round", "ValueError", "Exception", "PredictionException", "image_processing",
     "add_or_update", "get_metric", "add_metric", "add_size", "add_percent", "Dimension",
 })  # fmt: skip
-# What handlers measure of themselves is no arithmetic of pixels.
+# Names in time measurements, which are not arithmetic on pixels.
 CLOCK = re.compile(r"time|start")
 NOT_CARRIED = ("initialize", "inference", "postprocess", "handle")
 DTYPES = ("float", "float32")
@@ -82,30 +82,29 @@ DTYPES = ("float", "float32")
 
 @dataclass
 class Preprocessing:
-    """The keys of a contract's `input` that could be told, and a sentence for each doubt about the whole."""
+    """The keys of a contract's `input` that are known, and a sentence for each doubt about the whole."""
 
     input: dict[str, Any] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
-    # What was told, but is worth a look.
+    # What is known, but worth checking.
     remarks: list[str] = field(default_factory=list)
-    # Whether the handler judges each label by itself.
+    # Whether the handler scores each label on its own.
     has_sigmoid: bool = False
 
 
 def preprocessing_of(handler: str, source: bytes | None) -> Preprocessing:
-    """Return what a handler does to an image: of a name without a source, what TorchServe's own one does."""
+    """Return what a handler does to an image; without a source, the name is one of TorchServe's handlers."""
     if source is None:
         if handler == IMAGE_CLASSIFIER:
             return Preprocessing(dict(DEFAULTS))
         return Preprocessing(
             doubts=[
-                f"the handler {plain(handler)!r} is TorchServe's own and classifies no images "
-                "by numbers that are known here"
+                f"the handler {plain(handler)!r} is TorchServe's own, and its preprocessing is not known here"
             ]
         )
     tree = parsed(source)
     if tree is None:
-        return Preprocessing(doubts=[f"the handler {plain(handler)} is no Python that can be read"])
+        return Preprocessing(doubts=[f"the handler {plain(handler)} is not valid Python"])
     return _Handler(tree).preprocessing()
 
 
@@ -147,20 +146,20 @@ class _Handler:
         if own := [name for name in NOT_CARRIED if name in self._functions]:
             told.remarks.append(
                 f"the handler's own {', '.join(own)} {'is' if len(own) == 1 else 'are'} not carried "
-                "over; look at what is done there"
+                "over; check what is done there"
             )
         return told
 
     def is_own(self, name: str) -> bool:
-        """Return whether a name is a class or a function of the handler's own."""
+        """Return whether a name is a class or a function that the handler defines."""
         return name in self._own
 
     def values(self, call: ast.Call, name: str) -> dict[str, Any]:
-        """Return a transform's arguments, without the image that a function takes first. Raises Unknown."""
+        """Return a transform's arguments, without a function's first, the image. Raises Unknown."""
         if last_name(call) in FUNCTIONS and name != last_name(call):
             call = ast.Call(call.func, call.args[1:], call.keywords)
         known = {node.arg: node for node in call.keywords}
-        # What is no number and no text: a type, or one of torchvision's names for a way to resize.
+        # Arguments that are names: a dtype, or one of torchvision's interpolation modes.
         named: dict[str, str] = {
             key: dotted(known[key].value) or shown(known[key].value)
             for key in ("dtype", "interpolation")
@@ -174,14 +173,14 @@ class _Handler:
         return {**arguments(rest, PARAMETERS[name], self._scope), **named}
 
     def _steps(self, reading: Sequence[ast.AST], told: Preprocessing) -> list[ast.expr] | None:
-        """Return the transforms in their order; None where they are TorchServe's own, or a doubt was told."""
+        """Return the transforms in order; None if they are TorchServe's own, or a doubt was added."""
         composed = list(self._composed(reading))
         if len(composed) == 1:
             return self._elements(composed[0], told)
         if len(composed) > 1:
             names = ", ".join(f"line {call.lineno}" for call in composed)
             told.doubts.append(
-                f"the handler has several Compose ({names}): which one images go through is not told"
+                f"the handler has several Compose ({names}), and which one it uses is not clear"
             )
             return None
         calls = [call for function in reading for call in _in_order(function) if self._is_functional(call)]
@@ -190,7 +189,7 @@ class _Handler:
         if CLASSIFIER in self._bases and (PREPROCESS not in self._functions or self._uses_inherited(reading)):
             told.input.update(DEFAULTS)
             return None
-        told.doubts.append("the handler has no torchvision transforms that could be read")
+        told.doubts.append("the handler has no torchvision transforms that can be read")
         return None
 
     def _uses_inherited(self, reading: Sequence[ast.AST]) -> bool:
@@ -202,7 +201,7 @@ class _Handler:
         )
 
     def _composed(self, reading: Sequence[ast.AST]) -> Iterator[ast.Call]:
-        """Yield each Compose; of several those that `preprocess` names, or that TorchServe's own uses."""
+        """Yield each Compose; of several, those that `preprocess` or TorchServe's own handler uses."""
         found = [
             call
             for call in ast.walk(self._tree)
@@ -233,24 +232,24 @@ class _Handler:
         if (name := dotted(steps) if steps is not None else None) is not None:
             steps = self._scope.get(name)
         if not isinstance(steps, ast.List | ast.Tuple):
-            told.doubts.append(f"what the handler composes is not told: {shown(call)}")
+            told.doubts.append(f"the steps of {shown(call)} are not known")
             return None
         return [self._scope.get(dotted(one) or "") or one for one in steps.elts]
 
     def _is_functional(self, call: ast.Call) -> bool:
-        """Return whether a call is of one of torchvision's functions, and not of a method of that name."""
+        """Return whether a call is to one of torchvision's functions, not a method of the same name."""
         path = self._imports.get((dotted(call.func) or "").partition(".")[0], "")
         whole = f"{path}.{(dotted(call.func) or '').partition('.')[2]}"
         return last_name(call) in FUNCTIONS and "transforms" in whole and "functional" in whole
 
     def _look_at(self, reading: Sequence[ast.AST], steps: Sequence[ast.AST], told: Preprocessing) -> None:
-        """Add a doubt for each thing that preprocessing does besides the transforms."""
+        """Add a doubt for everything that preprocessing does besides the transforms."""
         if not reading and not self._bases & {CLASSIFIER, VISION}:
             told.doubts.append(
-                "the handler has no preprocess of its own, and TorchServe's for it reads no images"
+                "the handler has no preprocess of its own, and the one it inherits reads no images"
             )
         inside = {id(node) for step in steps for node in _without_image(step)}
-        # A pipeline is called by the name that it was given, perhaps by a function that makes it.
+        # A pipeline is called by the name assigned to it, or made by a function.
         makers = {
             name
             for name, function in self._functions.items()
@@ -273,7 +272,7 @@ class _Handler:
                 told.doubts.append(f"the handler also computes {shown(node)}")
 
     def _reached(self, reading: Sequence[ast.AST], known: Collection[str]) -> Iterator[ast.AST]:
-        """Yield the nodes of functions, and of the handler's own that they call, but for conditions."""
+        """Yield the nodes of functions, and of the handler's functions that they call, except conditions."""
         todo, seen = list(reading), set(known)
         while todo:
             function = todo.pop()
@@ -293,7 +292,7 @@ class _Handler:
                 yield node
 
     def _color_of_opening(self, reading: Sequence[ast.AST], told: Preprocessing) -> None:
-        """Take the colour from `image.convert("L")`, where no transform says it."""
+        """Take the colour from `image.convert("L")` if no transform has it."""
         modes = {"L": "grayscale", "RGB": "rgb"}
         for call in (
             node for function in reading for node in ast.walk(function) if isinstance(node, ast.Call)
@@ -303,15 +302,17 @@ class _Handler:
             mode = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
             color = modes.get(mode) if isinstance(mode, str) else None
             if color == "rgb" and told.input.get("color") == "grayscale":
-                continue  # the grey of a coloured image is what is left
+                continue  # the result is grey in the end
             if color is None or told.input.get("color", color) != color:
-                told.doubts.append(f"the handler converts images by {shown(call)}, and its transforms differ")
+                told.doubts.append(
+                    f"the handler converts images with {shown(call)}, but its transforms differ"
+                )
             else:
                 told.input["color"] = color
 
 
 class _Steps:
-    """Reads transforms into the keys of a contract."""
+    """Translates transforms into the keys of a contract."""
 
     # By the first letters of Grayscale, Resize, CenterCrop, ToTensor and Normalize.
     ORDER = re.compile(r"(G?R?C?|R?G?C?|R?C?G?)TN?")
@@ -320,11 +321,11 @@ class _Steps:
         self._handler, self._told = handler, told
 
     def read(self, steps: Sequence[ast.expr]) -> None:
-        """Take down each transform, and a doubt for what no contract can say."""
+        """Record each transform, and a doubt for whatever a contract cannot express."""
         done: list[str] = []
         for call in steps:
             if not isinstance(call, ast.Call):
-                self._told.doubts.append(f"a contract cannot say {shown(call)}")
+                self._told.doubts.append(f"a contract cannot express {shown(call)}")
                 continue
             name = FUNCTIONS.get(last_name(call), last_name(call))
             if name not in PARAMETERS or self._handler.is_own(last_name(call)):
@@ -333,13 +334,13 @@ class _Steps:
             try:
                 values = self._handler.values(call, name)
             except Unknown as unknown:
-                self._told.doubts.append(f"{name}: the value of {unknown} is not told by the source")
+                self._told.doubts.append(f"{name}: the value of {unknown} is not known from the source")
                 continue
             done.append(self._take(call, name, values))
         self._finish([name for name in done if name])
 
     def _take(self, call: ast.Call, name: str, values: dict[str, Any]) -> str:
-        """Take down one transform; return its name in ORDER, empty where it does nothing by itself."""
+        """Record one transform; return its name for ORDER, empty if it has no effect on its own."""
         into = self._told.input
         match name, values:
             case "Grayscale", {"num_output_channels": count} if count != 1:
@@ -355,7 +356,7 @@ class _Steps:
             case "ToTensor", _:
                 pass
             case (("ToImage" | "ToImageTensor" | "PILToTensor"), _):
-                return ""  # a tensor of whole numbers; the next one divides it
+                return ""  # a tensor of integers; the next transform divides it
             case "ConvertImageDtype", {"dtype": str(kind)} if kind.rpartition(".")[2] in DTYPES:
                 return "ToTensor"
             case "ToDtype", {"dtype": str(kind), "scale": True} if kind.rpartition(".")[2] in DTYPES:
@@ -387,7 +388,8 @@ class _Steps:
                 self._doubt(call)
                 return
         if into.get("resize", 0) < max(height, width):
-            # No resize of the shorter side comes before it, or to less: no contract has that.
+            # There is no resize of the shorter side before it, or to a smaller size; a contract has no such
+            # crop.
             self._doubt(call)
         into["size"] = [height, width]
 
@@ -395,26 +397,26 @@ class _Steps:
         into, doubts = self._told.input, self._told.doubts
         if not self.ORDER.fullmatch("".join(name[0] for name in done)):
             doubts.append(
-                f"the transforms stand in an order that a contract cannot say: {', '.join(done) or 'none'}"
+                f"the transforms are in an order that a contract cannot express: {', '.join(done) or 'none'}"
             )
         if "resize" in into and "size" not in into:
             side = into["resize"]
             into["size"] = [side, side]
             self._told.remarks.append(
-                f"Resize({side}) leaves the longer side as it comes; here {side} x {side} are cut out"
+                f"Resize({side}) does not fix the longer side; here {side} x {side} pixels are cropped"
             )
         if "Normalize" not in done and not doubts:
             into["mean"], into["std"] = [0.0], [1.0]
             self._told.remarks.append(
-                "the transforms have no Normalize: mean 0 and std 1 leave grey levels from 0 to 1"
+                "the transforms have no Normalize: mean 0 and std 1 keep grey levels from 0 to 1"
             )
 
     def _doubt(self, call: ast.Call) -> None:
-        self._told.doubts.append(f"a contract cannot say {shown(call)}")
+        self._told.doubts.append(f"a contract cannot express {shown(call)}")
 
 
 def _check_channels(told: Preprocessing) -> None:
-    """Give mean and deviation as many numbers as there are channels, as torchvision does."""
+    """Repeat mean and deviation for each channel, as torchvision does."""
     mean = told.input.get("mean")
     if mean is None:
         return
@@ -426,7 +428,7 @@ def _check_channels(told: Preprocessing) -> None:
 
 
 def _without_image(step: ast.AST) -> Iterator[ast.AST]:
-    """Yield a transform's own nodes: not those of the image that a function takes first."""
+    """Yield a transform's own nodes, without those of a function's first argument, the image."""
     if isinstance(step, ast.Call) and last_name(step) in FUNCTIONS:
         yield step
         for one in [*step.args[1:], *step.keywords]:
@@ -444,7 +446,7 @@ def _listed(value: Any) -> Any:
 
 
 def _computes(node: ast.AST) -> bool:
-    """Return whether a node may compute with pixels: text is put together by adding, and by nothing else."""
+    """Return whether a node may compute with pixels; string formatting and concatenation do not count."""
     match node:
         case (
             ast.BinOp(op=ast.Add(), left=one, right=other)
@@ -466,7 +468,7 @@ def _computes(node: ast.AST) -> bool:
 
 
 def _in_order(node: ast.AST) -> Iterator[ast.Call]:
-    """Yield calls in the order in which they are made: what a call takes before the call."""
+    """Yield calls in evaluation order: a call's arguments before the call."""
     for child in ast.iter_child_nodes(node):
         yield from _in_order(child)
     if isinstance(node, ast.Call):
@@ -474,7 +476,7 @@ def _in_order(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each imported name and the path that it stands for."""
+    """Yield each imported name and its dotted path."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):

@@ -1,4 +1,4 @@
-"""Values in Python source, told without running it: what a name stands for, what a call is of."""
+"""Evaluate simple expressions in Python source without running it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-# Numbers of a list, also where it is written as [0.5] * 3; an image has four channels at most.
+# Length of a list, also of one written as [0.5] * 3; an image has four channels at most.
 MOST_TIMES = 16
-MOST_WHOLE = 2**31  # far more than any size; a number may have any number of digits
+MOST_WHOLE = 2**31  # far more than any size; an integer in a source may have any number of digits
 OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -21,16 +21,16 @@ Scope = dict[str, ast.expr | None]
 
 
 class Unknown(ValueError):
-    """A value that only running the source would tell."""
+    """A value that is known only when the source is run."""
 
 
 def parsed(source: bytes) -> ast.Module | None:
-    """Return a source's tree; None where it is no Python."""
+    """Return a source's tree, or None if it is not valid Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-    # Python reads hexadecimal numbers of any length, and writes none of thousands of digits.
+    # Python reads hexadecimal numbers of any length, but does not print integers of thousands of digits.
     long = any(
         isinstance(node, ast.Constant) and type(node.value) is int and node.value.bit_length() > MOST_BITS
         for node in ast.walk(tree)
@@ -39,7 +39,7 @@ def parsed(source: bytes) -> ast.Module | None:
 
 
 def scope_of(tree: ast.AST) -> Scope:
-    """Return what names of the source are assigned, `self.x` among them; None where it is not one thing."""
+    """Return the value assigned to each name, also as `self.x`; None if a name has several values."""
     scope: Scope = {}
     for node in ast.walk(tree):
         for target, value in _assigned(node):
@@ -68,7 +68,7 @@ def _same(one: ast.expr | None, other: ast.expr) -> bool:
 
 
 def dotted(node: ast.AST) -> str | None:
-    """Return the name that an expression is, as in `transforms.Resize`; None where it is something else."""
+    """Return an expression's dotted name, such as `transforms.Resize`, or None if it is not a name."""
     match node:
         case ast.Name(id=name):
             return name
@@ -79,7 +79,7 @@ def dotted(node: ast.AST) -> str | None:
 
 
 def last_name(call: ast.Call) -> str:
-    """Return the last part of what is called: `Resize` of `transforms.Resize(28)`; else nothing."""
+    """Return the last part of the name called, `Resize` in `transforms.Resize(28)`, else an empty string."""
     match call.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
@@ -87,12 +87,12 @@ def last_name(call: ast.Call) -> str:
 
 
 def value_of(node: ast.expr, scope: Scope, depth: int = 0) -> Any:
-    """Return the number, text, truth, list or tuple that an expression is. Raises Unknown."""
-    if depth > 20:  # noqa: PLR2004 deeper than anybody writes, and no circle of names
+    """Return the value of an expression: a number, string, bool, None or list. Raises Unknown."""
+    if depth > 20:  # noqa: PLR2004 deeper than anybody writes, and ends circular names
         raise Unknown(shown(node))
     match node:
         case ast.Constant(value=int() as value) if abs(value) > MOST_WHOLE:
-            raise Unknown("a whole number of many digits")
+            raise Unknown("an integer of many digits")
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
@@ -109,7 +109,7 @@ def value_of(node: ast.expr, scope: Scope, depth: int = 0) -> Any:
 
 
 def _flat(node: ast.expr, elements: list[ast.expr], scope: Scope, depth: int) -> list[Any]:
-    """Return a short list of what are no lists: lists of lists of names double with each line of source."""
+    """Return a short flat list: nested lists of names could double with each line of source."""
     if len(elements) > MOST_TIMES:
         raise Unknown("a list of more numbers than an image has channels")
     values = []
@@ -146,7 +146,7 @@ def _number(value: Any, node: ast.expr) -> float:
 
 
 def arguments(call: ast.Call, names: tuple[str, ...], scope: Scope) -> dict[str, Any]:
-    """Return the values of a call's arguments by name, those by position too. Raises Unknown."""
+    """Return the values of a call's arguments by name, including positional ones. Raises Unknown."""
     if len(call.args) > len(names) or any(isinstance(one, ast.Starred) for one in call.args):
         raise Unknown(shown(call))
     given: dict[str, Any] = {}
@@ -160,7 +160,7 @@ def arguments(call: ast.Call, names: tuple[str, ...], scope: Scope) -> dict[str,
 
 
 def shown(node: ast.AST) -> str:
-    """Return source as a sentence or a comment shows it: in one line, without what does not print."""
+    """Return source as one printable line, for a message or a comment."""
     try:
         return plain(ast.unparse(node))
     except (RecursionError, ValueError):
@@ -168,7 +168,7 @@ def shown(node: ast.AST) -> str:
 
 
 def plain(text: str, most: int = 100) -> str:
-    """Return text in one line of printable characters, cut off where it is long."""
+    """Return text as one line of printable characters, cut after `most`."""
     line = "".join(
         sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text[:1000].split())
     )

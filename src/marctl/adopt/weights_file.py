@@ -1,4 +1,4 @@
-"""What a file of weights holds, looked at without running any of it."""
+"""Examine a file of weights without running anything in it."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class BadWeights(ValueError):
-    """Weights that cannot be taken over; the text says what they are, and what to save instead."""
+    """Weights that cannot be used; the message says what they are, and what to save instead."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The ending under which a file is kept here, and its tensors' shapes in order, where they are told."""
+    """The suffix under which a file is saved here, and its tensors' shapes in order, if known."""
 
     ending: str
     shapes: Shapes
 
     @property
     def labels(self) -> tuple[int, str] | None:
-        """How many outputs the last layer has, and the tensor that tells it; None where none does."""
+        """The number of outputs of the last layer, and the tensor that shows it, or None."""
         layers = [(shape[0], name) for name, shape in self.shapes.items() if len(shape) == 2]  # noqa: PLR2004
         return layers[-1] if layers else None
 
     @property
     def channels(self) -> int | None:
-        """How many channels the first convolution takes; None where there is none."""
+        """The number of input channels of the first convolution, or None without one."""
         return next((shape[1] for shape in self.shapes.values() if len(shape) == 4), None)  # noqa: PLR2004
 
 
 def weights_of(file: Path, name: str) -> Weights:
-    """Look at a file of weights, which its archive calls by a name. Raises BadWeights."""
+    """Examine a file of weights with the given name in its archive. Raises BadWeights."""
     if name.endswith(SAFETENSORS):
         return Weights(SAFETENSORS, _header(file, name))
     if name.endswith(ONNX):
@@ -54,7 +54,7 @@ def weights_of(file: Path, name: str) -> Weights:
 
 
 def _state_dict(file: Path, name: str) -> Shapes:
-    # Here alone: nothing else needs it, and its import takes seconds.
+    # Imported only here: nothing else needs torch, and its import takes seconds.
     import torch
 
     from classifier.runtime.torch import unwrapped
@@ -64,14 +64,16 @@ def _state_dict(file: Path, name: str) -> Shapes:
         loaded = unwrapped(torch.load(file, map_location="cpu", weights_only=True))
         if _is_state_dict(loaded):
             return {key: tuple(tensor.shape) for key, tensor in loaded.items()}
-    except Exception as error:  # what a hostile pickle makes the loader raise is not foreseeable
+    except Exception as error:  # a hostile pickle can make the loader raise anything
         raise BadWeights(
-            f"{name} is no state_dict: it is damaged, or holds Python objects whose code would run when it "
-            "is loaded. Where you trust it, load it yourself and save model.state_dict()"
+            f"{name} is not a state_dict: it is damaged, or contains Python objects whose code would run "
+            "when it is loaded. If you trust it, load it yourself and save model.state_dict()"
         ) from error
     keys = [repr(key[:100]) for key in loaded if isinstance(key, str)] if isinstance(loaded, dict) else []
     held = ", ".join(keys[:5]) or type(loaded).__name__
-    raise BadWeights(f"{name} holds no state_dict, but {plain(held)}; save what it has of that")
+    raise BadWeights(
+        f"{name} contains no state_dict but {plain(held)}; save the model's state_dict() instead"
+    )
 
 
 def _is_state_dict(loaded: Any) -> bool:
@@ -85,16 +87,16 @@ def _is_state_dict(loaded: Any) -> bool:
 
 
 def _check_zip(file: Path, name: str) -> None:
-    """Raise BadWeights where a zip unpacks to more than its file allows: its reader takes what it says."""
+    """Raise BadWeights if a zip unpacks to too much for its file size, which torch does not check."""
     with file.open("rb") as opened:
         if opened.read(len(ZIP)) != ZIP:
-            return  # torch's older form
+            return  # torch's older format
     try:
         with open_zip(file):
             pass
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
         raise BadWeights(
-            f"{name} is no state_dict: {plain(str(error))}; save model.state_dict() anew"
+            f"{name} is not a state_dict: {plain(str(error))}; save model.state_dict() again"
         ) from error
 
 
@@ -102,7 +104,9 @@ def _header(file: Path, name: str) -> Shapes:
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if length > min(MOST_HEADER, file.stat().st_size):
-            raise BadWeights(f"{name} is no safetensors file; save it again by safetensors.torch.save_file")
+            raise BadWeights(
+                f"{name} is not a safetensors file; save it again with safetensors.torch.save_file"
+            )
         text = opened.read(length)
     try:
         told = [(key, one) for key, one in json.loads(text).items() if key != "__metadata__"]
@@ -110,7 +114,7 @@ def _header(file: Path, name: str) -> Shapes:
         return {str(key): tuple(map(int, one["shape"])) for key, one in told}
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise BadWeights(
-            f"{name} is no safetensors file; save it again by safetensors.torch.save_file"
+            f"{name} is not a safetensors file; save it again with safetensors.torch.save_file"
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""Reading an archive, and deciding whether to trust it."""
+"""Read an archive, and decide whether to trust it."""

@@ -1,6 +1,6 @@
-"""A zip is read only after its own list of members was held against the size of its file.
+"""Open a zip only after checking the sizes in its list of members against the size of the file.
 
-Members may lie in one another: 8 MB can list gigabytes. And what was compressed may be a bomb.
+Members may overlap, so 8 MB can list gigabytes, and compressed members may be a zip bomb.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-CHUNK = 2**20  # bytes that are read at once
-# Bytes of the list of members, which zipfile reads at once: some ten thousand members.
+CHUNK = 2**20  # bytes read at once
+# Bytes of the list of members, which zipfile reads at once: about ten thousand members.
 MOST_LISTED = 2**20
-# Bytes of a member that is parsed as a whole. JSON takes thirty times as much memory.
+# Bytes of a member that is parsed as a whole. Parsed JSON takes thirty times as much memory.
 MOST_RECORD = 2**23
 LOCAL_HEADER = 30  # bytes before each member, besides its name
-# A raw archive of torch-model-archiver is deflated, which makes 1 byte of up to 1,032 zeros. Weights become
-# smaller by a tenth, code by three quarters: this is far above any, and a bomb of 8 MB stays below 400 MB.
+# torch-model-archiver deflates its archives, and deflate turns up to 1,032 zeros into 1 byte. Weights shrink
+# by a tenth, code by three quarters: this is far above either, and a bomb of 8 MB stays below 400 MB.
 MOST_DEFLATED = 32
-UNREADABLE = 0x1 | 0x20 | 0x40  # flags of members that are encrypted, or patches of others
+UNREADABLE = 0x1 | 0x20 | 0x40  # flags of members that are encrypted or patches of others
 SMALL = 2**27  # bytes that any archive may unpack to
 
 
 class _Listed(io.BufferedReader):
-    """A file whose list of members is read where it is small: zipfile asks for all of it at once."""
+    """A file that refuses to read a large list of members, which zipfile reads at once."""
 
     most: int | None = MOST_LISTED
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.most is not None and size is not None and size > self.most:
-            raise zipfile.BadZipFile(f"its list of members has {size:,} bytes, at most {self.most:,} can be")
+            raise zipfile.BadZipFile(f"its list of members has {size:,} bytes; the limit is {self.most:,}")
         return super().read(size)
 
 
 @contextlib.contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip whose members, unpacked, are not larger than its file allows. Raises BadZipFile, OSError."""
+    """Open a zip, unless it unpacks to too much for its file size. Raises BadZipFile, OSError."""
     with _Listed(io.FileIO(path)) as file, zipfile.ZipFile(file) as opened:
         file.most = None
         _check_sizes(opened.infolist(), os.fstat(file.fileno()).st_size)
@@ -47,15 +47,15 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def read_record(opened: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member that is to be parsed. Raises BadZipFile where it is large, KeyError without it."""
+    """Return a member to be parsed. Raises BadZipFile if it is too large, KeyError if it is missing."""
     size = opened.getinfo(name).file_size
     if size > MOST_RECORD:
-        raise zipfile.BadZipFile(f"its member {name!r} has {size:,} bytes, at most {MOST_RECORD:,} are read")
+        raise zipfile.BadZipFile(f"its member {name!r} has {size:,} bytes; the limit is {MOST_RECORD:,}")
     return opened.read(name)
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is in a file piece by piece."""
+    """Yield a file's content in chunks."""
     while chunk := file.read(CHUNK):
         yield chunk
 
@@ -66,7 +66,7 @@ def _check_sizes(infos: Iterable[zipfile.ZipInfo], size: int) -> None:
         held += LOCAL_HEADER + len(info.orig_filename) + info.compress_size
         unpacked += info.file_size
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise zipfile.BadZipFile(f"its member {info.filename!r} is compressed in a way that is not read")
+            raise zipfile.BadZipFile(f"its member {info.filename!r} has an unsupported compression")
         if info.flag_bits & UNREADABLE:
             raise zipfile.BadZipFile(f"its member {info.filename!r} is encrypted or patched")
         if not 0 <= info.header_offset < size:
@@ -74,6 +74,6 @@ def _check_sizes(infos: Iterable[zipfile.ZipInfo], size: int) -> None:
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise zipfile.BadZipFile(f"its member {info.filename!r} has two sizes")
     if held > size:
-        raise zipfile.BadZipFile(f"its members take {held:,} bytes, and the file has {size:,}: they overlap")
+        raise zipfile.BadZipFile(f"its members take {held:,} bytes, but the file has {size:,}: they overlap")
     if unpacked > max(SMALL, MOST_DEFLATED * size):
-        raise zipfile.BadZipFile(f"it unpacks to {unpacked:,} bytes from {size:,}, which no model does")
+        raise zipfile.BadZipFile(f"it unpacks to {unpacked:,} bytes from {size:,}, more than any model")

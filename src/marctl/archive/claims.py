@@ -1,7 +1,7 @@
-"""What an archive says of itself: its form is checked before anything relies on it, then it is a claim.
+"""What an archive says about itself. Its form is checked before use; its content is only a claim.
 
-Who wrote the archive wrote this, too. What can be held against the rest of the archive is; that it agrees
-does not make it true.
+Whoever made the archive also wrote its records. They are compared with the rest of the archive where
+possible, but agreement does not make them true.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from classifier.runtime import MEMBERS
 from marctl.build.commit import LATEST, UNKNOWN
 from marctl.printable import printable
 
-# The members that an archive may answer by, and what its history calls each. Another runtime has none.
+# The runtime without an exported member; MEMBERS has the member of every other runtime.
 EAGER = "eager"
 COMMIT = re.compile(rf"[0-9a-f]{{40}}(-dirty)?|{UNKNOWN}")
 TORCH = re.compile(r"\d{1,4}(\.\d{1,9}){1,3}((a|b|rc)\d{1,9})?(\.(post|dev)\d{1,9}){0,2}", re.ASCII)
 REMEDY = "build the archive with: make archive"
-# Of figures and inputs: what is longer is cut, and what is nested is left out.
+# Limits for showing figures and inputs: longer values are cut, nested ones left out.
 MOST_FIGURES, MOST_CHARACTERS, MOST_NUMBERS = 24, 60, 8
 
 
 def malformed(records: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield a sentence for each record that does not have the form that others rely on."""
+    """Yield a sentence for each record that does not have the required form."""
     forms: dict[str, Callable[[Any], bool]] = {
         canonical.PROVENANCE: lambda told: (
             type(told["created"]) is int
@@ -53,25 +53,25 @@ def malformed(records: Mapping[str, bytes]) -> Iterator[str]:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             formed = False
         if not formed:
-            yield f"{name} does not say what it has to; {REMEDY}"
+            yield f"{name} is malformed; {REMEDY}"
 
 
 def contradictions(
     records: Mapping[str, bytes], model: Mapping[str, Any], members: set[str]
 ) -> Iterator[str]:
-    """Yield a sentence for each record that the manifest or the members contradict."""
+    """Yield a sentence for each contradiction between the records and the manifest or the members."""
     told = json.loads(records[canonical.PROVENANCE])
     for key, named in (("name", "modelName"), ("version", "modelVersion")):
         if told[key] != model[named]:
-            yield f"{canonical.PROVENANCE} says {key} {told[key]!r}, and the manifest {model[named]!r}"
+            yield f"{canonical.PROVENANCE} says {key} {told[key]!r}, but the manifest says {model[named]!r}"
     if told["runtime"] not in (EAGER, *MEMBERS):
         known = ", ".join((EAGER, *MEMBERS))
-        yield f"{canonical.PROVENANCE} says runtime {told['runtime']!r}; known are {known}"
+        yield f"{canonical.PROVENANCE} says runtime {told['runtime']!r}; known runtimes are {known}"
     else:
         wanted = {MEMBERS[told["runtime"]]} if told["runtime"] in MEMBERS else set()
         there = members & set(MEMBERS.values())
         for name in sorted(there - wanted):
-            yield f"the member {name} would answer, but {canonical.PROVENANCE} says runtime {told['runtime']}"
+            yield f"there is a member {name}, but {canonical.PROVENANCE} says runtime {told['runtime']}"
         for name in sorted(wanted - there):
             yield f"{canonical.PROVENANCE} says runtime {told['runtime']}, but there is no member {name}"
     for name in json.loads(records[GOLDEN_ANSWERS])["pictures"]:
@@ -80,7 +80,7 @@ def contradictions(
 
 
 def claims(records: Mapping[str, bytes], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what an archive says of itself, as lines of a name and a text that is safe to print."""
+    """Yield what an archive says about itself, as pairs of a name and a text that is safe to print."""
     told = json.loads(records[canonical.PROVENANCE])
     yield "name", printable(f"{told['name']} {told['version']}")
     yield "source", f"commit {told['source_commit']}"

@@ -1,4 +1,4 @@
-"""The labels that an archive answers with, read without numpy: what keeps a server up should be small."""
+"""Read an archive's labels without numpy, which keeps the supervisor small."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from marctl.archive.mar import read_manifest
 
 
 def labels_of(archive: Path) -> list[str]:
-    """Return an archive's labels; whoever answers from it holds them against the model. Raises BadArchive.
+    """Return an archive's labels, unchecked: whoever loads the model checks them. Raises BadArchive.
 
-    One that was not sealed may have no contract that names any: none are returned then.
+    An archive that was not sealed may have no contract with labels; the list is empty then.
     """
     manifest = read_manifest(archive)
     with zipfile.ZipFile(archive) as mar:

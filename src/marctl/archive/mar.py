@@ -18,16 +18,16 @@ from marctl.archive.bounded_zip import open_zip, read_record
 from marctl.errors import UserError
 from marctl.printable import printable
 
-# TorchServe makes addresses, and this project folders, of names and versions.
+# Names and versions become parts of TorchServe's URLs and of this project's folders.
 NAME = re.compile(r"\w[\w.-]{0,99}")
 SUFFIX = ".sig"  # of the signature beside an archive
 SIGNATURE_BYTES = 64  # of Ed25519
 
 
 class BadArchive(UserError):
-    """A .mar that is missing, damaged or no archive at all; the text says which and the remedy.
+    """A .mar that is missing, damaged or not an archive; the message says which, and the remedy.
 
-    The text may quote the archive: whatever does not print is escaped, for all who print it.
+    The message may quote the archive, so characters that do not print are escaped here.
     """
 
     def __init__(self, text: str) -> None:
@@ -36,7 +36,7 @@ class BadArchive(UserError):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive; whatever is wrong with it as a zip, then or while it is read, is a BadArchive."""
+    """Open an archive. Any fault of the zip, now or while it is read, raises BadArchive."""
     with contextlib.ExitStack() as stack:
         try:
             opened = stack.enter_context(open_zip(path))
@@ -57,7 +57,7 @@ def _damaged(path: Path, error: Exception) -> BadArchive:
 
 
 def is_name(value: object) -> bool:
-    """Return whether a model's name or version can be one: it prints, and is part of addresses and files."""
+    """Return whether a value can be a model's name or version: printable, and fit for URLs and paths."""
     return isinstance(value, str) and NAME.fullmatch(value) is not None and printable(value) == value
 
 
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             manifest = json.loads(read_record(mar, MANIFEST))
         except KeyError as error:
             raise BadArchive(
-                f"{path} has no {MANIFEST}: it is no model archive; build one: make archive"
+                f"{path} has no {MANIFEST}: it is not a model archive; build one with: make archive"
             ) from error
         except (ValueError, RecursionError) as error:
             raise zipfile.BadZipFile(f"{MANIFEST}: {error}") from error
@@ -107,5 +107,5 @@ def _with_model(manifest: Any, path: Path) -> dict[str, Any]:
 
 
 def is_signature(path: Path) -> bool:
-    """Return whether a file can be a signature of this kind: no link, and as long as one."""
+    """Return whether a file can be a signature of this kind: not a link, and of the right length."""
     return path.is_file() and not path.is_symlink() and path.stat().st_size == SIGNATURE_BYTES

@@ -1,4 +1,4 @@
-"""What an archive may hold, told before anybody unpacks it: two readers of a zip may find two things."""
+"""Check an archive's members before it is unpacked: two readers of one zip may find different members."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from classifier import canonical
 from marctl.archive.bounded_zip import chunks, read_record
 from marctl.archive.mar import BadArchive, reading
 
-HIDING = "the file is not what its members make: it was packed again, or something is hidden in it"
+HIDING = "packing its members again gives a different file: it was repacked, or something is hidden in it"
 REMEDY = "build it again: make archive"
 
 
 def check_members(archive: Path) -> None:
-    """Raise BadArchive where a member could lie outside of the folder that the archive is unpacked in."""
+    """Raise BadArchive if a member would be unpacked outside the archive's folder, or anything is hidden."""
     with reading(archive) as mar:
         if (fault := next(unsafe(mar.infolist()), None)) is not None:
             raise BadArchive(f"{archive}: {fault}; {REMEDY}")
@@ -32,30 +32,28 @@ def check_members(archive: Path) -> None:
 
 
 def unsafe(infos: Iterable[zipfile.ZipInfo]) -> Iterator[str]:
-    """Yield a sentence for each member that would lie elsewhere than its name says, or leads elsewhere."""
+    """Yield a sentence for each member that would not be unpacked where its name says, or is a link."""
     for info in infos:
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
-            yield f"the member {info.filename!r} leads out of the folder it is unpacked in"
+            yield f"the member {info.filename!r} would be unpacked outside the archive's folder"
         elif str(path) != info.filename:
             yield f"the member {info.filename!r} is another name for {str(path)!r}"
         if stat.S_ISLNK(info.external_attr >> 16):
-            yield f"the member {info.filename!r} is a link; an archive holds files alone"
+            yield f"the member {info.filename!r} is a link; an archive may contain only files"
 
 
 def check_stored(archive: Path, mar: zipfile.ZipFile) -> None:
-    """Raise BadArchive where a member is compressed: a sealed archive compresses nothing."""
+    """Raise BadArchive if a member is compressed: sealed archives are not."""
     if any(info.compress_type != zipfile.ZIP_STORED for info in mar.infolist()):
-        raise BadArchive(f"{archive} was packed again, or never sealed; {REMEDY}")
+        raise BadArchive(f"{archive} was repacked, or never sealed; {REMEDY}")
 
 
 def hides_something(archive: Path, mar: zipfile.ZipFile) -> bool:
-    """Return whether the file holds anything but the members that Python finds in it.
+    """Return whether the file contains anything besides the members that Python finds in it.
 
-    TorchServe reads a zip from its start, and Python by the list at its end. Of the members, one at a time is
-    in memory.
-
-    Raises BadArchive where the archive does not say when it was built.
+    TorchServe reads a zip from its start, Python from the list at its end. Only one member at a time is in
+    memory. Raises BadArchive if the archive does not say when it was built.
     """
     try:
         created = int(json.loads(read_record(mar, canonical.PROVENANCE))["created"])
@@ -76,7 +74,7 @@ def sha256(mar: zipfile.ZipFile, name: str) -> str:
 
 
 class _Members(Mapping[str, bytes]):
-    """The members of an archive, each read when it is asked for."""
+    """The members of an archive, each read on access."""
 
     def __init__(self, mar: zipfile.ZipFile) -> None:
         self._mar = mar
@@ -92,17 +90,17 @@ class _Members(Mapping[str, bytes]):
 
 
 class _Compared(io.RawIOBase):
-    """A file that keeps nothing of what is written to it, but whether it is another file's content."""
+    """A file that compares what is written to it with another file, and stores nothing."""
 
     def __init__(self, other: io.BufferedReader) -> None:
         self._other = other
         self._at = 0
-        # By their places: zipfile writes a member's header twice, first without its checksum.
+        # By position: zipfile writes a member's header twice, first without its checksum.
         self._different: dict[int, bool] = {}
 
     @property
     def differs(self) -> bool:
-        """Whether any of what was written last is different, or the other file goes on."""
+        """Whether anything written differs in the end, or the other file is longer."""
         return any(self._different.values()) or self._at != os.fstat(self._other.fileno()).st_size
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
@@ -113,20 +111,20 @@ class _Compared(io.RawIOBase):
         return len(data)
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place from the start, as zipfile does."""
+        """Go to a position from the start, as zipfile does."""
         if whence != os.SEEK_SET:
             raise io.UnsupportedOperation("seek")
         self._at = place
         return place
 
     def tell(self) -> int:
-        """Return where the next byte would go."""
+        """Return the position of the next byte."""
         return self._at
 
     def seekable(self) -> bool:
-        """Say that zipfile may go back to a header."""
+        """Allow zipfile to go back to a header."""
         return True
 
     def writable(self) -> bool:
-        """Say that it may be written to."""
+        """Allow writing."""
         return True

@@ -1,4 +1,4 @@
-"""Open an archive in this process: its own code, loaded under a name of its own, without a server."""
+"""Open an archive in this process, without a server: its own code is loaded under a unique name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from classifier.messages import Request, Response
 
 PACKAGE = "classifier"
-# How torch.load reads weights is decided here and by torch: these would let it run what a pickle says.
+# These variables would change how torch.load reads weights, and could make it run code in a pickle.
 LOADING = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
 _numbers = itertools.count()
 
@@ -31,10 +31,10 @@ class NotOurs(BadArchive):
 
 
 class Opened:
-    """An opened archive. Close it, or use it in a `with`: its files lie in a folder of their own.
+    """An opened archive. Close it, or use it in a `with`: its files are in a temporary folder.
 
-    The code in the archive answers, not the package `classifier` that is installed here. Its imports are
-    relative, so it is loaded under a name that nothing else has, and several archives are open side by side.
+    The archive's own code answers, not the package `classifier` installed here. Its imports are relative, so
+    it is loaded under a unique name, and several archives can be open at once.
     """
 
     classifier: Classifier
@@ -43,14 +43,14 @@ class Opened:
         """Unpack a private copy of the archive, and load it.
 
         With a public key, the copy must be signed with it. With `own_names` the modules of the model's class
-        keep their own names: exporters write them into their files. Raises BadArchive, with what the
-        archive's code raised, and UserError.
+        keep their own names: exporters write them into their files. Raises UserError, and BadArchive with
+        what the archive's code raised.
         """
         for variable in LOADING:
             os.environ.pop(variable, None)
         self.path = path
         self.name = f"archive_{next(_numbers)}"
-        # Deleted at close, or at the latest when the process ends.
+        # Deleted by close(), or when the process ends at the latest.
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         self.folder = Path(self._folder.name).resolve()
         try:
@@ -60,7 +60,7 @@ class Opened:
             core = importlib.import_module(f"{self.name}.classifier")
             self.classifier = core.Classifier.open(self.folder, prefix="" if own_names else None)
             self._request: type[Request] = core.Request
-        except UserError:  # of the file, its signature or its owner
+        except UserError:  # about the file, its signature or its handler
             self.close()
             raise
         except Exception as error:
@@ -71,22 +71,22 @@ class Opened:
             raise
 
     def predict(self, bodies: Sequence[bytes]) -> list[Response]:
-        """Answer one batch of image files, each as if it had come alone."""
+        """Answer one batch of image files, each as its own request."""
         return self.classifier.answer([self._request(body) for body in bodies])
 
     def answer(self, requests: Sequence[dict[str, Any]]) -> list[Response]:
-        """Answer one batch of requests, each given as the fields of `Request` by name."""
+        """Answer one batch of requests, each given as a dict of the fields of `Request`."""
         return self.classifier.answer([self._request(**request) for request in requests])
 
     def check_eager(self) -> None:
-        """Hold the reference to the golden answers, whatever answers else. Raises BadArchive."""
+        """Check the eager reference against the golden answers, whatever the runtime. Raises BadArchive."""
         try:
             self.classifier.check_eager()
         except Exception as error:  # the archive's own code runs here
-            raise BadArchive(f"its reference does not hold: {type(error).__name__}: {error}") from error
+            raise BadArchive(f"its eager reference fails: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        """Delete the unpacked files, and forget the modules loaded from them."""
+        """Delete the unpacked files, and remove the modules loaded from them from sys.modules."""
         below = f"{self.folder}{os.sep}"
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None)).startswith(below):
@@ -101,20 +101,20 @@ class Opened:
 
 
 def check_ours(path: Path, folder: Path) -> None:
-    """Raise NotOurs where an unpacked archive has another project's handler."""
+    """Raise NotOurs if an unpacked archive has another project's handler."""
     if not (folder / PACKAGE).is_dir():
         raise NotOurs(
-            f"the handler of {path} is not this project's, which this needs; answer images by it: "
-            "make predict; serve it: make serve SEALED=no; or take it over: make adopt"
+            f"the handler of {path} is not this project's, so this command cannot use it; to answer images "
+            "with it: make predict; to serve it: make serve SEALED=no; to convert it: make adopt"
         )
 
 
 def unpack(path: Path, folder: Path, public_key: Path | None = None) -> dict[str, Any]:
-    """Unpack a private copy of an archive into a folder; return what its manifest says of the model.
+    """Unpack a private copy of an archive into a folder; return the `model` section of its manifest.
 
     Raises UserError.
     """
-    # What was checked is what is unpacked, whoever replaces the file meanwhile.
+    # What was checked is what is unpacked, even if the file is replaced meanwhile.
     with private_copy(path, public_key) as own:
         model: dict[str, Any] = read_manifest(own)["model"]
         with reading(own) as mar:
@@ -128,7 +128,7 @@ def load_package(folder: Path, name: str) -> None:
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if spec is None or spec.loader is None:
-        raise ImportError(f"{folder.name} is no package")
+        raise ImportError(f"{folder.name} is not a package")
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     spec.loader.exec_module(package)

@@ -1,4 +1,4 @@
-"""A copy of an archive that nobody else can replace: what is checked is then what is loaded."""
+"""A copy of an archive that nobody else can replace, so that what is checked is what is loaded."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def private_copy(archive: Path, public_key: Path | None = None) -> Iterator[Path]:
-    """Yield a copy of an archive, under the same file name, in a folder that is deleted at the end.
+    """Yield a copy of an archive, with the same file name, in a folder that is deleted afterwards.
 
-    With a public key, the copy's signature is checked first. Errors raised while the copy is in use name
-    the file that the user named. Raises UserError.
+    With a public key, the copy's signature is checked first. Errors raised while the copy is in use name the
+    original file. Raises UserError.
     """
     with tempfile.TemporaryDirectory(prefix="archive-") as folder, naming(archive, Path(folder)):
         copy = copy_into(archive, Path(folder))
         if public_key is not None:
-            # Only here: an environment that only looks need not have cryptography.
+            # Imported only here: without a key, cryptography is not needed.
             from marctl.archive.signing import check_signature
 
             check_signature(copy, public_key)
@@ -38,10 +38,10 @@ def copy_into(archive: Path, folder: Path) -> Path:
     copy = folder / archive.name
     try:
         if archive.exists() and not archive.is_file():  # a pipe or a device may have no end
-            raise BadArchive(f"{archive} is no file; name a .mar")
+            raise BadArchive(f"{archive} is not a file; name a .mar")
         signature = archive.with_name(archive.name + SUFFIX)
         shutil.copyfile(archive, copy)
-        # Another thing of that name may have no end.
+        # Anything else of that name, such as a pipe, may have no end.
         if signature.is_file() and signature.stat().st_size == SIGNATURE_BYTES:
             shutil.copyfile(signature, copy.with_name(signature.name))
     except FileNotFoundError as error:
@@ -54,7 +54,7 @@ def copy_into(archive: Path, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def naming(archive: Path, folder: Path) -> Iterator[None]:
-    """Let errors about the copy in `folder` name the archive that the user named."""
+    """Make errors about the copy in `folder` name the original archive."""
     copy = printable(str(folder / archive.name))
     try:
         yield

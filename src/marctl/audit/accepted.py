@@ -1,4 +1,4 @@
-"""Findings that are known and stay, each with its reason, from one file."""
+"""Known findings that are accepted, each with its reason, from one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("accepted.toml")
 
 @dataclass
 class Accepted:
-    """The reasons of one kind of finding by id, and which of them were needed."""
+    """The reasons for one kind of finding by id, and which ids were used."""
 
     reasons: dict[str, str]
     used: set[str] = field(default_factory=set)
@@ -32,14 +32,14 @@ class Accepted:
         return cls(reasons)
 
     def covers(self, names: Iterable[str]) -> bool:
-        """Return whether a finding that goes by these names is accepted."""
+        """Return whether a finding with any of these names is accepted."""
         known = self.reasons.keys() & set(names)
         self.used |= known
         return bool(known)
 
     def unused(self) -> list[str]:
-        """Return a sentence for each entry that covered nothing."""
+        """Return a sentence for each entry that covered no finding."""
         return [
-            f"{FILE.name} accepts {name}, which is not found any more; take it out"
+            f"{FILE.name} accepts {name}, which is no longer found; remove it"
             for name in sorted(self.reasons.keys() - self.used)
         ]

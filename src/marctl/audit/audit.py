@@ -1,6 +1,6 @@
-"""Look at what is served: vulnerabilities of its packages, our own code, a bill of materials, the archive.
+"""Check dependencies for known vulnerabilities, our own code and the archive; write the bill of materials.
 
-All of it is looked at, whatever the first parts find.
+Every part runs, even if an earlier one finds something.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ TOOLS = Path(sys.prefix) / "bin"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive, the environment that serves it, and who is asked."""
+    """Add the archive, the environment that serves it, and the vulnerability service."""
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--environment", type=Path, default=Path(".venv"), help="the one that serves")
-    parser.add_argument("--bill", type=Path, help="where the bill of materials goes")
-    parser.add_argument("--service", default="pypi", choices=sorted(packages.SERVICES), help="who knows")
+    parser.add_argument("--environment", type=Path, default=Path(".venv"), help="the environment that serves")
+    parser.add_argument("--bill", type=Path, help="the file for the bill of materials")
+    services = sorted(packages.SERVICES)
+    parser.add_argument("--service", default="pypi", choices=services, help="the vulnerability service")
     parser.add_argument("--public-key", type=Path, help="the archive must be signed with this key")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each part that is well, a sentence for each fault; return 1 where there is one."""
+    """Print a line for each part without faults, a sentence for each fault; return 1 if there is one."""
     parts: list[Callable[[argparse.Namespace], Iterator[str]]] = [_packages, _code, _bill, _archive]
     faults = 0
     for part in parts:
@@ -53,7 +54,7 @@ def _packages(arguments: argparse.Namespace) -> Iterator[str]:
         number, found = packages.vulnerabilities(TOOLS / "pip-audit", lock, arguments.service, accepted)
         faults += found
         if not found:
-            yield f"{lock}: {number} packages, no known vulnerability that is not accepted"
+            yield f"{lock}: {number} packages, no known vulnerabilities, apart from accepted ones"
     _raise([*faults, *accepted.unused()])
 
 
@@ -62,7 +63,7 @@ def _code(_: argparse.Namespace) -> Iterator[str]:
     folders = [Path(name) for name in own_code.FOLDERS]
     lines, found = own_code.findings(TOOLS / "bandit", folders, accepted)
     _raise([*found, *accepted.unused()])
-    yield f"{', '.join(own_code.FOLDERS)}: {lines:,} lines, bandit finds nothing that is not accepted"
+    yield f"{', '.join(own_code.FOLDERS)}: {lines:,} lines, bandit finds nothing, apart from what is accepted"
 
 
 def _bill(arguments: argparse.Namespace) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _bill(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _archive(arguments: argparse.Namespace) -> Iterator[str]:
-    """Have the archive verified by the environment that can load it: without a key it is not run."""
+    """Verify the archive in the environment that can load it; without a key it is not run."""
     archive, key = arguments.archive, arguments.public_key
     command = [arguments.environment / "bin" / "python", "-P", "-m", "marctl", "verify", archive]
     command += ["--public-key", key] if key else []

@@ -23,22 +23,22 @@ from marctl.errors import UserError
 
 SPEC = "1.6"
 TORCHSERVE = "torchserve"
-# Our own properties' names begin with this.
+# The prefix of our own properties' names.
 OWN = "convnet-serving"
 
 
 def write(file: Path, archive: Path, environment: Path, lock: Path, cyclonedx: Path) -> str:
-    """Write the bill of what serves an archive, and say what stands in it. Raises UserError.
+    """Write the bill of what serves an archive, and return a summary. Raises UserError.
 
-    `environment` is the virtual environment that serves, `lock` names which of its packages do. torch's CUDA
-    packages, in a lock beside it, are served where they are installed.
+    `environment` is the virtual environment that serves, and `lock` names its packages that count. torch's
+    CUDA packages, in the lock beside it, count if they are installed.
     """
     bill = _installed(environment, cyclonedx)
     served = _names(lock)
     wanted = served | _names(lock.with_name("cuda.txt"))
     packages = [one for one in bill["components"] if _normal(one["name"]) in wanted]
     if missing := served - {_normal(one["name"]) for one in packages}:
-        raise UserError(f"{lock} names {', '.join(sorted(missing))}, not in {environment}; run: make setup")
+        raise UserError(f"{environment} lacks {', '.join(sorted(missing))} of {lock}; run: make setup")
     _add_licences(packages, environment)
     jar = _jar_of(environment)
     libs = libraries(jar)
@@ -52,7 +52,7 @@ def write(file: Path, archive: Path, environment: Path, lock: Path, cyclonedx: P
 
 
 def keep(file: Path, text: str, records: Records) -> None:
-    """Write the bill where nothing lies but what was made here. Raises UserError."""
+    """Write the bill, unless a file is in the way that was not made here. Raises UserError."""
     try:
         with records.making(file):
             records.check_may_write(file, "move it away")
@@ -67,18 +67,18 @@ def keep(file: Path, text: str, records: Records) -> None:
 
 
 def _installed(environment: Path, cyclonedx: Path) -> dict[str, Any]:
-    """Return the bill of all that is installed in an environment, with its licences."""
+    """Return the bill of everything installed in an environment, with licences."""
     command: list[str | Path] = [cyclonedx, "environment", "--output-reproducible", "--spec-version", SPEC]
     command += ["--output-format", "JSON", "--output-file", "-", environment / "bin" / "python"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"cyclonedx-py makes no bill of {environment}: {done.stderr.strip()}")
+        raise UserError(f"cyclonedx-py cannot list {environment}: {done.stderr.strip()}")
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 
 def _add_licences(packages: Iterable[dict[str, Any]], environment: Path) -> None:
-    """Add licences that packages name in words of their own: cyclonedx-py takes registered names alone."""
+    """Add licences that packages describe in their own words: cyclonedx-py takes only registered names."""
     folders = [str(folder) for folder in environment.glob("lib/python*/site-packages")]
     told = [(one.name, one.metadata) for one in distributions(path=folders)]
     named = {_normal(name): metadata["License"] for name, metadata in told if "License" in metadata}
@@ -88,7 +88,7 @@ def _add_licences(packages: Iterable[dict[str, Any]], environment: Path) -> None
 
 
 def _archive(archive: Path) -> dict[str, Any]:
-    """Return the archive's entry. Raises BadArchive where its own records are not of their form."""
+    """Return the archive's entry. Raises BadArchive if its records are malformed."""
     with private_copy(archive) as copy:
         model, sha256 = read_manifest(copy)["model"], digest(copy)
         check_members(copy)
@@ -129,7 +129,7 @@ def _library(library: Library) -> dict[str, Any]:
 def _dependencies(
     bill: dict[str, Any], packages: list[dict[str, Any]], libs: Iterable[Library]
 ) -> list[dict[str, Any]]:
-    """Return who needs whom: as the packages say; and torchserve its jar, and the jar its libraries."""
+    """Return the dependencies: those between packages, torchserve's jar, and the jar's libraries."""
     refs = {one["bom-ref"] for one in packages}
     [torchserve] = [one["bom-ref"] for one in packages if _normal(one["name"]) == TORCHSERVE]
     archive, *_ = bill["components"]
@@ -146,13 +146,13 @@ def _dependencies(
 
 
 def _check(text: str) -> None:
-    """Raise UserError where a text is no CycloneDX as its schema has it."""
-    # Only here: the rest of this file runs where the library is not installed.
+    """Raise UserError if a text does not fit CycloneDX's schema."""
+    # Imported only here: the rest of this file works without the library.
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
     if (fault := JsonStrictValidator(SchemaVersion.from_version(SPEC)).validate_str(text)) is not None:
-        raise UserError(f"the bill is no CycloneDX {SPEC}: {fault}")
+        raise UserError(f"the bill of materials is not valid CycloneDX {SPEC}: {fault}")
 
 
 def _jar_of(environment: Path) -> Path:
@@ -168,7 +168,7 @@ def _names(lock: Path) -> set[str]:
 
 
 def _normal(name: str) -> str:
-    """Return a package's name as all its spellings have it in common."""
+    """Return a package's normalised name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -1,9 +1,9 @@
-"""The Java libraries that TorchServe's jar is made of.
+"""The Java libraries in TorchServe's jar.
 
-It is one jar made of many, without the pom.properties by which they would say what they are. Netty, Groovy
-and gRPC tell their versions all the same. The others' stand in the build files of TorchServe 0.12.0, namely
-gradle.properties, server/build.gradle and archive/build.gradle in its folder frontend. They hold for the one
-jar whose digest is known.
+It is one jar merged from many, without the pom.properties that would identify them. The versions of Netty,
+Groovy and gRPC can be read from the jar itself. The others come from the build files of TorchServe 0.12.0
+(gradle.properties, server/build.gradle and archive/build.gradle in its folder frontend) and hold only for the
+jar with the digest below.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GRPC = "io/grpc/internal/GrpcUtil.class"
 SHADED = "io/grpc/netty/shaded/io/netty/buffer/ByteBuf.class"
 BUILD_FILES = "TorchServe 0.12.0's build files"
 UNKNOWN = "not known: a class of it is in the jar"
-# Library, version where the build files say one, and a class by which it is known to be there.
+# Library, its version if the build files have one, and a class that shows that it is in the jar.
 NAMED = (
     ("com.google.code.gson:gson", "2.9.0", "com/google/gson/Gson"),
     ("com.google.guava:guava", None, "com/google/common/base/Strings"),
@@ -46,7 +46,7 @@ NAMED = (
 
 
 class Library(NamedTuple):
-    """A library in the jar: its Maven group and name; its version, where one is known, and who says so."""
+    """A library in the jar: Maven group and name, version if known, and the source of the version."""
 
     group: str
     name: str
@@ -65,14 +65,14 @@ def digest(jar: Path) -> str:
 
 
 def libraries(jar: Path) -> list[Library]:
-    """Return the libraries that are found in the jar, in the order of their names."""
+    """Return the libraries found in the jar, sorted by name."""
     is_known = digest(jar) == SHA256
     with zipfile.ZipFile(jar) as opened:
-        return sorted([*_telling(opened), *_named(opened, is_known=is_known)])
+        return sorted([*_versioned(opened), *_named(opened, is_known=is_known)])
 
 
-def _telling(jar: zipfile.ZipFile) -> Iterator[Library]:
-    """Yield those that say their version in the jar itself."""
+def _versioned(jar: zipfile.ZipFile) -> Iterator[Library]:
+    """Yield the libraries whose version is in the jar itself."""
     names = set(jar.namelist())
     if NETTY in names:
         told = dict(re.findall(r"^([\w-]+)\.version=(\S+)", jar.read(NETTY).decode(), re.MULTILINE))
@@ -82,11 +82,11 @@ def _telling(jar: zipfile.ZipFile) -> Iterator[Library]:
         [version] = re.findall(r"^ImplementationVersion=(\S+)", jar.read(GROOVY).decode(), re.MULTILINE)
         yield Library("org.codehaus.groovy", "groovy", version, f"{GROOVY} in the jar")
     if GRPC in names:
-        # As the compiler wrote the constant down: its length in two bytes, then its text.
+        # A constant in the class file: its length in two bytes, then its text.
         found = re.search(rb"\x01\x00[\x05-\x08](\d+\.\d+\.\d+)", jar.read(GRPC))
         version = found[1].decode() if found else None
         yield Library("io.grpc", "grpc-core", version, f"{GRPC} in the jar")
-        if SHADED in names:  # it brings a Netty of its own
+        if SHADED in names:  # it includes its own copy of Netty
             yield Library("io.grpc", "grpc-netty-shaded", version, f"{GRPC} in the jar")
 
 

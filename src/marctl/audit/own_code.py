@@ -15,7 +15,7 @@ FOLDERS = ("model", "handler", "src", "training", "bench")
 
 
 def findings(bandit: Path, folders: Sequence[Path], accepted: Accepted) -> tuple[int, list[str]]:
-    """Return how many lines of code were looked at, and a sentence for each finding that is not accepted.
+    """Return the number of lines scanned, and a sentence for each finding that is not accepted.
 
     Raises UserError.
     """
@@ -24,16 +24,16 @@ def findings(bandit: Path, folders: Sequence[Path], accepted: Accepted) -> tuple
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        raise UserError(f"bandit gave no report: {done.stderr.strip()}") from None
+        raise UserError(f"bandit printed no report: {done.stderr.strip()}") from None
     if report["errors"]:
-        raise UserError(f"bandit could not read all: {report['errors']}")
+        raise UserError(f"bandit could not read everything: {report['errors']}")
     return report["metrics"]["_totals"]["loc"], [
         _sentence(one) for one in report["results"] if not accepted.covers(_names(one))
     ]
 
 
 def _names(finding: dict[str, Any]) -> tuple[str, str]:
-    """Return what a finding is accepted by: its test everywhere, or in its file."""
+    """Return the ids that accept a finding: its test everywhere, or in its file only."""
     return finding["test_id"], f"{finding['test_id']} {finding['filename']}"
 
 

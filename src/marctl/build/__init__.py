@@ -1,1 +1,1 @@
-"""From a model's files to an archive."""
+"""Build archives from models' files."""

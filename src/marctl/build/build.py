@@ -1,6 +1,6 @@
-"""Build an archive: torch-model-archiver's bundle of class, weights, contract and handler, then sealed.
+"""Build an archive: torch-model-archiver bundles class, weights, contract and handler, then it is sealed.
 
-Built anew only when something that goes into it has changed, and only over what was built here before.
+It is rebuilt only if one of its inputs has changed, and never overwrites a file that was not built here.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from marctl.build.records import Records, digest, digest_of
 from marctl.errors import UserError
 from marctl.extras import need
 
-# Beside the package, never by import: an environment may hold an older one.
+# Found beside the package, never by import: an environment may contain an older one.
 INSIDE = Path(classifier.__file__).resolve().parents[1]
 HANDLER = INSIDE / "convnet_handler.py"
 PACKAGE = Path(classifier.__file__).resolve().parent
 TOOL = Path(__file__).resolve().parents[1]
-# What builds: where it changes, the archive may come out otherwise.
+# The code of the build: a change in it may change the archive.
 BUILDERS = [file for part in ("archive", "build", "export") for file in sorted((TOOL / part).glob("*.py"))]
 PACKAGES = ("torch", "torch-model-archiver", "onnx", "onnxscript")
-# The modules without which nothing is built, or nothing that answers by ONNX Runtime.
+# The modules that every build needs, and those for an archive that runs on ONNX Runtime.
 MODULES, EXPORTERS = ("model_archiver", "ts", "torch"), ("onnx", "onnxscript", "onnxruntime")
-# As its command does; its package cannot be run by -m without a warning.
+# What the archiver's command runs; running its package with -m gives a warning.
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as run; run()"
 EAGER, ONNX = "eager", "onnx"
 OPTIONS = ("version", "model", "weights", "config", "labels", "golden", "figures", "runtime")
-# Of another model folder than before: what was given for the one before does not hold for it.
+# Options that belong to a model folder: with another folder, the earlier ones no longer apply.
 OF_A_FOLDER = ("weights", "config", "labels", "golden", "figures")
-# Of a class file, where they are not given.
+# Defaults for a class file without a folder.
 NO_FOLDER = {"version": FIRST_VERSION, "labels": "", "requirements": ""}
 NEEDED = {"model", "weights", "config", "golden"}
-# Those that name a file, and what has to be said where it is not there.
+# The options that name a file, and the variable for each.
 FILES = {"model": "MODEL", "weights": "WEIGHTS", "config": "CONFIG", "labels": "LABELS", "figures": "FIGURES"}
 # Members that the seal adds.
 RESERVED = (
@@ -68,7 +68,7 @@ REMEDY = "move it away, or build elsewhere: make archive MAR=model_store/other.m
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that goes into an archive."""
+    """Everything that goes into an archive."""
 
     name: str
     version: str
@@ -92,7 +92,7 @@ class Recipe:
 
     @property
     def own(self) -> list[Path]:
-        """The model's files: their history is the archive's. The handler's is the tool's version."""
+        """The model's files: their commit is the archive's. The tool's version identifies the handler."""
         files = (self.weights, self.model, self.config, self.labels, self.figures, self.requirements)
         images = [file for file in sorted(self.golden.glob("[!.]*")) if file.is_file()]
         return [file for file in files if file] + [*self.extra_files, *images]
@@ -104,26 +104,26 @@ class Recipe:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the model folder, and what is other than it says."""
+    """Add the model folder, and options that replace parts of it."""
     parser.add_argument(
         "model",
         nargs="?",
-        help="the model folder (default: model), or a class file; empty for no class",
+        help="the model folder (default: model) or a class file; empty: no class",
     )
     parser.add_argument("--mar", type=Path, help="the .mar file to build (default: model_store/NAME.mar)")
-    parser.add_argument("--name", help="the model's name, part of its address")
+    parser.add_argument("--name", help="the model's name, part of its URL")
     parser.add_argument("--version", help="the model's version")
-    parser.add_argument("--weights", help=".pth, .safetensors, .pt or .onnx")
+    parser.add_argument("--weights", help="the weights: .pth, .safetensors, .pt or .onnx")
     parser.add_argument("--config", help="the contract, model-config.yaml")
-    parser.add_argument("--labels", help="JSON from index to label")
-    parser.add_argument("--golden", help="a folder of images that the model has to know")
+    parser.add_argument("--labels", help="JSON that maps indices to labels")
+    parser.add_argument("--golden", help="a folder of images that the model has to recognise")
     parser.add_argument("--figures", help="JSON with the figures of training and evaluation")
-    parser.add_argument("--runtime", help="what answers: eager, torchscript, onnx or aoti")
-    parser.add_argument("--if-needed", action="store_true", help="leave an archive that was not built here")
+    parser.add_argument("--runtime", help="the runtime: eager, torchscript, onnx or aoti")
+    parser.add_argument("--if-needed", action="store_true", help="keep an archive that was not built here")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build one archive, or say that it is up to date; return the exit status."""
+    """Build one archive, or report that it is up to date; return the exit status."""
     named = {"NAME": arguments.name, "MODEL": arguments.model, "MAR": arguments.mar and str(arguments.mar)}
     mar = Path(archive_of({key: value for key, value in named.items() if value is not None}))
     records = Records()
@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = error.filename or mar
         why = f"{where}: {error.strerror or error}"
         if arguments.if_needed and mar.is_file():
-            note = f"{mar} is out of date and is used as it is; it cannot be built here ({why})"
+            note = f"{mar} is out of date but is used as it is: it cannot be built here ({why})"
             print(f"note: {note}", file=sys.stderr)
             return 0
         raise UserError(f"{why}; nothing was built") from error
@@ -150,16 +150,16 @@ def _build(mar: Path, arguments: argparse.Namespace, records: Records) -> int:
     recipe = recipe_of(arguments.name, given)
     inputs, source = inputs_of(recipe), source_of(recipe.own)
     made_of = f"{source.commit} {source.created}"
-    # Where git cannot tell, the same files are still of the commit that they were of.
+    # If git fails, the same files are still from the commit recorded earlier.
     if records.is_fresh(mar, inputs) and before and (source.doubt or before.source == made_of):
         if not arguments.if_needed:
             print(f"{mar} is up to date")
         return 0
     if not mar.parent.is_dir():
-        raise UserError(f"there is no folder {mar.parent} to build {mar.name} in; make it: mkdir -p")
+        raise UserError(f"there is no folder {mar.parent} for {mar.name}; create it with mkdir -p")
     if source.doubt:
         print(
-            "note: the archive names no commit, and has another digest than where git knows it: "
+            "note: the archive will not name its commit, so its digest differs from a build that does: "
             f"{source.doubt}",
             file=sys.stderr,
         )
@@ -169,27 +169,27 @@ def _build(mar: Path, arguments: argparse.Namespace, records: Records) -> int:
         if sealed is None:
             return 1
         sha256 = digest(sealed)
-        # Once more: somebody may have put a file of theirs there while this was built.
+        # Checked again: somebody may have put another file there during the build.
         records.check_may_write(mar, REMEDY)
         signature = mar.with_name(mar.name + SUFFIX)
         if mar.exists() and digest(mar) != sha256 and is_signature(signature):
-            signature.unlink()  # of what is not there any more
+            signature.unlink()  # it belongs to the archive that is being replaced
         records.write(mar, sha256, inputs, given, made_of)
         sealed.replace(mar)
     return 0
 
 
 def recipe_of(name: str | None, options: Mapping[str, str]) -> Recipe:
-    """Return what goes into an archive by its options, which are words, as people write them.
+    """Return what goes into an archive, from options given as strings.
 
-    What is not given is that of the model folder. Raises UserError where one names no file, or no archive can
-    have it.
+    Options that are not given come from the model folder. Raises UserError if an option names no file, or
+    cannot be part of an archive.
     """
     given = dict(options)
     folder = Path(given.get("model", DEFAULT))
     if is_folder := given.get("model") != "" and (folder == DEFAULT or folder.is_dir()):
         given.pop("model", None)
-    else:  # a class file, or none: what else it takes is given, or this checkout's own
+    else:  # a class file, or none: everything else is given, or comes from this checkout's own folder
         folder = DEFAULT
         given = NO_FOLDER | given
     chosen = {**({} if given.keys() >= NEEDED else options_of(folder, given)), **given}
@@ -202,7 +202,7 @@ def recipe_of(name: str | None, options: Mapping[str, str]) -> Recipe:
     name = model_name(folder) if name is None else name
     for key, value in (("NAME", name), ("VERSION", chosen["version"])):
         if not NAME.fullmatch(value):
-            raise UserError(f"{key}={value!r} cannot be part of an address; use letters, digits, - _ .")
+            raise UserError(f"{key}={value!r} cannot be part of a URL; use letters, digits, - _ .")
     files = {key: _file(variable, chosen[key]) for key, variable in FILES.items()}
     requirements = chosen["requirements"]
     recipe = Recipe(
@@ -215,7 +215,7 @@ def recipe_of(name: str | None, options: Mapping[str, str]) -> Recipe:
 
 
 def inputs_of(recipe: Recipe) -> str:
-    """Return the SHA-256 of all that the archive's bytes depend on, but for their commit and its time."""
+    """Return the SHA-256 of everything that the archive's bytes depend on, except the commit and its time."""
     content = [word for file in recipe.sources for word in (str(file), digest(file))]
     builders = [digest(file) for file in BUILDERS]
     versions = [f"{name} {_version(name)}" for name in PACKAGES]
@@ -228,12 +228,12 @@ def _file(variable: str, value: str) -> Path | None:
         return None
     path = Path(value)
     if not path.is_file():
-        raise UserError(f"{variable}={value} is no file; name one: make archive {variable}=path/to/file")
+        raise UserError(f"{variable}={value} is not a file; name one: make archive {variable}=path/to/file")
     return path
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Raise UserError where two files would be one member: the archiver keeps the last one without a word."""
+    """Raise UserError if two files would become one member: the archiver silently keeps the last one."""
     taken = {HANDLER.name, PACKAGE.name, f"{PACKAGE.name}.py", *recipe.members, *RESERVED}
     for key in ("model", "weights", "config", "requirements"):
         path: Path | None = getattr(recipe, key)
@@ -241,18 +241,18 @@ def _check_names(recipe: Recipe) -> None:
             continue
         if path.name in taken:
             raise UserError(
-                f"{key.upper()}={path}: the archive has a file {path.name} of its own already; rename yours"
+                f"{key.upper()}={path}: the archive already has a file {path.name} of its own; rename yours"
             )
         taken.add(path.name)
     for path in recipe.sources:
         if not path.name.isprintable() or "\\" in path.name:
             raise UserError(
-                f"the file name {path.name!r} has a character that no archive can hold; rename it"
+                f"the file name {path.name!r} has a character that archives do not allow; rename it"
             )
 
 
 def _scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make a folder that is removed at the end, whenever SIGTERM comes."""
+    """Make a temporary folder that is removed even if SIGTERM comes while it is made."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return tempfile.TemporaryDirectory(prefix=".build-", dir=mar.parent)
@@ -261,7 +261,7 @@ def _scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def _sealed(recipe: Recipe, source: Source, scratch: Path) -> Path | None:
-    """Have the archiver bundle and the seal finish; None where one of them has said why it cannot."""
+    """Run the archiver, then the seal; return None if one of them failed, after it printed why."""
     extra = scratch / "extra"
     extra.mkdir()
     for name, file in recipe.members.items():
@@ -275,7 +275,7 @@ def _sealed(recipe: Recipe, source: Source, scratch: Path) -> Path | None:
         *([f"--requirements-file={recipe.requirements.absolute()}"] if recipe.requirements else []),
         "--extra-files=extra", "--export-path=.",
     ]  # fmt: skip
-    # It deletes and fills a folder of the model's name in TMPDIR: each build has its own.
+    # The archiver deletes and fills a folder named after the model in TMPDIR, so each build has its own.
     environ = os.environ | {"TMPDIR": str(scratch.absolute())}
     if subprocess.run(archiver, cwd=scratch, env=environ, check=False).returncode:
         return None
@@ -286,7 +286,7 @@ def _sealed(recipe: Recipe, source: Source, scratch: Path) -> Path | None:
         *([f"--figures={recipe.figures}"] if recipe.figures else []),
         f"--commit={source.commit}", f"--created={source.created}",
     ]  # fmt: skip
-    # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
+    # TorchScript's compiler writes sets in iteration order, so without this the file would differ.
     environ = os.environ | {"PYTHONHASHSEED": "0"}
     return None if subprocess.run(seal, env=environ, check=False).returncode else sealed
 
@@ -299,7 +299,7 @@ def _version(package: str) -> str:
 
 
 def _given(arguments: argparse.Namespace, before: Mapping[str, str]) -> dict[str, str]:
-    """Return the options that were given, now or for an earlier build; empty ones too, which say "none"."""
+    """Return the options given now or for an earlier build; an empty one means "none"."""
     given = {key: value for key in OPTIONS if (value := getattr(arguments, key)) is not None}
     model = given.get("model")
     if model and Path(model).is_dir() and model != before.get("model"):

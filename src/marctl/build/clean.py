@@ -1,4 +1,4 @@
-"""Remove what this checkout made, as long as it is still as it was made; whatever else lies there stays."""
+"""Delete what this checkout built, unless it was changed since; other files are kept."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from marctl.printable import printable
 
 
 def add_arguments(_: argparse.ArgumentParser) -> None:
-    """Add nothing."""
+    """Add no arguments."""
 
 
 def run(_: argparse.Namespace) -> int:
-    """Remove archives, their signatures and exports, and say what stays; return 1 where something had to."""
+    """Delete archives, their signatures and exports, and report what is kept; return 1 if deleting failed."""
     records = Records()
     status = 0
     for record in records.all():
@@ -27,7 +27,7 @@ def run(_: argparse.Namespace) -> int:
             _clean(path, records)
         except OSError as error:
             where = printable(str(error.filename or path))
-            print(f"error: {printable(str(path))} stays; {where}: {error.strerror}", file=sys.stderr)
+            print(f"error: {printable(str(path))} is kept; {where}: {error.strerror}", file=sys.stderr)
             status = 1
         else:
             records.forget(path)
@@ -37,7 +37,7 @@ def run(_: argparse.Namespace) -> int:
 def _clean(path: Path, records: Records) -> None:
     if not records.is_ours(path):
         if os.path.lexists(path):
-            print(f"{printable(str(path))} is not as it was made here, and stays")
+            print(f"{printable(str(path))} was changed since it was built, and is kept")
         return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -47,4 +47,4 @@ def _clean(path: Path, records: Records) -> None:
     if is_signature(signature):
         signature.unlink()
     elif os.path.lexists(signature):
-        print(f"{printable(str(signature))} is no signature, and stays")
+        print(f"{printable(str(signature))} is not a signature, and is kept")

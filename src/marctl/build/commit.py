@@ -1,4 +1,4 @@
-"""Where a model's files come from: the last commit that touched them, and when that was."""
+"""Find the last commit that touched a model's files, and its time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from marctl.errors import UserError
 
 UNKNOWN = "unknown"
 EPOCH = "SOURCE_DATE_EPOCH"
-LATEST = 4354819198  # zip knows no time after 2107
+LATEST = 4354819198  # a zip cannot hold a time after 2107
 NO_REPOSITORY = "not a git repository"
 DISTRUSTED = re.compile(r"detected dubious ownership in repository at '(.*)'")
 
 
 class NotTold(RuntimeError):
-    """There is a repository, and git does not tell of it; the text says why, and the remedy."""
+    """There is a repository, but git cannot read it; the message says why, and the remedy."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A commit, with `-dirty` where the files differ from it, and its time in seconds since 1970.
+    """A commit, with `-dirty` if the files differ from it, and its time in seconds since 1970.
 
-    `doubt` says why git could not tell, where there is a repository: the same files had a commit elsewhere.
+    If there is a repository that git cannot read, `doubt` says why: elsewhere, the same files would have a
+    commit.
     """
 
     commit: str
@@ -35,10 +36,10 @@ class Source:
 
 
 def source_of(files: Sequence[Path]) -> Source:
-    """Ask git for the last commit that touched any of the files; outside of git it is unknown, at time 0.
+    """Return the last commit that touched any of the files; outside of git it is unknown, at time 0.
 
-    The repository is that of the first file. SOURCE_DATE_EPOCH, where it is set, gives the time, as
-    reproducible-builds.org defines it. Raises UserError where that is no time.
+    The repository is that of the first file. If SOURCE_DATE_EPOCH is set, it replaces the time, as
+    reproducible-builds.org defines it. Raises UserError if it is not a time.
     """
     doubt = ""
     try:
@@ -53,7 +54,7 @@ def _last_commit(files: Sequence[Path]) -> tuple[str, int]:
     root = _git(folder, "rev-parse", "--show-toplevel")
     if not root:
         return UNKNOWN, 0
-    # A link in the place of a file is what git knows.
+    # The last part is not resolved: git tracks a link, not its target.
     paths = [file.parent.resolve() / file.name for file in files]
     inside = [str(path) for path in paths if path.is_relative_to(root)]
     commit, _, time = _git(folder, "log", "-1", "--format=%H %ct", "--", *inside).partition(" ")
@@ -69,20 +70,20 @@ def _tracked(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _epoch() -> int:
-    """Return SOURCE_DATE_EPOCH. Raises UserError where it is no time that a zip file knows."""
+    """Return SOURCE_DATE_EPOCH. Raises UserError if it is not a time that a zip file can hold."""
     value = os.environ[EPOCH]
     if not value.isdigit() or int(value) > LATEST:
-        raise UserError(f"{EPOCH} is {value!r}; it is a time in seconds since 1970, at most {LATEST}")
+        raise UserError(f"{EPOCH} is {value!r}; set it to seconds since 1970, at most {LATEST}")
     return int(value)
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return what git prints; nothing where there is no repository. Raises NotTold.
+    """Return what git prints, or an empty string if there is no repository. Raises NotTold.
 
-    Git trusts no repository of another user, whose settings could name programs for it to run, and it is
-    not talked into it here.
+    Git does not trust another user's repository, whose settings could make it run programs. That check is not
+    switched off here.
     """
-    # A file's name is no pattern; a repository that may only be read is not written to.
+    # Names are not patterns, and a read-only repository is not written to.
     command = ["git", "-C", str(folder), "--literal-pathspecs", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(
@@ -99,8 +100,8 @@ def _git(folder: Path, *arguments: str) -> str:
     if (found := DISTRUSTED.search(done.stderr)) is not None:
         root = found[1]
         raise NotTold(
-            f"git does not trust {root}, which belongs to another user; trust it once: "
+            f"git does not trust {root}, which belongs to another user; to trust it: "
             f"git config --global --add safe.directory '{root}'"
         )
-    said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-    raise NotTold(f"git cannot tell of {folder}: {said[-1]}")
+    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    raise NotTold(f"git fails in {folder}: {said[-1]}")

@@ -1,4 +1,4 @@
-"""The model card: what a person wants to know of an archive before using it."""
+"""The model card: what people want to know about an archive before they use it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LABELS_SHOWN = 12
 
 
 def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[str]) -> str:
-    """Return the card as Markdown, made from the same facts that the archive carries as JSON."""
+    """Return the card as Markdown, from the facts that the archive also holds as JSON."""
     created = time.strftime("%Y-%m-%d", time.gmtime(provenance["created"]))
     labels = ", ".join(contract.labels[:LABELS_SHOWN])
     more = f", ... ({len(contract.labels)} in all)" if len(contract.labels) > LABELS_SHOWN else ""
     crop = f", after a resize of the shorter side to {contract.resize}" if contract.resize else ""
-    found = f", what is drawn in the middle and {contract.ink} pixels long" if contract.ink else ""
+    found = f", with the drawing centred and {contract.ink} pixels long" if contract.ink else ""
     lines = [
         f"# {provenance['name']} {provenance['version']}",
         "",
@@ -26,12 +26,12 @@ def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[
         "",
         "| | |",
         "| --- | --- |",
-        f"| takes | images in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
+        f"| input | images in {contract.color}, {contract.height} x {contract.width}{crop}{found} |",
         f"| mean, deviation | {_numbers(contract.mean)}; {_numbers(contract.std)} |",
-        f"| answers | one of {labels}{more} |",
+        f"| answer | one of {labels}{more} |",
         f"| outputs | {contract.outputs} |",
-        f"| answers by | {provenance['runtime']} |",
-        f"| proven by | its answers to {', '.join(golden)} |",
+        f"| runtime | {provenance['runtime']} |",
+        f"| golden images | {', '.join(golden)} |",
         "",
         *_figures(provenance["figures"]),
     ]
@@ -40,7 +40,7 @@ def model_card(provenance: dict[str, Any], contract: Contract, golden: Iterable[
 
 def _figures(figures: dict[str, Any] | None) -> list[str]:
     if not figures:
-        return ["No figures of its training came with it."]
+        return ["There are no training figures."]
     rows = [f"| {key.replace('_', ' ')} | {_short(value)} |" for key, value in figures.items()]
     return ["## Figures", "", "| | |", "| --- | --- |", *rows]
 

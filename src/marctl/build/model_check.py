@@ -1,4 +1,4 @@
-"""What a model has to show before it becomes an archive: outputs of a known kind, the same in any batch."""
+"""Check a model before it becomes an archive: its outputs are of a known kind, and the same in any batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from marctl.errors import UserError
 Model = Callable[[np.ndarray], np.ndarray]  # float32 (N, C, H, W) to outputs (N, labels)
 
 # How far from 1 the sum of one image's probabilities may be. A softmax in 8 bits gives multiples of 1/256,
-# each off by at most half of that: ten labels together by 0.0195. Float16 and float32 stay far below.
+# each off by at most half of that: 0.0195 for ten labels. Float16 and float32 stay far below.
 SUM = 0.02
-# With more labels, 8 bits may be off by more. That is accepted only where the contract says what they are,
-# and no more than this, so that sigmoids of several labels are still found.
+# With more labels, 8 bits may be off by more. That is accepted only if the contract names the kind, and only
+# up to this, so that sigmoids of several labels are still found.
 LARGEST_SUM = 0.25
 # The outputs for made-up images are flatter than those for golden ones: thousands of equal log-probabilities
 # in bfloat16 are off by 0.03 together, and 25 labels in 8 bits by 0.05.
@@ -28,13 +28,13 @@ FLAT_SUM = 0.05
 STEP = 1 / 256
 # A probability may be above 1, or its logarithm above 0, by the last digit of float16.
 ROUNDING = 1e-3
-# golden.TOLERANCE is for the outputs of real images; those of made-up ones may be of any size. Where images
+# golden.TOLERANCE is for the outputs of real images; those of made-up ones may be of any size. If images
 # influence each other, outputs differ by far more than this share of the largest one.
 SHARE = 1e-3
 
 
 def check_finite(outputs: Mapping[str, np.ndarray]) -> None:
-    """Raise UserError where the outputs for a golden image hold what is no number."""
+    """Raise UserError if the outputs for a golden image are not all finite."""
     for name, row in outputs.items():
         if not np.isfinite(row).all():
             raise UserError(
@@ -48,11 +48,11 @@ def kind_of_outputs(
     outputs: Mapping[str, Iterable[float]],
     made_up: Mapping[str, np.ndarray] | None = None,
 ) -> str:
-    """Return the kind of the outputs: as the contract says, or as the outputs themselves show it.
+    """Return the kind of the outputs: what the contract says, or what the outputs themselves show.
 
-    `outputs` are those by the name of each golden image, `made_up` those that try_batches returned: golden
-    images may look like another kind by chance. Raises UserError where they contradict the contract, and
-    where they are none that can be served.
+    `outputs` has those for the golden images by name, `made_up` those that try_batches returned: the outputs
+    for golden images alone may look like another kind by chance. Raises UserError if they contradict the
+    contract, or are of a kind that cannot be served.
     """
     golden_rows = {name: np.array(row, np.float64) for name, row in outputs.items()}
     if any(len(row) == 1 for row in golden_rows.values()):
@@ -60,7 +60,7 @@ def kind_of_outputs(
             "the model has one output, and a sigmoid or a regression cannot be served yet; give it an output "
             "for each of two or more labels"
         )
-    # What a model makes of made-up images may be no number; that says nothing of the others.
+    # The outputs for made-up images may be infinite or NaN; that says nothing about the others.
     finite = {name: row for name, row in (made_up or {}).items() if np.isfinite(row).all()}
     rows = _Rows(golden_rows, {name: row.astype(np.float64) for name, row in finite.items()})
     return _recognised(rows) if told is None else _checked(told, rows)
@@ -78,7 +78,7 @@ class _Rows:
         return [*self.golden.values(), *self.made_up.values()]
 
     def contradiction(self, kind: str, off: float = SUM) -> str | None:
-        """Return what is wrong with the first row that cannot be of a kind; None if each may be."""
+        """Return what is wrong with the first row that cannot be of this kind, or None if all can be."""
         wrongs = (
             *(_wrong(kind, name, row, off) for name, row in self.golden.items()),
             *(
@@ -98,13 +98,13 @@ def _recognised(rows: _Rows) -> str:
         raise UserError(
             f"all outputs are between 0 and 1, but {rows.contradiction(PROBABILITIES)}: these look "
             "like sigmoids of several labels at once, which cannot be served yet. If they are something "
-            f"else, write it into model-config.yaml, outputs: {LOGITS} or outputs: {PROBABILITIES}"
+            f"else, say so in model-config.yaml: outputs: {LOGITS} or outputs: {PROBABILITIES}"
         )
     if _are_log_sigmoids(rows):
         raise UserError(
             f"all outputs are at most 0, but {rows.contradiction(LOG_PROBABILITIES)}: these look like the "
             "logarithms of sigmoids of several labels at once, which cannot be served yet. If they are "
-            f"something else, write it into model-config.yaml, outputs: {LOGITS}"
+            f"something else, say so in model-config.yaml: outputs: {LOGITS}"
         )
     return LOGITS
 
@@ -112,8 +112,8 @@ def _recognised(rows: _Rows) -> str:
 def _are_log_sigmoids(rows: _Rows) -> bool:
     """Return whether outputs look like the logarithms of sigmoids. Logits may be below 0, too.
 
-    Sigmoids give each golden image a label that is more likely than not, and logits that are all below 0
-    rarely come as near to it. In logits less their largest, the largest of every image is 0.
+    Sigmoids give each golden image a label that is more likely than not; logits that are all below 0 rarely
+    come that close to 0. If the largest logit was subtracted, the largest output of every image is exactly 0.
     """
     if not rows.made_up or any(row.max() > ROUNDING for row in rows.all):
         return False
@@ -146,11 +146,11 @@ def _checked(told: str, rows: _Rows) -> str:
 
 
 def _wrong(kind: str, name: str, row: np.ndarray, off: float) -> str | None:
-    """Return what is wrong with the outputs for an image if they are of a kind; None where they may be."""
+    """Return why the outputs for an image cannot be of this kind, or None if they can."""
     if kind == PROBABILITIES and not _are_fractions(row):
-        return f"those for {name} reach from {row.min():.4g} to {row.max():.4g}"
+        return f"those for {name} range from {row.min():.4g} to {row.max():.4g}"
     if kind == LOG_PROBABILITIES and row.max() > ROUNDING:
-        return f"those for {name} reach {row.max():.4g}, and the logarithm of a probability is at most 0"
+        return f"those for {name} reach {row.max():.4g}, but the logarithm of a probability is at most 0"
     values, what = (np.exp(row), "exp() of those") if kind == LOG_PROBABILITIES else (row, "those")
     if not abs(values.sum() - 1) <= off:
         return f"{what} for {name} add up to {values.sum():.4g}"
@@ -158,7 +158,7 @@ def _wrong(kind: str, name: str, row: np.ndarray, off: float) -> str | None:
 
 
 def _are_rounded(row: np.ndarray) -> bool:
-    """Return whether 8 bits may have rounded these from probabilities, of labels too many to add up to 1."""
+    """Return whether these may be probabilities rounded to 8 bits, of too many labels to add up to 1."""
     if not _are_fractions(row) or np.diff(np.unique([*row, 0])).min(initial=1) < 0.9 * STEP:
         return False
     half = STEP / 2
@@ -173,17 +173,17 @@ def _are_fractions(row: np.ndarray) -> bool:
 def try_batches(
     model: Model, contract: Any, images: np.ndarray, expected: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
-    """Have a model answer golden images (N, C, H, W) in each size of batch that a worker may make.
+    """Run a model on golden images (N, C, H, W) in batches of sizes that a worker may use.
 
-    Each image's outputs have to be the expected ones (N, labels), whatever shares its batch. Returns the
-    outputs (labels,) for made-up images by their names; they may be no numbers. Raises UserError.
+    Each image must get its expected outputs (N, labels), whatever else is in its batch. Returns the outputs
+    (labels,) for made-up images by name; they may be infinite or NaN. Raises UserError.
     """
     made_up = _made_up(contract.shape)
     others = contract.normalize(np.stack(list(made_up.values())))
     alone = np.concatenate([_answered(model, one[None]) for one in others])
     for size in sorted({1, 2, 3, batch_size, MOST_IMAGES}):
         places = np.arange(size)
-        for first in (0, 1):  # so that each place of the batch has a golden image once
+        for first in (0, 1):  # so that each place in the batch has a golden image once
             is_golden = places % 2 == first
             ours, theirs = (places[which] // 2 for which in (is_golden, ~is_golden))
             ours, theirs = ours % len(images), theirs % len(others)
@@ -191,14 +191,14 @@ def try_batches(
             batch[is_golden], batch[~is_golden] = images[ours], others[theirs]
             outputs = _answered(model, batch)
             _compare(outputs[is_golden], expected[ours], golden.TOLERANCE, size)
-            with np.errstate(invalid="ignore"):  # what a model makes of made-up images may be no number
+            with np.errstate(invalid="ignore"):  # the outputs for made-up images may be infinite or NaN
                 scale = np.abs(alone[theirs]).max(axis=1, initial=1, keepdims=True)
                 _compare(outputs[~is_golden] / scale, alone[theirs] / scale, SHARE, size)
     return dict(zip(made_up, alone, strict=True))
 
 
 def _made_up(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
-    """Return images uint8 (H, W, C) unlike each other, by their names."""
+    """Return images, uint8 (H, W, C), that differ strongly, by name."""
     channels, height, width = shape
     size = (height, width, channels)
     noise, dark, light = np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8)
@@ -235,8 +235,8 @@ def _compare(outputs: np.ndarray, expected: np.ndarray, allowed: float, size: in
         return
     difference = np.nan_to_num(np.abs(outputs - expected), nan=np.inf).max()
     raise UserError(
-        f"in a batch of {size} the model answers an image otherwise than alone: outputs differ by "
-        f"{difference:.2g}, allowed is {allowed:.0e}. Each row has to depend on its own image alone: remove "
-        "what normalises, scales or takes a softmax over the batch, such as BatchNorm with its statistics, "
-        "or export it with a fixed batch of 1"
+        f"in a batch of {size} the model answers an image differently than alone: outputs differ by "
+        f"{difference:.2g}, allowed is {allowed:.0e}. Each row must depend only on its own image: remove "
+        "whatever normalises, scales or takes a softmax over the batch, such as BatchNorm that uses the "
+        "batch's statistics, or export the model with a fixed batch of 1"
     )

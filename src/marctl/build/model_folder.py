@@ -1,13 +1,13 @@
-"""A model is a folder: the class, the weights, the contract, golden images, and what the archive is called.
+"""A model is a folder: the class, the weights, the contract, and golden images.
 
 mine/resnet18/
-resnet18.py             the class, alone in its file; none for weights that need no class
+resnet18.py             the class, alone in its file; absent if the weights need none
 resnet18.pth            the weights
-model-config.yaml       the contract; its section `archive` names what cannot be told by looking
-golden/                 images that the model has to know
-index_to_name.json      labels, where the contract holds no list of them
+model-config.yaml       the contract; its section `archive` has what cannot be derived from the files
+golden/                 images that the model has to recognise
+index_to_name.json      labels, if the contract does not list them
 resnet18.json           figures of training and evaluation
-requirements.txt        what the class needs besides
+requirements.txt        further packages that the class needs
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HOW = "docs/your-own-model.md shows such a folder"
 
 
 def options_of(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Return a folder's options, as they would be given one by one; those that are given are not looked for.
+    """Return a folder's options, as if given one by one; those in `given` are not looked up.
 
     Raises UserError, which names the folder and what is missing.
     """
@@ -53,13 +53,13 @@ def options_of(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def extra_files_of(folder: Path) -> list[Path]:
-    """Return the files that a folder's archive holds besides. Raises UserError."""
+    """Return the extra files of a folder's archive. Raises UserError."""
     names = _section(folder).get("extra_files", [])
     return [_named(folder, "extra_files", name) for name in names]
 
 
 def name_of(given: Mapping[str, str]) -> str:
-    """Return the model's name: NAME, or what the folder MODEL says, or the usual folder. Raises UserError."""
+    """Return the model's name: NAME, or that of the folder MODEL or the default folder. Raises UserError."""
     if "NAME" in given:
         return given["NAME"]
     folder = Path(given.get("MODEL") or DEFAULT)
@@ -72,12 +72,12 @@ def model_name(folder: Path) -> str:
 
 
 def archive_of(given: Mapping[str, str]) -> str:
-    """Return the archive's file: MAR, or that of the model's name. Raises UserError."""
+    """Return the archive's path: MAR, or the one for the model's name. Raises UserError."""
     return given.get("MAR") or str(STORE / f"{name_of(given)}.mar")
 
 
 def _section(folder: Path) -> dict[str, Any]:
-    """Return what a folder's contract says of its archive. Raises UserError."""
+    """Return the section `archive` of a folder's contract. Raises UserError."""
     file = folder / CONFIG
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name a model folder: make archive MODEL=folder; {HOW}")
@@ -90,10 +90,10 @@ def _section(folder: Path) -> dict[str, Any]:
     section = told.get(SECTION, {}) if isinstance(told, dict) else {}
     if not isinstance(section, dict) or (unknown := [key for key in section if key not in KEYS]):
         which = ", ".join(map(str, unknown)) if isinstance(section, dict) else repr(section)
-        raise UserError(f"{file}: {SECTION} cannot hold {which}; it takes {', '.join(KEYS)}")
+        raise UserError(f"{file}: {SECTION} cannot contain {which}; it takes {', '.join(KEYS)}")
     for key in ("name", "version", "model", "weights"):
         if key in section and not isinstance(section[key], str):
-            raise UserError(f"{file}: {SECTION}.{key} is {section[key]!r}; write a text, in quotes")
+            raise UserError(f"{file}: {SECTION}.{key} is {section[key]!r}; write a string, in quotes")
     extra = section.get("extra_files", [])
     if not isinstance(extra, list) or not all(isinstance(name, str) for name in extra):
         raise UserError(f"{file}: {SECTION}.extra_files is {extra!r}; write a list of file names")
@@ -107,7 +107,7 @@ def _weights(folder: Path, told: Mapping[str, Any]) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UserError(f"the model folder {folder} has no weights; put a file there that ends with one of "
+        raise UserError(f"the model folder {folder} has no weights; put a file there that ends in one of "
                         f"{', '.join(WEIGHTS)}")  # fmt: skip
     raise UserError(_which(folder, found, "weights"))
 
@@ -125,12 +125,12 @@ def _class(folder: Path, told: Mapping[str, Any], *, needed: bool) -> str:
 
 def _named(folder: Path, key: str, name: str) -> Path:
     if not (folder / name).is_file():
-        raise UserError(f"{folder / CONFIG}: {SECTION}.{key} names {name}, and {folder} has no such file")
+        raise UserError(f"{folder / CONFIG}: {SECTION}.{key} names {name}, but {folder} has no such file")
     return folder / name
 
 
 def _which(folder: Path, found: list[Path], key: str) -> str:
     names = ", ".join(file.name for file in found)
     what = f"{len(found)} files that may be its {WHAT[key]} ({names})"
-    remedy = f"say which in {CONFIG}: {SECTION}: {{{key}: {found[0].name}}}"
+    remedy = f"name one in {CONFIG}: {SECTION}: {{{key}: {found[0].name}}}"
     return f"the model folder {folder} has {what}; {remedy}"

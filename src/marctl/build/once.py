@@ -1,8 +1,8 @@
-"""Run a command that makes files, unless they lie there already, made of the same inputs.
+"""Run a command that makes files, unless they exist already, made from the same inputs.
 
     marctl once --out=FILE... --reads=FILE-OR-FOLDER... -- COMMAND...
 
-Files that were not made here are never written over.
+It never overwrites files that were not made here.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ REMEDY = "move it away"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the files, and the command."""
-    parser.add_argument("--out", type=Path, action="append", required=True, help="what the command makes")
-    parser.add_argument("--reads", type=Path, action="append", default=[], help="what it makes it of")
+    parser.add_argument(
+        "--out", type=Path, action="append", required=True, help="a file that the command makes"
+    )
+    parser.add_argument(
+        "--reads", type=Path, action="append", default=[], help="a file or folder that it reads"
+    )
     parser.add_argument("command", nargs="+", help="the command")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the files where one is missing or out of date; return the command's exit status."""
+    """Make the files if one is missing or out of date; return the command's exit status."""
     return make(arguments.out, arguments.reads, arguments.command)
 
 
 def make(out: list[Path], reads: list[Path], command: list[str]) -> int:
-    """Run the command where its output is missing or out of date. Raises UserError."""
+    """Run the command if its output is missing or out of date. Raises UserError."""
     for path in reads:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
-            raise UserError(f"{path} is no file, and no folder; name one")
+            raise UserError(f"{path} is not a file or folder; name one")
     records = Records()
     with contextlib.ExitStack() as turns:
         for file in out:

@@ -1,4 +1,4 @@
-"""Print the archive that the Makefile's variables mean, for its recipes."""
+"""Print the archive that the Makefile's variables select, for its recipes."""
 
 from __future__ import annotations
 

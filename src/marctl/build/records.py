@@ -1,7 +1,7 @@
-"""What this checkout made, and of what: data in a folder of its own.
+"""Records of what this checkout made, and from what, in a folder of their own.
 
-A file that lies beside an archive may be anybody's. Only what stands here tells whether a file was made
-here, so may be written over, and whether it would come out the same again.
+A file beside an archive may be anybody's. Only these records decide whether a file was made here, so that it
+may be overwritten, and whether it is up to date.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from pathlib import Path
 from marctl.errors import UserError
 
 FOLDER = Path(".made")
-READ_ONLY = (errno.EROFS, errno.EACCES)  # a file system, another user's folder
+READ_ONLY = (errno.EROFS, errno.EACCES)  # a read-only file system, another user's folder
 
 
 @dataclass(frozen=True)
 class Record:
-    """A file or folder that was made: its SHA-256, that of all that it was made of, and the options given.
+    """A file or folder that was made: its SHA-256, the SHA-256 of its inputs, and the options given.
 
-    `source` is the commit that its files were of, where somebody asked.
-
-    `before` is the SHA-256 of what it replaced: whoever is stopped between the record and the file leaves
-    the older one.
+    `source` is the commit of its files, if it was looked up. `before` is the SHA-256 of what it replaced: a
+    build that is stopped between writing the record and the file leaves the older file.
     """
 
     path: str
@@ -41,40 +39,40 @@ class Record:
 
 
 class Records:
-    """The records of one checkout, a JSON file for each thing made."""
+    """The records of one checkout: a JSON file for each file or folder made."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
 
     def of(self, path: Path) -> Record | None:
-        """Return the record of a file; None where there is none, or none that can be read."""
+        """Return the record of a file, or None if it is missing or unreadable."""
         return _read(self._file(path))
 
     def all(self) -> list[Record]:
-        """Return all records that can be read."""
+        """Return all readable records."""
         found = (_read(file) for file in sorted(self._folder.glob("*.json")))
         return [record for record in found if record is not None]
 
     def is_ours(self, path: Path) -> bool:
-        """Return whether a file is, byte for byte, what was made here."""
+        """Return whether a file is byte for byte what was made here."""
         record = self.of(path)
         found = _digest_of_any(path)
         return record is not None and found != "" and found in (record.sha256, record.before)
 
     def is_fresh(self, path: Path, inputs: str) -> bool:
-        """Return whether a file was made here of just these inputs, and is still as it was made."""
+        """Return whether a file was made here from exactly these inputs, and has not changed since."""
         record = self.of(path)
         return record is not None and record.inputs == inputs and _digest_of_any(path) == record.sha256
 
     def check_may_write(self, path: Path, remedy: str) -> None:
-        """Raise UserError where something lies at a path that was not made here."""
+        """Raise UserError if something exists at a path that was not made here."""
         if _exists(path) and not self.is_ours(path):
             raise UserError(f"{path} was not made by this checkout and is left as it is; {remedy}")
 
     def write(
         self, path: Path, sha256: str, inputs: str, options: dict[str, str] | None = None, source: str = ""
     ) -> None:
-        """Note what is about to lie at a path."""
+        """Record what is about to be written to a path."""
         before = _digest_of_any(path)
         record = Record(str(_place(path)), sha256, inputs, options or {}, before, source)
         file = self._file(path)
@@ -88,9 +86,9 @@ class Records:
 
     @contextlib.contextmanager
     def making(self, path: Path) -> Iterator[None]:
-        """Keep others who would make the same thing waiting until this one is done.
+        """Hold a lock, so that another process that makes the same file waits for this one.
 
-        Where a checkout can only be read nothing is made, and nobody waits.
+        In a read-only checkout nothing is made, and there is no lock.
         """
         with contextlib.ExitStack() as turn:
             try:
@@ -116,14 +114,14 @@ def digest(path: Path) -> str:
 
 
 def digest_of(words: Iterable[str]) -> str:
-    """Return the SHA-256 of a list of words."""
-    # As JSON, so that no two lists give one text.
+    """Return the SHA-256 of a list of strings."""
+    # As JSON, so that no two lists give the same text.
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
 
 
 def _digest_of_any(path: Path) -> str:
-    """Return the SHA-256 of what lies at a path; nothing where it is neither a file nor a folder."""
-    # A pipe or a device may have no end, a link lead nowhere.
+    """Return the SHA-256 of what is at a path, or an empty string if it is neither a file nor a folder."""
+    # A pipe or a device may have no end, a link may lead nowhere.
     return digest(path) if path.is_file() or path.is_dir() else ""
 
 
@@ -133,7 +131,7 @@ def _of_file(path: Path) -> str:
 
 
 def _place(path: Path) -> Path:
-    # The last part is not resolved: a link in the place of a file is not that file.
+    # The last part is not resolved: a link to a file is not that file.
     return path.parent.resolve() / path.name
 
 

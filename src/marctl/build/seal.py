@@ -1,4 +1,4 @@
-"""Finish what torch-model-archiver built: add the archive's proof and history, and fix its bytes."""
+"""Seal what torch-model-archiver built: add golden answers, records and digests, and fix its bytes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CREATED_ON = "%d/%m/%Y %H:%M:%S"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the archiver built, and what is added to it."""
+    """Add the archiver's .mar, and what to add to it."""
     parser.add_argument("raw", type=Path, help="the .mar as torch-model-archiver built it")
-    parser.add_argument("out", type=Path, help="where the sealed archive goes")
+    parser.add_argument("out", type=Path, help="the sealed archive to write")
     parser.add_argument("--golden", type=Path, required=True, help="a folder of images")
     parser.add_argument("--figures", type=Path, help="JSON with the figures of training and evaluation")
-    parser.add_argument("--runtime", default=EAGER, help="what answers: eager, torchscript, onnx or aoti")
-    parser.add_argument("--commit", required=True, help="the last one that touched the model's files")
+    parser.add_argument("--runtime", default=EAGER, help="the runtime: eager, torchscript, onnx or aoti")
+    parser.add_argument("--commit", required=True, help="the last commit that touched the model's files")
     parser.add_argument("--created", type=int, required=True, help="its time in seconds since 1970")
 
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
-    """Return all members of the sealed archive by name, and notes for whoever builds it."""
+    """Return all members of the sealed archive by name, and notes to print."""
     with zipfile.ZipFile(arguments.raw) as raw:
         members = {info.filename: raw.read(info) for info in raw.infolist() if not info.is_dir()}
     manifest = json.loads(members[MANIFEST])
@@ -83,18 +83,18 @@ def seal(arguments: argparse.Namespace) -> tuple[dict[str, bytes], list[str]]:
 def _decided(
     classifier: Classifier, answers: dict[str, Any], made_up: dict[str, np.ndarray]
 ) -> tuple[Contract, list[str]]:
-    """Return the contract with the kind of the outputs, and notes for its builder. Raises UserError."""
+    """Return the contract with the kind of the outputs, and notes to print. Raises UserError."""
     told, notes = classifier.contract.outputs, []
     kind = kind_of_outputs(told, {name: one["outputs"] for name, one in answers.items()}, made_up)
     if told is None:
         notes.append(f"outputs: {kind}, as the golden images show; write it into model-config.yaml")
     if (size := getattr(classifier.model, "size", None)) is not None:
-        notes.append(f"the model takes batches of {size} alone: others are answered in such parts")
+        notes.append(f"the model takes only batches of {size}: other batches are split and filled up")
     return replace(classifier.contract, outputs=kind), notes
 
 
 def _with_outputs(config: bytes, kind: str) -> bytes:
-    """Return a model-config.yaml that names the kind of its outputs: all that read it find it there."""
+    """Return a model-config.yaml that names the kind of its outputs, for everything that reads it."""
     parsed = yaml.safe_load(config)
     if OUTPUTS in parsed:
         return config
@@ -104,7 +104,7 @@ def _with_outputs(config: bytes, kind: str) -> bytes:
     with contextlib.suppress(yaml.YAMLError):
         if yaml.safe_load(added) == told:
             return added
-    # A file that cannot be gone on with, such as one mapping in braces.
+    # Lines cannot be appended to this file, for example to one mapping in braces.
     return yaml.safe_dump(told, sort_keys=False, allow_unicode=True).encode()
 
 
@@ -115,7 +115,7 @@ def _write(path: Path, members: dict[str, bytes]) -> None:
 
 
 def _prove(path: Path) -> None:
-    """Hold the exported model to what the eager one answered, in batches too. Raises UserError."""
+    """Check the exported model against the eager one's answers, also in batches. Raises UserError."""
     with Opened(path) as opened, zipfile.ZipFile(path) as mar:
         answers = json.loads(mar.read(golden.ANSWERS))["pictures"]
         images = {name: mar.read(f"{golden.FOLDER}/{name}") for name in answers}
@@ -123,18 +123,18 @@ def _prove(path: Path) -> None:
 
 
 def golden_answers(classifier: Classifier, model: Any, images: dict[str, bytes]) -> dict[str, Any]:
-    """Return label and outputs for each image, from float64 arithmetic where the model allows it.
+    """Return label and outputs for each image, from float64 arithmetic if the model allows it.
 
-    In float64 every processor gives the same digits as far as they are written, so the archive's bytes
-    do not depend on where it was built. Raises UserError where float32 is further from it than half of
-    what a worker is allowed. Each image is answered alone: no neighbour is in what is recorded.
+    In float64 every processor gives the same digits, as far as they are recorded, so the archive's bytes do
+    not depend on the machine. Each image is answered alone, so that no other image affects what is recorded.
+    Raises UserError if float32 differs from float64 by more than half of the worker's tolerance.
     """
     batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in images.items()])
     eager = np.concatenate([classifier.inference(one[None]) for one in batch]).astype(np.float64)
     check_finite(dict(zip(images, eager, strict=True)))
     exact = eager
     if isinstance(model, torch.nn.Module) and any(True for _ in model.parameters()):
-        # A model that makes float32 tensors of its own cannot be run so; its float32 outputs have to do.
+        # A model that creates float32 tensors itself cannot run in float64; its float32 outputs are used.
         with torch.inference_mode(), contextlib.suppress(RuntimeError):
             double = copy.deepcopy(model).double()
             rows = [double(torch.from_numpy(one[None]).double()) for one in batch]
@@ -142,8 +142,8 @@ def golden_answers(classifier: Classifier, model: Any, images: dict[str, bytes])
     difference = float(np.abs(eager - exact).max())
     if not difference <= golden.TOLERANCE / 2:
         raise UserError(
-            f"the model's float32 outputs are {difference:.1e} away from its float64 outputs, more than half "
-            f"of the {golden.TOLERANCE:.0e} that a worker is allowed: its answers cannot be proven"
+            f"the model's float32 outputs differ from its float64 outputs by {difference:.1e}, more than "
+            f"half of a worker's tolerance of {golden.TOLERANCE:.0e}: its answers cannot be verified"
         )
     return {
         name: {"label": label, "outputs": [round(value, 9) for value in row]}
@@ -154,9 +154,9 @@ def golden_answers(classifier: Classifier, model: Any, images: dict[str, bytes])
 def _try_batches(
     classifier: Classifier, images: dict[str, bytes], answers: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Hold what a handler answers in batches to the recorded answers. Raises UserError.
+    """Check a handler's answers in batches against the recorded ones. Raises UserError.
 
-    Returns the outputs for made-up images by their names.
+    Returns the outputs for made-up images by name.
     """
     batch = classifier.preprocess([_pixels(classifier, name, body) for name, body in images.items()])
     expected = np.array([answers[name]["outputs"] for name in images])
@@ -172,7 +172,7 @@ def _pixels(classifier: Classifier, name: str, body: bytes) -> Any:
 
 
 def report(path: Path, model: dict[str, Any], notes: Iterable[str] = ()) -> None:
-    """Print what was built, and what its builder should know of it."""
+    """Print what was built, and the notes."""
     data = path.read_bytes()
     print(f"built {model['modelName']} {model['modelVersion']}, {len(data):,} bytes")
     print(f"  sha256 {hashlib.sha256(data).hexdigest()}")
@@ -181,7 +181,7 @@ def report(path: Path, model: dict[str, Any], notes: Iterable[str] = ()) -> None
 
 
 def _check_contract(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
-    """Raise BadContract here, by the builder's own class: the archive has a class of its own."""
+    """Raise the builder's own BadContract: the archive's code would raise a class of its own."""
     config = manifest["model"].get("configFile")
     if config is None:
         raise BadContract("the archive has no model-config.yaml; name it: CONFIG=path/to/model-config.yaml")
@@ -198,7 +198,7 @@ def _golden_images(folder: Path) -> dict[str, bytes]:
     files = [file for file in sorted(folder.glob("[!.]*")) if file.is_file()] if folder.is_dir() else []
     images = {file.name: file.read_bytes() for file in files}
     if not images:
-        raise UserError(f"{folder} holds no images; name a folder with a handful of real ones: GOLDEN=...")
+        raise UserError(f"{folder} has no images; put in a few real ones, or name another folder: GOLDEN=...")
     return images
 
 
@@ -208,9 +208,9 @@ def _provenance(model: dict[str, Any], arguments: argparse.Namespace) -> dict[st
         "version": model["modelVersion"],
         "source_commit": arguments.commit,
         "created": arguments.created,
-        "marctl": __version__,  # whose handler it is
+        "marctl": __version__,  # the version of the handler
         "runtime": arguments.runtime,
-        "torch": torch.__version__.split("+")[0],  # CPU and CUDA builds of one version are alike
+        "torch": torch.__version__.split("+")[0],  # without the suffix of CPU and CUDA builds
         "figures": _read_figures(arguments.figures) if arguments.figures else None,
     }
 
@@ -221,7 +221,9 @@ def _read_figures(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"the figures in {path} cannot be read: {error}") from error
     if not isinstance(figures, dict):
-        raise UserError(f"the figures in {path} are no JSON object; write names and values, or say FIGURES=")
+        raise UserError(
+            f"the figures in {path} are not a JSON object; write one, or leave them out: FIGURES="
+        )
     return figures
 
 

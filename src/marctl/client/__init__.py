@@ -1,11 +1,11 @@
-"""A client for Python code. It needs httpx and tenacity, and nothing of this project but the files beside it.
+"""The Python client. It needs httpx, tenacity and the files in this folder, nothing else of this project.
 
     from marctl.client import Client
 
     with Client("http://127.0.0.1:8080") as client:
         print(client.predict("tests/images/2.png").label)
 
-Imports here are relative, so that a copy of this folder works under any name.
+All imports are relative, so a copy of this folder works under any name.
 """
 
 from .client import AsyncClient, Client

@@ -1,4 +1,4 @@
-"""Ask the Flask server by the article's own request: the image preprocessed here, as float32 numbers."""
+"""Send the article's own request to the Flask server: the image preprocessed here, as float32 numbers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MOST = 2000  # characters of an error
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the image and the server."""
     parser.add_argument("image", type=Path, help="an image file")
-    parser.add_argument("--url", default=URL, help="where the server is (default: %(default)s)")
+    parser.add_argument("--url", default=URL, help="the server's address (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the digit. Raises UserError where there is none."""
+    """Print the digit. Raises UserError if there is none."""
     image = arguments.image
     if image.exists() and not image.is_file():  # a pipe may have no end
-        raise UserError(printable(f"{image} is no file; name an image", MOST))
+        raise UserError(printable(f"{image} is not a file; give an image file", MOST))
     try:
         label = predict(arguments.url.rstrip("/"), image.read_bytes())
     except UserError as error:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(printable(f"cannot read {image}: {error.strerror}", MOST)) from error
     except BadImage as error:
         raise UserError(printable(f"{image}: {error}", MOST)) from error
-    print("Predicted digit:", printable(label, most=sys.maxsize))  # the server may be a stranger's
+    print("Predicted digit:", printable(label, most=sys.maxsize))  # the server may be anybody's
     return 0
 
 
@@ -53,12 +53,14 @@ def predict(url: str, image: bytes) -> str:
 
 
 def contract_of(url: str) -> Contract:
-    """Return what the server's archive says of its input and labels. Raises UserError."""
+    """Return the contract of the server's archive. Raises UserError."""
     reply = _ask("GET", f"{url}/contract")
     try:
         return Contract.from_dict(reply.json()["contract"])
     except (BadContract, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{reply.url} holds no contract ({error}); is it this project's server?") from error
+        raise UserError(
+            f"{reply.url} returned no contract ({error}); is it this project's server?"
+        ) from error
 
 
 def _ask(method: str, url: str, **content: Any) -> requests.Response:

@@ -1,4 +1,4 @@
-"""Ask a server for an image's label, or for those of a folder's images."""
+"""Ask a server for the label of an image, or the labels of a folder of images."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from marctl.predict.image_folder import DIGITS, find_images, write_answers
 from marctl.predict.table import Row, Table
 from marctl.printable import printable
 
-VARIABLE = "TOKEN"  # holds the token: others can read a command line
+VARIABLE = "TOKEN"  # of the environment, with the token: others can read a command line
 MOST = 2000  # characters of an error
-UNLUCKY = 3  # images that get no answer, before it is the server that cannot give one
+MOST_FAILURES = 3  # images without an answer; then the server is at fault, not the image
 
 
 def run(arguments: argparse.Namespace, images: list[str]) -> int:
-    """Print each label, or write the table; return 1 where an image has none."""
+    """Print each label, or write the table; return 1 if an image has none."""
     try:
         with Client(arguments.url, model=arguments.model, token=os.environ.get(VARIABLE)) as client:
             if arguments.out is not None:
                 return _answer_all(client, images[0], arguments.out)
             for image in images:
-                label = printable(client.predict(image).label, most=sys.maxsize)  # a stranger's, perhaps
+                label = printable(client.predict(image).label, most=sys.maxsize)  # of any server
                 print(label if len(images) == 1 else f"{printable(image, most=sys.maxsize)}	{label}")
     except (UserError, ClientError) as error:
         raise UserError(printable(str(error), MOST)) from error
@@ -40,14 +40,14 @@ def run(arguments: argparse.Namespace, images: list[str]) -> int:
 
 def _answer_all(client: Client, pattern: str, out: Path) -> int:
     images = find_images(pattern, out)
-    archive = _archive_behind(client, images.files)
+    archive = _archive_of(client, images.files)
     with Table(out, archive) as table:
         return write_answers(images, table, lambda todo: _rows(client, todo, archive))
 
 
-def _archive_behind(client: Client, images: list[str]) -> str:
-    """Return the archive's first digits, which the server tells with the first image that it can read."""
-    unlucky = 0
+def _archive_of(client: Client, images: list[str]) -> str:
+    """Return the first digits of the archive's SHA-256, from the first image that is answered."""
+    failures = 0
     for image in images:
         try:
             return (client.predict(image).model.sha256 or "")[:DIGITS]
@@ -56,14 +56,14 @@ def _archive_behind(client: Client, images: list[str]) -> str:
         except (BadImage, Refused):
             continue
         except ClientError:
-            unlucky += 1
-            if unlucky == UNLUCKY:
+            failures += 1
+            if failures == MOST_FAILURES:
                 raise
     return ""
 
 
 def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]]:
-    """Yield a row for each image. Raises what no other image would escape."""
+    """Yield a row for each image. Raises an error that would affect all other images, too."""
     for image, outcome in zip(images, client.predict_many(images), strict=True):
         if isinstance(outcome, Prediction):
             yield [Row(image, outcome.label, "", (outcome.model.sha256 or "")[:DIGITS])]
@@ -74,7 +74,7 @@ def _rows(client: Client, images: list[str], archive: str) -> Iterator[list[Row]
 
 
 def _error_of(outcome: ClientError) -> str:
-    """Return what the archive says of an image, as in a table that was made without a server."""
+    """Return the archive's message about an image, as in a table made without a server."""
     if isinstance(outcome, Refused):
         return f"{outcome.message}; {outcome.hint}"
     return str(outcome)

@@ -1,4 +1,4 @@
-"""Ask a server of an archive, TorchServe, its reverse proxy or Flask: with asyncio or without."""
+"""Clients, synchronous and for asyncio, of an archive's server: TorchServe, its reverse proxy or Flask."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Image = bytes | str | os.PathLike[str]
 
 TIMEOUT = 30.0  # seconds for an answer; a 64-megapixel image takes two
 CONNECTING = 5.0  # seconds for a connection
-CONCURRENCY = 8  # images under way at once
-AHEAD = 4  # times as many wait for their turn in the answers' order, so that a slow one holds up no other
+CONCURRENCY = 8  # requests in flight at once
+AHEAD = 4  # pending requests per one in flight: answers come in order, and a slow one must not stall the rest
 PREDICTIONS, EXPLANATIONS = "predictions", "explanations"
 
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
-class _Asking(Generic[Http]):
-    """What a synchronous and an asynchronous client have in common: everything but the waiting."""
+class _BaseClient(Generic[Http]):
+    """What both clients share: everything except the waiting."""
 
     _open: type[Http]
 
@@ -44,65 +44,65 @@ class _Asking(Generic[Http]):
         model: str = "convnet",
         token: str | None = None,
         timeout: float = TIMEOUT,
-        retries: Retries = Retries(),  # noqa: B008 it cannot be changed
+        retries: Retries = Retries(),  # noqa: B008 it is immutable
     ) -> None:
-        """Take the server's address, without a path; `timeout` is in seconds, for each try.
+        """Create a client for a server's address, without a path; `timeout` is in seconds, per attempt.
 
-        Raises BadSetting, also for what the environment says of proxies and certificates.
+        Raises BadSetting, also for proxies or certificates in the environment that cannot be used.
         """
         address = server_address(url)
         check_token(token)
         self._shown, self._model, self._retries = shown(address).rstrip("/"), model, retries
         self._proxy = proxy = Proxy.to(address)
-        believed = certificates(address, proxy.url if proxy else None)
+        trusted = certificates(address, proxy.url if proxy else None)
         try:
             self._http: Http = self._open(
                 base_url=address,
                 headers={"Authorization": f"Bearer {token}"} if token else {},
                 timeout=httpx.Timeout(timeout, connect=min(CONNECTING, timeout)),
-                proxy=proxy.for_httpx(believed) if proxy else None,
-                verify=believed,
+                proxy=proxy.for_httpx(trusted) if proxy else None,
+                verify=trusted,
                 trust_env=False,  # the environment is read above
             )
-        except (ImportError, ValueError) as error:  # a kind of proxy that httpx knows not, or not here
+        except (ImportError, ValueError) as error:  # a scheme that httpx, as installed, cannot use
             if proxy is None:
                 raise
             raise proxy.unusable(error) from error
 
     def _request(self, kind: str, image: Image, top_k: int, *, show_input: bool) -> dict[str, Any]:
-        """Return a request as httpx takes it. Raises BadImage."""
-        # By the header: unlike the query, a TorchServe without a reverse proxy understands it, too.
-        wanted = "application/json" + (f"; top_k={top_k}" if top_k else "")
-        wanted += "; show_input=true" if show_input else ""
+        """Return the arguments of httpx's `request`. Raises BadImage."""
+        # In a header: TorchServe without the reverse proxy does not understand the query.
+        accept = "application/json" + (f"; top_k={top_k}" if top_k else "")
+        accept += "; show_input=true" if show_input else ""
         return {
             "method": "POST",
             "url": f"/{kind}/{quote(self._model)}",
             "content": _bytes_of(image),
-            "headers": {"Accept": wanted, "Content-Type": "application/octet-stream"},
+            "headers": {"Accept": accept, "Content-Type": "application/octet-stream"},
         }
 
     def _exchange(self, request: dict[str, Any], kind: type[Kind]) -> Exchange[Kind]:
         return Exchange(self._shown + request["url"], self._proxy, self._retries, kind)
 
 
-class Client(_Asking[httpx.Client]):
-    """Asks one server; used in a `with`, it keeps its connections. Several threads may share it."""
+class Client(_BaseClient[httpx.Client]):
+    """A client of one server, with a connection pool. Use it in a `with`; threads may share it."""
 
     _open = httpx.Client
 
     def predict(self, image: Image, *, top_k: int = 0, show_input: bool = False) -> Prediction:
-        """Return what an image, its bytes or its file, shows. Raises ClientError."""
+        """Classify an image, given as bytes or as a file name. Raises ClientError."""
         request = self._request(PREDICTIONS, image, top_k, show_input=show_input)
-        return self._ask(request, prediction_of)
+        return self._send(request, prediction_of)
 
     def explain(self, image: Image) -> Explanation:
-        """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
-        return self._ask(self._request(EXPLANATIONS, image, 0, show_input=False), explanation_of)
+        """Return each pixel's contribution. Raises ClientError; Unavailable with 501 if the server cannot."""
+        return self._send(self._request(EXPLANATIONS, image, 0, show_input=False), explanation_of)
 
     def predict_many(
         self, images: Iterable[Image], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> Iterator[Prediction | ClientError]:
-        """Yield an outcome for each image, in their order: its prediction, or the error that it met."""
+        """Yield one outcome per image, in order: its prediction, or the error that it met."""
         _check_concurrency(concurrency)
 
         def outcome(image: Image) -> Prediction | ClientError:
@@ -135,7 +135,7 @@ class Client(_Asking[httpx.Client]):
     ) -> None:
         self.close()
 
-    def _ask(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
+    def _send(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
         exchange = self._exchange(request, Retrying)
         try:
             response = exchange.send(self._http.request, **request)
@@ -144,25 +144,25 @@ class Client(_Asking[httpx.Client]):
         return exchange.answer(response, read)
 
 
-class AsyncClient(_Asking[httpx.AsyncClient]):
-    """The same for asyncio, used in an `async with`."""
+class AsyncClient(_BaseClient[httpx.AsyncClient]):
+    """The same client for asyncio; use it in an `async with`."""
 
     _open = httpx.AsyncClient
 
     async def predict(self, image: Image, *, top_k: int = 0, show_input: bool = False) -> Prediction:
-        """Return what an image, its bytes or its file, shows. Raises ClientError."""
+        """Classify an image, given as bytes or as a file name. Raises ClientError."""
         request = self._request(PREDICTIONS, image, top_k, show_input=show_input)
-        return await self._ask(request, prediction_of)
+        return await self._send(request, prediction_of)
 
     async def explain(self, image: Image) -> Explanation:
-        """Return which pixels decided. Raises ClientError; Unavailable, status 501, where nobody can tell."""
+        """Return each pixel's contribution. Raises ClientError; Unavailable with 501 if the server cannot."""
         request = self._request(EXPLANATIONS, image, 0, show_input=False)
-        return await self._ask(request, explanation_of)
+        return await self._send(request, explanation_of)
 
     async def predict_many(
         self, images: Iterable[Image], *, concurrency: int = CONCURRENCY, top_k: int = 0
     ) -> AsyncIterator[Prediction | ClientError]:
-        """Yield an outcome for each image, in their order: its prediction, or the error that it met."""
+        """Yield one outcome per image, in order: its prediction, or the error that it met."""
         _check_concurrency(concurrency)
         turn = asyncio.Semaphore(concurrency)
 
@@ -197,7 +197,7 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
     ) -> None:
         await self.close()
 
-    async def _ask(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
+    async def _send(self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]) -> Answer:
         exchange = self._exchange(request, AsyncRetrying)
         try:
             response: httpx.Response = await exchange.send(self._http.request, **request)
@@ -207,20 +207,20 @@ class AsyncClient(_Asking[httpx.AsyncClient]):
 
 
 def _check_concurrency(concurrency: int) -> None:
-    """Raise ValueError where no image could ever be under way."""
+    """Raise ValueError if no request could ever be sent."""
     if concurrency < 1:
-        raise ValueError(f"concurrency is {concurrency}; 1 is the least")
+        raise ValueError(f"concurrency is {concurrency}; it must be at least 1")
 
 
 def _bytes_of(image: Image) -> bytes:
-    """Return an image's bytes, of a file where it is the name of one. Raises BadImage."""
+    """Return an image's bytes, read from a file if it is a file name. Raises BadImage."""
     if isinstance(image, bytes):
         return image
     try:
         file = Path(image)
         if file.exists() and not file.is_file():  # a pipe or a device may have no end
-            raise BadImage(f"{os.fspath(image)} is no file; name an image")
+            raise BadImage(f"{os.fspath(image)} is not a file; give an image file")
         return file.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no name of a file
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         why = getattr(error, "strerror", None) or error
-        raise BadImage(f"cannot read {os.fspath(image)}: {why}; name an image") from error
+        raise BadImage(f"cannot read {os.fspath(image)}: {why}; give an image file") from error

@@ -1,34 +1,34 @@
-"""Why there is no prediction: each error says what came, and what to do."""
+"""Why there is no prediction. Each message says what came and what to do."""
 
 from __future__ import annotations
 
 
 class ClientError(RuntimeError):
-    """There is no prediction; the text says what came and what to do."""
+    """There is no prediction; the message says what came and what to do."""
 
 
 class BadImage(ClientError):
-    """A file that cannot be read here: nothing was sent."""
+    """The image file cannot be read; nothing was sent."""
 
 
 class BadSetting(ClientError):
-    """An address or a token that no request can be sent with."""
+    """The address, the token, a proxy or the certificates cannot be used."""
 
 
 class Unreachable(ClientError):
-    """Nothing answered, however often it was asked."""
+    """The server cannot be reached, retries included."""
 
 
 class TooSlow(ClientError):
-    """The answer did not come in time. It is not asked for again: that would be more of the same work."""
+    """No answer came in time. It is not retried: that would only add load."""
 
 
 class NoPrediction(ClientError):
-    """What came is no answer of this project's server."""
+    """The response does not come from this project's server."""
 
 
 class Answered(ClientError):
-    """The server said no: by which status, in which words, and what it wants instead, if it said so."""
+    """The server answered with an error: its status, its message, and a hint, empty if it gave none."""
 
     def __init__(self, sentence: str, status: int, message: str, hint: str) -> None:
         super().__init__(sentence)
@@ -36,12 +36,12 @@ class Answered(ClientError):
 
 
 class Refused(Answered):
-    """The request is wrong (4xx): the same one again would be refused again."""
+    """The request is wrong (4xx), and would be refused again."""
 
 
 class NotAllowed(Refused):
-    """The server wants a token, or another one."""
+    """The server requires a token, or a different one."""
 
 
 class Unavailable(Answered):
-    """The server cannot answer now (429, 5xx), and could not at the other tries."""
+    """The server cannot answer now (429, 5xx), retries included."""

@@ -1,11 +1,11 @@
-"""What a server answers, as values."""
+"""A server's answers as Python values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# A row of grey levels, or of (red, green, blue), 0 to 255.
+# Rows of grey levels, or of [red, green, blue], 0 to 255.
 Pixels = list[list[Any]]
 
 
@@ -20,7 +20,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Model:
-    """Which archive answered; its SHA-256 is None where the archive has none."""
+    """The archive that answered; its SHA-256 is None if it has none."""
 
     name: str
     version: str
@@ -29,7 +29,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest label; if they were asked for, the `top_k` likeliest ones, and the pixels."""
+    """The most likely label and, if requested, the `top_k` most likely ones and the pixels."""
 
     label: str
     index: int
@@ -41,7 +41,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The label, and how much each pixel spoke for it (above 0) or against it (below)."""
+    """The label, and how much each pixel speaks for it (above 0) or against it (below 0)."""
 
     label: str
     index: int
@@ -52,30 +52,30 @@ class Explanation:
     model: Model
 
 
-def prediction_of(told: dict[str, Any]) -> Prediction:
-    """Return what a server's JSON says. Raises KeyError, TypeError or ValueError where it says none."""
+def prediction_of(data: dict[str, Any]) -> Prediction:
+    """Read a prediction from a server's JSON. Raises KeyError, TypeError or ValueError if it is none."""
     return Prediction(
-        **_candidate(told),
-        top_k=tuple(Candidate(**_candidate(one)) for one in told.get("top_k", ())),
-        input=told.get("input"),
-        model=_model(told),
+        **_candidate(data),
+        top_k=tuple(Candidate(**_candidate(one)) for one in data.get("top_k", ())),
+        input=data.get("input"),
+        model=_model(data),
     )
 
 
-def explanation_of(told: dict[str, Any]) -> Explanation:
-    """Return what a server's JSON says. Raises KeyError, TypeError or ValueError where it says none."""
-    parts = {name: told[name] for name in ("method", "input", "attributions")}
-    return Explanation(**_candidate(told), **parts, model=_model(told))
+def explanation_of(data: dict[str, Any]) -> Explanation:
+    """Read an explanation from a server's JSON. Raises KeyError, TypeError or ValueError if it is none."""
+    parts = {name: data[name] for name in ("method", "input", "attributions")}
+    return Explanation(**_candidate(data), **parts, model=_model(data))
 
 
-def _candidate(told: dict[str, Any]) -> dict[str, Any]:
+def _candidate(data: dict[str, Any]) -> dict[str, Any]:
     return {
-        "label": str(told["label"]),
-        "index": int(told["index"]),
-        "probability": float(told["probability"]),
+        "label": str(data["label"]),
+        "index": int(data["index"]),
+        "probability": float(data["probability"]),
     }
 
 
-def _model(told: dict[str, Any]) -> Model:
-    model = told["model"]
+def _model(data: dict[str, Any]) -> Model:
+    model = data["model"]
     return Model(model["name"], model["version"], model.get("sha256"))

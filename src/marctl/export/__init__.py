@@ -1,1 +1,1 @@
-"""The model of an archive as TorchScript, ONNX, TensorFlow and AOTInductor."""
+"""Exports of an archive's model to TorchScript, ONNX, TensorFlow and AOTInductor."""

@@ -1,8 +1,8 @@
 """Export an archive's model to TorchScript, AOTInductor, ONNX or TensorFlow.
 
-A file is written again only where the archive, or what exports it, has changed. TensorFlow gets two files, a
-SavedModel and a frozen graph; they are made from the ONNX file, which is exported first, in an environment
-with TensorFlow.
+A file is written again only if the archive or the exporting code has changed. TensorFlow gets two files, a
+SavedModel and a frozen graph: the ONNX file is exported first, and converted in an environment with
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOLDEN = Path("tests/images")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the format, the archive, and what is written."""
+    """Add the format, the archive and the files to write."""
     parser.add_argument("kind", choices=list(ENDINGS), help="the format")
     parser.add_argument("archive", type=Path, help="a .mar file")
     parser.add_argument(
@@ -44,16 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export; return the exit status. Raises UserError."""
     archive, kind = arguments.archive, arguments.kind
-    out = arguments.out or _usual(archive, kind)
+    out = arguments.out or _default_paths(archive, kind)
     if len(out) != len(ENDINGS[kind]):
-        raise UserError(f"{kind} writes {len(ENDINGS[kind])} files, and {len(out)} were named: "
+        raise UserError(f"{len(out)} outputs were named for {kind}; name {len(ENDINGS[kind])}: "
                         f"{', '.join(f'NAME{ending}' for ending in ENDINGS[kind])}")  # fmt: skip
     if kind != TENSORFLOW:
         return _convert(archive, kind, out)
-    onnx = _usual(archive, ONNX)
+    onnx = _default_paths(archive, ONNX)
     python = arguments.tensorflow / "bin" / "python"
     if not python.exists():
-        raise UserError(f"there is no environment {arguments.tensorflow}; make it: make tensorflow")
+        raise UserError(f"there is no environment {arguments.tensorflow}; create it with: make tensorflow")
     if status := _convert(archive, ONNX, onnx):
         return status
     command = [
@@ -70,12 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
     return make(out, [*onnx, CODE], list(map(str, command)))
 
 
-def _usual(archive: Path, kind: str) -> list[Path]:
+def _default_paths(archive: Path, kind: str) -> list[Path]:
     return [FOLDER / f"{archive.stem}{ending}" for ending in ENDINGS[kind]]
 
 
 def _convert(archive: Path, kind: str, out: list[Path]) -> int:
     command = [sys.executable, "-P", "-m", "marctl", "convert", kind, "--", archive, *out]
-    # TorchScript's compiler writes what a set holds in the order of that set: the file would differ.
+    # TorchScript's compiler writes sets in their order, so the file would differ between builds.
     os.environ["PYTHONHASHSEED"] = "0"
     return make(out, [archive, CODE], list(map(str, command)))

@@ -1,4 +1,4 @@
-"""Write the model of an archive as another format, in a process of its own; `marctl export` starts it."""
+"""Write an archive's model in another format, in a separate process; `marctl export` starts it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file. Raises UserError."""
-    logging.disable(logging.WARNING)  # TorchServe's, about every accelerator that is not installed
-    export(arguments.archive, arguments.out, *_way(arguments.kind))
+    logging.disable(logging.WARNING)  # TorchServe warns about every accelerator that is not installed
+    export(arguments.archive, arguments.out, *_exporter_of(arguments.kind))
     return 0
 
 
-def _way(kind: str) -> tuple[Exporter, Callable[[Path], Model]]:
-    """Return what writes a format, and what loads it again."""
-    # Each exporter is imported alone: ONNX's is no part of the serving environment.
+def _exporter_of(kind: str) -> tuple[Exporter, Callable[[Path], Model]]:
+    """Return the function that writes a format, and the one that loads it."""
+    # Imported only when used: the ONNX exporter is not part of the serving environment.
     if kind == ONNX:
         from classifier.runtime.onnx import load_onnx
         from marctl.export.to_onnx import to_onnx

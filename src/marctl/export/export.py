@@ -1,4 +1,4 @@
-"""What all exports share: an archive's model goes into a file, which is held to the golden answers."""
+"""What all exports share: write an archive's model to a file, and check it against the golden answers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from marctl.archive.opened import Opened
 from marctl.build.model_check import try_batches
 from marctl.errors import UserError
 
-# Under this name the contract lies in each exported file: whoever runs it needs nothing else.
+# The contract's name in each exported file, which needs nothing else to be run.
 CONTRACT = "contract"
-BATCH = 2  # of the example; an exporter takes a batch of 1 for a constant
+BATCH = 2  # of the example; exporters treat a batch size of 1 as a constant
 
 Module = torch.nn.Module
 Exporter = Callable[[Module, Any], bytes]
-Model = Callable[[np.ndarray], np.ndarray]  # a float32 batch to its outputs
+Model = Callable[[np.ndarray], np.ndarray]  # from a float32 batch to its outputs
 
 
 def eager_of(opened: Opened) -> Module:
-    """Return the archive's model as the class it was written in. Raises UserError."""
+    """Return the archive's model as an instance of its class. Raises UserError."""
     if not opened.classifier.manifest.get("modelFile"):
         raise UserError(f"{opened.path} has no class to export; build it from one: MODEL=file.py")
     exported: Module = opened.classifier.eager
@@ -38,14 +38,14 @@ def contract_json(contract: Any) -> str:
 
 
 def example_of(contract: Any) -> torch.Tensor:
-    """Return a batch for the exporters to follow through the model, float32 (2, C, H, W)."""
+    """Return an example batch for the exporters, float32 (2, C, H, W)."""
     return torch.zeros(BATCH, *contract.shape)
 
 
 def example_for_any_batch(model: Module, contract: Any) -> torch.Tensor:
-    """Return such an example where the model answers each of its images. Raises UserError.
+    """Return such an example if the model answers each of its images. Raises UserError.
 
-    What the exporters say of a model whose batch is fixed is pages long.
+    The exporters' own errors for a model with a fixed batch size are pages long.
     """
     example = example_of(contract)
     try:
@@ -60,20 +60,20 @@ def example_for_any_batch(model: Module, contract: Any) -> torch.Tensor:
 
 def _fixed(what: str) -> UserError:
     return UserError(
-        f"the model {what}, and is exported for batches of any size; write it so, or let the class itself "
-        "answer: make archive RUNTIME=eager"
+        f"the model {what}, but an export takes batches of any size; change the class, or serve the class "
+        "itself: make archive RUNTIME=eager"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, without the pages that torch adds."""
+    """Return an error's first line, without the pages that torch adds."""
     return str(error).strip().partition("\n")[0]
 
 
 def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Model]) -> None:
-    """Write the model of an archive to a file, and load it again to hold it to the golden answers.
+    """Write an archive's model to a file, load it again, and check it against the golden answers.
 
-    Raises UserError, and GoldenMismatch where the file does not answer as the archive.
+    Raises UserError, and GoldenMismatch if the file's answers differ from the archive's.
     """
     with Opened(archive, own_names=True) as opened:
         classifier = opened.classifier
@@ -81,17 +81,17 @@ def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Mod
         example_for_any_batch(eager, classifier.contract)
         data = write(eager, classifier.contract)
         out.parent.mkdir(parents=True, exist_ok=True)
-        half = out.with_name(f".{out.name}")
-        half.write_bytes(data)
+        partial = out.with_name(f".{out.name}")
+        partial.write_bytes(data)
         try:
-            model = load(half)
+            model = load(partial)
             known = golden.read(opened.folder)
             pixels = [classifier.read_pixels(one.path.read_bytes()) for one in known]
             images, outputs = classifier.preprocess(pixels), np.array([one.outputs for one in known])
             alone = np.concatenate([model(one[None]) for one in images])
             golden.check(known, lambda _: alone, classifier.contract.labels)
             try_batches(model, classifier.contract, images, outputs, BATCH)
-            half.replace(out)
+            partial.replace(out)
         finally:
-            half.unlink(missing_ok=True)
-    print(f"wrote {out}, {len(data):,} bytes: {len(known)} golden images answered as by {archive}")
+            partial.unlink(missing_ok=True)
+    print(f"wrote {out}, {len(data):,} bytes; it answers {len(known)} golden images like {archive}")

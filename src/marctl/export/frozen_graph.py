@@ -1,4 +1,4 @@
-"""A frozen TensorFlow graph, run as TensorFlow 1 runs it: by a session, from `input:0` to `output:0`."""
+"""A frozen TensorFlow graph, run in a session as in TensorFlow 1, from `input:0` to `output:0`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FrozenGraph:
     """An opened .pb file: float32 (N, C, H, W) in, float32 (N, labels) out. Use it in a `with`."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        """Load the graph; `threads` bounds those within and between operations. Raises UserError."""
+        """Load the graph; `threads` limits threads within and between operations. Raises UserError."""
         graph = tf.Graph()
         try:
             definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
@@ -30,9 +30,9 @@ class FrozenGraph:
             raise UserError(
                 f"cannot read {path}: {error.strerror}; build it with: make tensorflow"
             ) from error
-        except Exception as error:  # protobuf and TensorFlow raise a dozen types for what is no graph
+        except Exception as error:  # protobuf and TensorFlow raise a dozen types if it is not a graph
             raise UserError(
-                f"{path} is no frozen graph from {INPUT}:0 to {OUTPUT}:0 ({error}); "
+                f"{path} is not a frozen graph from {INPUT}:0 to {OUTPUT}:0 ({error}); "
                 "build it with: make tensorflow"
             ) from error
         bound = {} if threads is None else {

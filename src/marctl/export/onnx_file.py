@@ -1,4 +1,4 @@
-"""The ONNX export, as whoever converts it reads it: one input, one output, and the contract."""
+"""The ONNX export as a converter reads it: one input, one output, and the contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTRACT = "contract"
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked ONNX model, the shape (C, H, W) of an image it takes, and its contract as JSON."""
+    """A checked ONNX model, the shape (C, H, W) of its images, and its contract as JSON."""
 
     path: Path
     model: onnx.ModelProto
@@ -28,7 +28,7 @@ class OnnxFile:
     contract: Contract
 
     def reference(self, batch: np.ndarray) -> np.ndarray:
-        """Return what ONNX's own reference implementation, plain numpy, answers to a batch."""
+        """Return the outputs of ONNX's own reference implementation, plain numpy, for a batch."""
         [outputs] = ReferenceEvaluator(self.model).run(None, {self.input: batch})
         return np.asarray(outputs)
 
@@ -41,10 +41,10 @@ def read(path: Path) -> OnnxFile:
         raise UserError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; export one of each")
     batch, *shape = inputs[0].type.tensor_type.shape.dim
     if batch.HasField("dim_value"):
-        raise UserError(f"{path} takes batches of {batch.dim_value} alone; export a dynamic batch: make onnx")
+        raise UserError(f"{path} takes only batches of {batch.dim_value}; export a dynamic batch: make onnx")
     text = {entry.key: entry.value for entry in model.metadata_props}.get(CONTRACT)
     if text is None:
-        raise UserError(f"{path} carries no contract; export it with: make onnx")
+        raise UserError(f"{path} has no contract; export it with: make onnx")
     sizes = tuple(dimension.dim_value for dimension in shape)
     return OnnxFile(path, model, inputs[0].name, sizes, text, _contract(path, text))
 
@@ -55,8 +55,8 @@ def _load(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; export it with: make onnx") from error
-    except Exception as error:  # protobuf's and the checker's own types, which share no base
-        raise UserError(f"{path} is no ONNX model ({error}); export it with: make onnx") from error
+    except Exception as error:  # protobuf's and the checker's own types have no common base
+        raise UserError(f"{path} is not an ONNX model ({error}); export it with: make onnx") from error
     return model
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow without its chatter, to be imported from here: `from quiet_tensorflow import tf`."""
+"""TensorFlow without its log messages. Import it from here: `from quiet_tensorflow import tf`."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import os
 import sys
 from collections.abc import Iterator
 
-# What the C++ side says after the import: errors stay, hints to rebuild it for this processor go.
+# Of the C++ side's messages after the import, keep errors and drop hints to rebuild it for this processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Send the process's stderr nowhere: what C++ writes does not pass by sys.stderr."""
+    """Discard the process's stderr: C++ does not write to sys.stderr."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(devnull)
+        os.close(saved)
 
 
-# At import it tells twice that oneDNN is on, whatever the level is set to. An import that fails still
-# raises, and is shown.
+# The import reports twice that oneDNN is on, whatever the log level. If it fails, it still raises.
 with _no_stderr():
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze

@@ -1,7 +1,7 @@
 """Run a frozen graph on an array of images, and measure it on one thread.
 
-Prints one line of JSON: load_seconds (reading the graph and its first answer, TensorFlow itself already
-imported), import_seconds (that), and seconds_per_image by batch size.
+Prints one line of JSON: load_seconds (reading the graph and its first answer, with TensorFlow already
+imported), import_seconds (importing TensorFlow), and seconds_per_image by batch size.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from marctl.export.frozen_graph import FrozenGraph
 
 BATCHES = (1, 32)
-IMAGES = 640  # that each measurement takes, in batches of either size
+IMAGES = 640  # per measurement, in batches of either size
 REPEATS = 7
-CHUNK = 512  # images answered at once: it bounds the memory
+CHUNK = 512  # images answered at once; this bounds the memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +47,24 @@ def read_images(path: Path) -> np.ndarray:
     try:
         images = np.load(path, allow_pickle=False)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; send an .npy file") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}; give an .npy file") from error
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy file of numbers ({error}); write it with numpy.save") from error
+        raise UserError(
+            f"{path} is not an .npy file of numbers ({error}); write it with numpy.save"
+        ) from error
     if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 4:  # noqa: PLR2004
         came = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "several arrays"
-        raise UserError(f"{path} holds {came}; send one array float32 (N, C, H, W)")
+        raise UserError(f"{path} contains {came}; give one array float32 (N, C, H, W)")
     if not len(images):
-        raise UserError(f"{path} holds no image; send at least one")
+        raise UserError(f"{path} contains no image; give at least one")
     return images
 
 
 def measured(graph_file: Path, images: np.ndarray, outputs: Path) -> dict[str, Any]:
     """Write the outputs of all images as .npy and return the measurements."""
-    # Here, so that what is wrong with the array is said without waiting for TensorFlow.
+    # Imported here, so that a bad array is reported without waiting for TensorFlow.
     import_seconds, frozen_graph = _timed(lambda: importlib.import_module("marctl.export.frozen_graph"))
-    load_seconds, graph = _timed(lambda: _loaded(frozen_graph.FrozenGraph, graph_file, images))
+    load_seconds, graph = _timed(lambda: _load(frozen_graph.FrozenGraph, graph_file, images))
     with graph:
         answers = [graph(images[first : first + CHUNK]) for first in range(0, len(images), CHUNK)]
         with outputs.open("wb") as file:
@@ -77,20 +79,20 @@ def measured(graph_file: Path, images: np.ndarray, outputs: Path) -> dict[str, A
         }
 
 
-def _loaded(open_graph: Callable[..., FrozenGraph], file: Path, images: np.ndarray) -> FrozenGraph:
-    """Open the graph on one thread and have it answer once."""
+def _load(open_graph: Callable[..., FrozenGraph], file: Path, images: np.ndarray) -> FrozenGraph:
+    """Open the graph on one thread and let it answer once."""
     graph = open_graph(file, threads=1)
     if list(images.shape[1:]) != graph.shape[1:]:
-        raise UserError(f"the images are {list(images.shape[1:])}, {file} takes {graph.shape[1:]}")
+        raise UserError(f"the images are {list(images.shape[1:])}, but {file} takes {graph.shape[1:]}")
     graph(images[:1])
     return graph
 
 
 def _seconds_per_image(graph: FrozenGraph, images: np.ndarray, size: int) -> float:
     """Return the median over several repeats, each of some hundred images in batches of `size`."""
-    chosen = np.resize(images, (IMAGES, *images.shape[1:]))  # over again where there are fewer
+    chosen = np.resize(images, (IMAGES, *images.shape[1:]))  # repeated if there are fewer
     batches = [chosen[first : first + size] for first in range(0, IMAGES, size)]
-    graph(batches[0])  # the first batch of a size is slower: memory is laid out for it
+    graph(batches[0])  # the first batch of a size is slower: memory is allocated for it
     times = [_timed(lambda: [graph(batch) for batch in batches])[0] for _ in range(REPEATS)]
     return statistics.median(times) / IMAGES
 

@@ -1,4 +1,4 @@
-"""The member that an archive answers by, where it is built with another RUNTIME than eager."""
+"""The member with the exported model, in an archive whose RUNTIME is not eager."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RUNTIMES = (EAGER, *MEMBERS)
 
 
 def runtime_member(runtime: str, model: Callable[[], Module], contract: Any) -> dict[str, bytes]:
-    """Return name and content of the member for a runtime, nothing for eager. Raises UserError."""
-    # Each exporter is imported only where it is asked for: ONNX's is no part of the serving environment.
+    """Return a runtime's member, its name and content; nothing for eager. Raises UserError."""
+    # Imported only when used: the ONNX exporter is not part of the serving environment.
     match runtime:
         case "eager":
             return {}

@@ -1,6 +1,6 @@
-"""Compile an archive's model by torch.export and AOTInductor, TorchScript's successors, to a .pt2 file.
+"""Compile an archive's model to a .pt2 file with torch.export and AOTInductor, TorchScript's successors.
 
-It is machine code for the processor that it was compiled on.
+The file is machine code for the processor that it was compiled on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from marctl.export.export import (
 
 
 def to_aoti(model: Module, contract: Any) -> bytes:
-    """Return the .pt2 package of a model, for a batch of any size. Raises UserError without a g++."""
+    """Return the .pt2 package of a model, for batches of any size. Raises UserError, also without a g++."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise UserError(f"there is no {compiler} to compile with (Debian, Ubuntu: apt-get install g++)")
@@ -34,10 +34,10 @@ def to_aoti(model: Module, contract: Any) -> bytes:
     example = example_for_any_batch(model, contract)
     try:
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except Exception as error:  # of a dozen types
+    except Exception as error:  # torch raises a dozen types
         raise UserError(
-            f"torch cannot compile the model ({type(error).__name__}: {first_line(error)}); let the class "
-            "itself answer: make archive RUNTIME=eager"
+            f"torch cannot compile the model ({type(error).__name__}: {first_line(error)}); serve the class "
+            "itself: make archive RUNTIME=eager"
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model.pt2"

@@ -1,4 +1,4 @@
-"""Export an archive's model to ONNX: one file, a batch of any size, from `input` to `output`."""
+"""Export an archive's model to ONNX: one file, for batches of any size, from `input` to `output`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def to_onnx(model: Module, contract: Any) -> bytes:
     Raises UserError.
     """
     proto = _exported(model, contract).model_proto
-    _forget_its_origin(proto)
+    _drop_origins(proto)
     onnx.helper.set_model_props(proto, {CONTRACT: contract_json(contract)})
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _exported(model: Module, contract: Any) -> Any:
-    # It warns of each operator of torchvision's that it cannot know, where there is no torchvision.
+    # Without torchvision, it warns about each of torchvision's operators.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     example = example_for_any_batch(model, contract)
     try:
@@ -46,20 +46,20 @@ def _exported(model: Module, contract: Any) -> Any:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     except torch.onnx.OnnxExporterError as error:
-        # The exporter's own text tells how it went about it; what stopped it is at the bottom of that.
+        # The exporter's own message lists what it tried; the actual cause is at the end of the chain.
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise UserError(
-            f"torch cannot export the model to ONNX ({type(cause).__name__}: {first_line(cause)}); let the "
-            "class itself answer: make archive RUNTIME=eager"
+            f"torch cannot export the model to ONNX ({type(cause).__name__}: {first_line(cause)}); serve the "
+            "class itself: make archive RUNTIME=eager"
         ) from error
 
 
-def _forget_its_origin(proto: onnx.ModelProto) -> None:
-    """Remove the notes on which line of which file each node came from: they differ at each build."""
-    for noted in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        del noted.metadata_props[:]
+def _drop_origins(proto: onnx.ModelProto) -> None:
+    """Remove the source locations of the nodes: they differ between builds."""
+    for entry in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del entry.metadata_props[:]
     del proto.graph.metadata_props[:]
-    # A CPU and a CUDA build of one version write the same.
+    # CPU and CUDA builds of one torch version write the same file.
     proto.producer_version = proto.producer_version.split("+")[0]

@@ -1,8 +1,8 @@
-"""Turn the ONNX export into a TensorFlow SavedModel and a frozen graph, and prove both.
+"""Turn the ONNX export into a TensorFlow SavedModel and a frozen graph, and check both.
 
-By onnx2tf, which still gets releases: onnx-tf is abandoned, and litert-torch starts from a PyTorch module,
-so it wants torch beside TensorFlow. 1.29.24 is the newest that pip finds for Python 3.11. It pins
-TensorFlow 2.19; requirements/tensorflow.overrides.txt lifts that, and the check below is what vouches for it.
+It uses onnx2tf, which still gets releases: onnx-tf is abandoned, and litert-torch starts from a PyTorch
+module, so it needs torch beside TensorFlow. 1.29.24 is the newest that pip finds for Python 3.11. It pins
+TensorFlow 2.19; requirements/tensorflow.overrides.txt lifts that, and the check below proves that it works.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from marctl.errors import UserError
 from marctl.export import onnx_file
 from marctl.export.onnx_file import OnnxFile
 
-# Batches that both files have to answer: one, one that no layout is made for, and one for throughput.
+# Batch sizes that both files must answer: 1, one that no memory layout is made for, and one for throughput.
 BATCHES = (1, 7, 32)
-# Log-probabilities reach -60, where float32's own step is 4e-6, and both sides sum in orders of their own.
+# Log-probabilities reach -60, where a float32 step is 4e-6, and both sides sum in different orders.
 TOLERANCE = 5e-5
 CONTRACT_FILE = "contract.json"
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write both files and print what they are."""
+    """Write both files and print a summary."""
     source = onnx_file.read(arguments.onnx)
     images = golden_batch(arguments.golden, source)
     with _scratch(arguments.graph) as scratch:
@@ -54,25 +54,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def golden_batch(folder: Path, source: OnnxFile) -> np.ndarray:
-    """Return a folder's images, over again up to the largest batch, as the contract scales them.
+    """Return a folder's images, repeated up to the largest batch and normalised: float32 (N, C, H, W).
 
-    float32 (N, C, H, W). Raises BadImage, and UserError where there is none.
+    Raises BadImage, and UserError if there is no image.
     """
     files = sorted(path for path in folder.glob("*") if path.is_file())
     if not files:
-        raise UserError(f"{folder} holds no image to check the export with; name a folder: GOLDEN=")
+        raise UserError(f"{folder} contains no image to check the export with; name a folder: GOLDEN=")
     pixels = np.stack([read_pixels(file.read_bytes(), source.contract) for file in files])
     return np.resize(source.contract.normalize(pixels), (max(BATCHES), *source.contract.shape))
 
 
 def export(source: OnnxFile, saved_model: Path, graph: Path) -> None:
     """Write the SavedModel, with the contract among its assets, and the frozen graph."""
-    # Imported here and below: what is wrong with the input is said without waiting for TensorFlow.
+    # Imported here and below, so that bad input is reported without waiting for TensorFlow.
     from marctl.export.frozen_graph import INPUT, OUTPUT
     from marctl.export.quiet_tensorflow import freeze, tf
 
     module = tf.Module()
-    module.keras = keras_model(source)  # the variables that a SavedModel keeps are found from here
+    module.keras = keras_model(source)  # a SavedModel finds its variables from here
     module.classify = tf.function(
         lambda batch: {OUTPUT: tf.identity(module.keras(batch), name=OUTPUT)},
         input_signature=[tf.TensorSpec((None, *source.shape), tf.float32, name=INPUT)],
@@ -84,33 +84,33 @@ def export(source: OnnxFile, saved_model: Path, graph: Path) -> None:
         module.contract = tf.saved_model.Asset(str(contract))
         tf.saved_model.save(module, str(saved_model), signatures=classify)
     frozen = freeze(classify).graph.as_graph_def()
-    # TensorFlow adds an output of its own behind ours.
-    wanted = tf.compat.v1.graph_util.extract_sub_graph(frozen, [OUTPUT])
-    graph.write_bytes(wanted.SerializeToString(deterministic=True))
+    # TensorFlow adds an output of its own after ours.
+    graph_to_output = tf.compat.v1.graph_util.extract_sub_graph(frozen, [OUTPUT])
+    graph.write_bytes(graph_to_output.SerializeToString(deterministic=True))
 
 
 def keras_model(source: OnnxFile) -> Any:
-    """Return the ONNX model as a Keras one that takes (N, C, H, W), as ONNX does. Raises UserError."""
+    """Return the ONNX model as a Keras one with the same input, (N, C, H, W). Raises UserError."""
     import onnx2tf
 
-    said = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said):
-        copy = shutil.copy(source.path, folder)  # it writes names of its own into the file it is given
+    printed = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(printed):
+        copy = shutil.copy(source.path, folder)  # it writes names of its own into its input file
         try:
             return onnx2tf.convert(
                 input_onnx_file_path=copy,
-                output_folder_path=folder,  # for its TensorFlow Lite files, which nobody asked for
+                output_folder_path=folder,  # for its TensorFlow Lite files, which are not used
                 keep_ncw_or_nchw_or_ncdhw_input_names=[source.input],  # else the input becomes NHWC
-                not_use_onnxsim=True,  # torch's exporter has simplified it
+                not_use_onnxsim=True,  # torch's exporter has already simplified it
                 output_signaturedefs=True,
                 non_verbose=True,
             )
-        except (Exception, SystemExit) as error:  # it ends the process where it does not know further
-            raise UserError(f"onnx2tf cannot convert {source.path}: {error}\n{said.getvalue()}") from error
+        except (Exception, SystemExit) as error:  # it exits if it cannot continue
+            raise UserError(f"onnx2tf cannot convert {source.path}: {error}\n{printed.getvalue()}") from error
 
 
 def check(source: OnnxFile, saved_model: Path, graph: Path, images: np.ndarray) -> float:
-    """Hold both files, as they lie on disk, against ONNX's reference implementation.
+    """Compare both files, as written, with ONNX's reference implementation.
 
     Returns the largest difference. Raises UserError with the file, the batch and the difference.
     """
@@ -139,9 +139,9 @@ def _difference(
 ) -> float:
     answers = answer(batch)
     if answers.shape != expected.shape:
-        raise UserError(f"{name} answers {batch.shape} by {answers.shape}, ONNX by {expected.shape}")
+        raise UserError(f"{name} answers {batch.shape} with {answers.shape}, ONNX with {expected.shape}")
     difference = float(np.abs(answers - expected).max())
-    if not difference <= TOLERANCE:  # "not", so that NaN is none
+    if not difference <= TOLERANCE:  # "not", so that NaN fails
         raise UserError(
             f"{name} differs from ONNX by {difference:.2g} in a batch of {len(batch)}; "
             f"allowed is {TOLERANCE:.0e}"
@@ -150,19 +150,19 @@ def _difference(
 
 
 def report(saved_model: Path, graph: Path, difference: float) -> None:
-    """Print both files, their sizes and tensors, and how far they are from ONNX."""
+    """Print both files, their sizes and tensors, and how much they differ from ONNX."""
     from marctl.export.frozen_graph import INPUT, OUTPUT
 
     size = sum(file.stat().st_size for file in saved_model.rglob("*") if file.is_file())
     batches = ", ".join(str(batch) for batch in BATCHES)
     print(f"built {graph}, {graph.stat().st_size:,} bytes, from {INPUT}:0 to {OUTPUT}:0")
     print(f"built {saved_model}, {size:,} bytes, serving_default from {INPUT} to {OUTPUT}")
-    print(f"  batches of {batches}: as ONNX answers, to {difference:.1e} (allowed {TOLERANCE:.0e})")
+    print(f"  batches of {batches}: within {difference:.1e} of ONNX (allowed {TOLERANCE:.0e})")
 
 
 @contextlib.contextmanager
 def _scratch(beside: Path) -> Iterator[Path]:
-    """Yield a folder on the disk of the result: a build that is stopped leaves no half file."""
+    """Yield a folder on the same disk as the result, so that an interrupted build leaves no partial file."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=beside.parent) as folder:
         yield Path(folder)

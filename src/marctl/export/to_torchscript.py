@@ -1,6 +1,6 @@
-"""Export an archive's model to TorchScript, by reading its code or by following an example through it.
+"""Export an archive's model to TorchScript, by compiling its code or by tracing an example.
 
-Scripted, the model keeps its branches and loops; traced, it keeps the way that the example took.
+A scripted model keeps its branches and loops; a traced one keeps the path that the example took.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from classifier.runtime.torch import deprecated_torchscript
 from marctl.errors import UserError
 from marctl.export.export import CONTRACT, Module, contract_json, example_of
 
-# Where the code stood when it was exported, and a random name: the file would differ at each build.
+# Source locations and a random name, with which the file would differ between builds.
 LEFT_OUT = (".debug_pkl", "/.data/serialization_id")
 
 
 def scripted(model: Module, contract: Any) -> bytes:
-    """Return the TorchScript file of a model, made from its code. Raises UserError."""
+    """Return the TorchScript file of a model, compiled from its code. Raises UserError."""
     with deprecated_torchscript():
         try:
             return _saved(torch.jit.script(model), contract)
-        except RuntimeError as error:  # of the compiler: Python that TorchScript does not know
-            raise UserError(f"torch.jit.script does not understand the model: {error}") from error
+        except RuntimeError as error:  # the compiler's: Python that TorchScript does not support
+            raise UserError(f"torch.jit.script cannot compile the model: {error}") from error
 
 
 def traced(model: Module, contract: Any) -> bytes:
-    """Return the TorchScript file of a model, made from what it does with one example."""
+    """Return the TorchScript file of a model, traced with one example."""
     with deprecated_torchscript(), torch.inference_mode():
         return _saved(torch.jit.trace(model, example_of(contract)), contract)
 

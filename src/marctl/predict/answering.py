@@ -1,4 +1,4 @@
-"""What answers images in this process: an archive of this project, or another one by its own handler."""
+"""Answer images in this process, with an archive of this project or another one's own handler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Answer(Protocol):
 
     @property
     def body(self) -> Any:
-        """The label, or an error in JSON."""
+        """The label, or an error as JSON."""
 
     @property
     def ok(self) -> bool:
@@ -22,14 +22,14 @@ class Answer(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why it was not: what came, and what to send."""
+        """Why it was not answered: what came, and what to send."""
 
 
 class Answering(Protocol):
     """An opened archive; close it, or use it in a `with`."""
 
     def predict(self, bodies: Sequence[bytes]) -> Sequence[Answer]:
-        """Answer image files, each as if it had come alone."""
+        """Answer image files, each as if it had been sent alone."""
 
     def close(self) -> None:
         """Delete what was unpacked."""
@@ -40,7 +40,7 @@ class Answering(Protocol):
 
 
 def open_archive(path: Path, public_key: Path | None = None) -> Answering:
-    """Open an archive. With a public key, it must be signed with it. Raises UserError."""
+    """Open an archive, which must be signed with the public key if one is given. Raises UserError."""
     try:
         return Opened(path, public_key)
     except NotOurs:

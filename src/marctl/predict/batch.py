@@ -1,4 +1,4 @@
-"""Answer a folder of images from the archive, on all cores, without a server."""
+"""Answer a folder of images with an archive, on all cores, without a server."""
 
 from __future__ import annotations
 
@@ -24,29 +24,31 @@ from marctl.predict.image_folder import DIGITS, find_images, write_answers
 from marctl.predict.table import Row, Table
 
 CHUNK = 64  # images that a process reads and answers at once
-AHEAD = 4  # chunks a process that wait their turn: what is in memory at once is bounded by them
-MAX_BYTES = 2**25  # of one file: as large as what TorchServe takes here; it bounds the memory, too
+AHEAD = 4  # pending chunks per process; this bounds the memory
+MAX_BYTES = 2**25  # of one file: what TorchServe accepts here; this bounds the memory, too
 
 _answering: Answering  # of a worker process, opened once
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer all images and write the table; return 1 where some could not be answered."""
+    """Answer all images and write the table; return 1 if some could not be answered."""
     _quiet()
     try:
-        # All processes open this copy: whoever replaces the file meanwhile, one archive gives all answers.
+        # All processes open this copy, so all answers come from one archive even if the file is replaced.
         with private_copy(arguments.archive, arguments.public_key) as own:
             return _write(arguments, own)
     except BrokenProcessPool as error:
-        raise UserError("a process died; the same command goes on from where it stopped") from error
+        raise UserError(
+            "a process died; run the same command again: it continues where it stopped"
+        ) from error
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         raise
 
 
 def _write(arguments: argparse.Namespace, own: Path) -> int:
-    """Answer by the archive in the file `own`; return the exit status."""
-    with open_archive(own):  # an archive that does not load is said so once, here
+    """Answer with the archive in the file `own`; return the exit status."""
+    with open_archive(own):  # reports an archive that does not load, once
         pass
     images = find_images(arguments.images, arguments.out)
     with own.open("rb") as file:
@@ -56,11 +58,11 @@ def _write(arguments: argparse.Namespace, own: Path) -> int:
 
 
 def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]:
-    """Yield the rows chunk by chunk, in order, a few chunks ahead of whoever takes them."""
+    """Yield the rows chunk by chunk, in order, computed a few chunks ahead of the consumer."""
     processes = min(os.cpu_count() or 1, -(-len(images) // CHUNK))
     if not images:
         return
-    # Not forked: a copied torch may wait for threads that were not copied with it.
+    # Not forked: torch may wait for threads that fork() does not copy.
     context = multiprocessing.get_context("spawn")
     waiting: deque[Future[list[Row]]] = deque()
     with ProcessPoolExecutor(processes, context, initializer=_open, initargs=(mar,)) as pool:
@@ -77,21 +79,21 @@ def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]
 
 def _open(mar: Path) -> None:
     """Open the archive in a worker process."""
-    global _answering  # noqa: PLW0603 a process pool hands its workers nothing else to keep
+    global _answering  # noqa: PLW0603 a process pool gives its workers no other state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["OMP_NUM_THREADS"] = "1"  # a process for each core computes already
+    os.environ["OMP_NUM_THREADS"] = "1"  # there is already a process per core
     _quiet()
     _answering = open_archive(mar)
     threading.Thread(target=_end_with_parent, args=(mar.parent,), daemon=True).start()
 
 
 def _quiet() -> None:
-    """Spare people TorchServe's warnings about every accelerator that is not installed."""
+    """Silence TorchServe's warnings about every accelerator that is not installed."""
     logging.disable(logging.WARNING)
 
 
 def _end_with_parent(copied: Path) -> None:
-    """End this process, and delete what was copied and unpacked, when the parent was killed and cannot."""
+    """When the parent has been killed, delete the copied and unpacked files for it, and exit."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         _answering.close()

@@ -1,10 +1,10 @@
-"""Answer images by another project's archive: its handler runs in a process of its own, as in TorchServe.
+"""Answer images with another project's archive: its handler runs in its own process, as in TorchServe.
 
     python -P foreign.py FOLDER NAME HANDLER
 
-This file is both halves. As a program it loads the handler by TorchServe's own loader, from the unpacked
-archive in FOLDER, and answers lines of JSON on its input by lines of JSON. There the archive's modules may
-have any names and may import more at any time.
+This file is both halves. As a program it loads the handler with TorchServe's own loader, from the unpacked
+archive in FOLDER, and answers each line of its input, an image in base64, with a line of JSON. In its own
+process, the archive's modules may have any names and may import more at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OK = 200
 
 @dataclass(frozen=True)
 class ForeignAnswer:
-    """What a client of TorchServe would get: a status and a body."""
+    """What TorchServe would send a client: a status and a body."""
 
     status: int
     body: Any
@@ -38,7 +38,7 @@ class ForeignAnswer:
 
     @property
     def reason(self) -> str:
-        """Why it did not."""
+        """Why it did not answer."""
         return "" if self.ok else str(self.body)
 
 
@@ -46,7 +46,7 @@ class Foreign:
     """An archive whose handler is not this project's, and the process that it runs in."""
 
     def __init__(self, path: Path, public_key: Path | None = None) -> None:
-        """Unpack a private copy, and start the process. Raises BadArchive where the handler does not load."""
+        """Unpack a private copy and start the process. Raises BadArchive if the handler does not load."""
         from marctl.archive.mar import BadArchive
         from marctl.archive.opened import LOADING, unpack
 
@@ -54,8 +54,8 @@ class Foreign:
         try:
             model = unpack(path, Path(self._folder.name), public_key)
             environ = {name: value for name, value in os.environ.items() if name not in LOADING}
-            named = (self._folder.name, model["modelName"], model["handler"])
-            command = [sys.executable, "-P", __file__, *named]
+            names = (self._folder.name, model["modelName"], model["handler"])
+            command = [sys.executable, "-P", __file__, *names]
             self._process = subprocess.Popen(
                 command,
                 env=environ,
@@ -64,9 +64,9 @@ class Foreign:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            self._to = cast("IO[str]", self._process.stdin)  # pipes, as was asked for
+            self._to = cast("IO[str]", self._process.stdin)  # pipes, as requested above
             self._from = cast("IO[str]", self._process.stdout)
-            fault = self._line()["fault"]
+            fault = self._read()["fault"]
         except BaseException:
             self.close()
             raise
@@ -75,7 +75,7 @@ class Foreign:
             raise BadArchive(f"{path} does not load: {fault}")
 
     def predict(self, bodies: Sequence[bytes]) -> list[ForeignAnswer]:
-        """Answer image files one by one: such a handler fails all of a batch for one of them."""
+        """Answer image files one by one: one bad image would fail such a handler's whole batch."""
         return [self._answer(body) for body in bodies]
 
     def close(self) -> None:
@@ -86,18 +86,18 @@ class Foreign:
         self._folder.cleanup()
 
     def _answer(self, body: bytes) -> ForeignAnswer:
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as is read below
+        with contextlib.suppress(BrokenPipeError):  # it has ended; _read() reports that
             self._to.write(base64.b64encode(body).decode("ascii") + "\n")
             self._to.flush()
-        told = self._line()
-        return ForeignAnswer(told.get("status", 0), told["fault"] if told["fault"] else told.get("body"))
+        reply = self._read()
+        return ForeignAnswer(reply.get("status", 0), reply["fault"] if reply["fault"] else reply.get("body"))
 
-    def _line(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         line = self._from.readline()
         if not line:
             return {"fault": f"its process ended with status {self._process.wait()}"}
-        told: dict[str, Any] = json.loads(line)
-        return told
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +106,8 @@ class Foreign:
         self.close()
 
 
-class _Unmeasured:
-    """Takes what handlers measure of themselves, and keeps none of it."""
+class _NoMetrics:
+    """Accepts all metrics that handlers report, and drops them."""
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_, **__: None
@@ -115,44 +115,44 @@ class _Unmeasured:
 
 def main(folder: str, name: str, handler: str) -> None:
     """Answer every line of the input."""
-    # What the archive prints is no answer.
+    # Keep what the archive prints out of the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.path.insert(0, folder)  # as TorchServe has it in a worker
+    sys.path.insert(0, folder)  # as in a TorchServe worker
     try:
-        service = _loaded(folder, name, handler)
+        service = _load(folder, name, handler)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
-        # Where the handler cannot be imported TorchServe goes on to look for one of its own, and complains
-        # that it has none of that name; the first error is the one that helps.
+        # If the import fails, TorchServe looks for a handler of its own with that name, and fails again;
+        # the first error is the useful one.
         first = error.__context__ if isinstance(error, ImportError) and error.__context__ else error
-        return _say(answers, fault=f"{type(first).__name__}: {first}")
-    _say(answers, fault=None)
+        return _send(answers, fault=f"{type(first).__name__}: {first}")
+    _send(answers, fault=None)
     for line in sys.stdin:
-        _answer_to(answers, service, base64.b64decode(line))
+        _answer_one(answers, service, base64.b64decode(line))
     return None
 
 
-def _loaded(folder: str, name: str, handler: str) -> Any:
+def _load(folder: str, name: str, handler: str) -> Any:
     from ts.model_loader import TsModelLoader
 
     return TsModelLoader().load(name, folder, handler)
 
 
-def _answer_to(answers: IO[str], service: Any, body: bytes) -> None:
+def _answer_one(answers: IO[str], service: Any, body: bytes) -> None:
     from ts.context import RequestProcessor
 
     context = service.context
-    context.request_processor, context.metrics = [RequestProcessor({})], _Unmeasured()
+    context.request_processor, context.metrics = [RequestProcessor({})], _NoMetrics()
     try:
         [answer] = service._entry_point([{"body": body}], context)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
-        return _say(answers, fault=f"its handler fails: {type(error).__name__}: {error}")
+        return _send(answers, fault=f"its handler fails: {type(error).__name__}: {error}")
     text = answer.decode("utf-8", "replace") if isinstance(answer, bytes | bytearray) else answer
-    return _say(answers, fault=None, status=context.get_response_status(0)[0], body=text)
+    return _send(answers, fault=None, status=context.get_response_status(0)[0], body=text)
 
 
-def _say(answers: IO[str], **told: Any) -> None:
-    answers.write(json.dumps(told, default=str) + "\n")
+def _send(answers: IO[str], **reply: Any) -> None:
+    answers.write(json.dumps(reply, default=str) + "\n")
     answers.flush()
 
 

@@ -1,4 +1,4 @@
-"""A folder of images: which files it has, and their answers in a table."""
+"""A folder of images: which files it contains, and their answers in a table."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tqdm import tqdm
 from marctl.predict.table import BadTable, Row, Table
 from marctl.printable import printable
 
-SHOWN = 20  # broken files that are listed; all of them stand in the output
+SHOWN = 20  # broken files to list; the output has all of them
 MOST = 5000  # characters of a file's name
-DIGITS = 12  # of the archive's SHA-256 that stand in each row
-RECURSIVE = "**"  # the part of a glob pattern that stands for any folders
+DIGITS = 12  # of the archive's SHA-256, in each row
+RECURSIVE = "**"  # the part of a glob pattern that matches any folders
 
 
 @dataclass(frozen=True)
 class Images:
-    """The files of a folder or pattern, in order, and by folder why some could not be searched."""
+    """The files of a folder or pattern, in order, and why some folders could not be searched."""
 
     files: list[str]
     unsearched: dict[str, str]
 
 
 def find_images(pattern: str, out: Path) -> Images:
-    """Find the files of a folder, its subfolders included, or those that match a glob pattern.
+    """Find the files of a folder and its subfolders, or those that match a glob pattern.
 
-    A file or folder of exactly that name comes first: a name may hold brackets. Raises BadTable where no file
-    is found.
+    A file or folder with exactly that name takes precedence: a name may contain brackets. Raises BadTable if
+    no file is found.
     """
     unsearched: dict[str, str] = {}
     if os.path.isfile(pattern):  # noqa: PTH113 pathlib's raises PermissionError
@@ -40,10 +40,10 @@ def find_images(pattern: str, out: Path) -> Images:
     elif os.path.isdir(pattern):  # noqa: PTH112
         found = list(_below(pattern, unsearched))
     else:
-        _look_through(pattern, unsearched)
+        _note_unsearchable(pattern, unsearched)
         found = _glob(pattern)
-    # The answers may lie among the images, with what belongs to them.
-    written = os.path.realpath(out)  # of a loop of links, too
+    # The output and its temporary files may be among the images.
+    written = os.path.realpath(out)  # also for a loop of links
     files = sorted(
         {
             str(Path(name))
@@ -53,10 +53,8 @@ def find_images(pattern: str, out: Path) -> Images:
     )
     if not files:
         for folder, why in unsearched.items():
-            raise BadTable(
-                f"IMAGES={pattern} names no file that can be read: {folder}: {why}; grant access to it"
-            )
-        raise BadTable(f"IMAGES={pattern} names no file; give a folder, or a pattern in quotes")
+            raise BadTable(f"IMAGES={pattern} matches no readable file: {folder}: {why}; grant access to it")
+        raise BadTable(f"IMAGES={pattern} matches no file; give a folder, or a pattern in quotes")
     return Images(files, unsearched)
 
 
@@ -66,12 +64,12 @@ def _below(top: str, unsearched: dict[str, str]) -> Iterator[str]:
     for folder, subfolders, names in listed:
         if _is_searchable(folder, unsearched, listing=False):
             yield from (f"{folder}/{name}" for name in names)
-        else:  # its names are known, but nothing can be opened by them
+        else:  # it can be listed, but its files cannot be opened
             subfolders.clear()
 
 
-def _look_through(pattern: str, unsearched: dict[str, str]) -> None:
-    """Note the folders that a glob pattern leads through and that cannot be searched: glob skips them."""
+def _note_unsearchable(pattern: str, unsearched: dict[str, str]) -> None:
+    """Record the folders on the way of a glob pattern that cannot be searched: glob skips them."""
     parts = Path(pattern).parts
     for count in range(len(parts) + (RECURSIVE in parts[-1:])):
         through, following = parts[:count], "".join(parts[count : count + 1])
@@ -82,7 +80,7 @@ def _look_through(pattern: str, unsearched: dict[str, str]) -> None:
 
 
 def _is_searchable(folder: str, unsearched: dict[str, str], *, listing: bool) -> bool:
-    """Return whether a folder can be entered, and listed where that is wanted; note why not."""
+    """Return whether a folder can be entered and, with `listing`, listed; record why not."""
     try:
         os.stat(f"{folder}/.")  # noqa: PTH116 pathlib leaves out the dot
         if listing:
@@ -98,14 +96,14 @@ def _reason(error: OSError) -> str:
 
 
 def _glob(pattern: str) -> list[str]:
-    # Not Path.glob, which takes no absolute patterns.
+    # Not Path.glob, which does not take absolute patterns.
     return glob.glob(pattern, recursive=True)  # noqa: PTH207
 
 
 def write_answers(images: Images, table: Table, answered: Callable[[list[str]], Iterator[list[Row]]]) -> int:
-    """Write the rows of what the table does not hold yet, and of the folders that could not be searched.
+    """Write rows for the images that the table does not have yet, and for folders that could not be searched.
 
-    Return the exit status, 1 where some are broken.
+    Return the exit status: 1 if a row has an error.
     """
     todo = [image for image in images.files if image not in table.done]
     broken = []

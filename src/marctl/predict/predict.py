@@ -1,4 +1,4 @@
-"""Answer images from the archive in this process, with no server."""
+"""Answer images with an archive in this process, without a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marctl.printable import printable
 
 
 def run(arguments: argparse.Namespace, images: list[Path]) -> int:
-    """Print each image's answer; return 1 where an image could not be answered."""
+    """Print each image's answer; return 1 if an image could not be answered."""
     with open_archive(arguments.archive, arguments.public_key) as answering:
         alone = len(images) == 1
         return max([_predict(answering, image, alone=alone) for image in images])
@@ -21,7 +21,7 @@ def _predict(answering: Answering, image: Path, *, alone: bool) -> int:
     name = printable(str(image), most=sys.maxsize)
     try:
         if image.exists() and not image.is_file():  # a pipe or a device may have no end
-            print(f"error: {name} is no file; name an image", file=sys.stderr)
+            print(f"error: {name} is not a file; give an image file", file=sys.stderr)
             return 1
         body = image.read_bytes()
     except OSError as error:

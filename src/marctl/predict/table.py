@@ -1,9 +1,9 @@
-r"""The answers of a batch as a file: CSV, JSON lines or Parquet, one row an image, written as they come.
+r"""The answers of a batch as a file: CSV, JSON lines or Parquet, one row per image, written as they come.
 
-Two things are written otherwise than they are, in a way that can be undone:
+Two things are escaped, in a way that can be undone:
 
-- In an image's name, in all three formats, a backslash is `\\`, and a byte that is not UTF-8 is `\xff`.
-- In CSV, a cell that a spreadsheet program would take for a formula has an apostrophe before it.
+- In an image's name, in all three formats, a backslash becomes `\\`, and a byte that is not UTF-8 `\xff`.
+- In CSV, a cell that a spreadsheet program would take for a formula is prefixed with an apostrophe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from marctl.printable import printable
 
 
 class BadTable(UserError):
-    """An output file that cannot be written or gone on with; the text says why, fit for a terminal."""
+    """An output file that cannot be written or continued; the message is safe to print on a terminal."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text, most=2000))
@@ -37,26 +37,26 @@ class BadTable(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one image: a label, or the error that it met instead."""
+    """The result for one image: a label, or an error."""
 
     image: str
     label: str
     error: str
-    archive: str  # the first digits of the archive's SHA-256; last, so that a torn row shows
+    archive: str  # the first digits of the archive's SHA-256; last, so that a torn row is noticed
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 HEADER = ",".join(COLUMNS) + "\n"
 CSV, JSONL, PARQUET = ".csv", ".jsonl", ".parquet"
-COLLECTED = ".part.csv"  # how the name ends under which rows for Parquet are collected
-# What is no UTF-8 is not ours, and has to be read to be recognised. A row ends with a line feed alone.
+COLLECTED = ".part.csv"  # ending of the file that collects the rows for Parquet
+# A file that is not UTF-8 is not ours, and must be read to find that out. A row ends with a line feed only.
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
 STRING, TORN_STRING = re.compile(r'"(?:[^"\\]|\\.)*"'), re.compile(r'(?:"(?:[^"\\]|\\.)*\\?)?')
-# Halves of characters, which a server's JSON may hold and no file can.
+# Lone surrogates, which a server's JSON may contain and a file cannot.
 HALF = re.compile("[\ud800-\udfff]")
 ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
-# What makes a formula of a cell, by OWASP's page on CSV injection. The apostrophes before it are for the way
-# back: a text that begins with one and then so gets another one.
+# The start of a formula, from OWASP's page on CSV injection. Apostrophes before it also match, so that
+# escaping can be undone: a text that already looks escaped gets one more.
 FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 GROUP = 2**16  # rows of a Parquet file that are in memory at once
 # A label of another project's model may be long.
@@ -64,23 +64,23 @@ csv.field_size_limit(sys.maxsize)
 
 
 class _NotOurs(BadTable):
-    """A file that holds something else than answers."""
+    """A file with something other than answers."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is not a file of answers; name another OUT")
 
 
 class Table:
-    """An output file that is gone on with where an earlier run stopped."""
+    """An output file, continued where an earlier run stopped."""
 
     def __init__(self, out: Path, archive: str) -> None:
-        """Open `out`, or the rows of an earlier run with the same archive. Raises BadTable."""
+        """Open `out`, with the rows of an earlier run with the same archive. Raises BadTable."""
         if out.suffix not in (CSV, JSONL, PARQUET):
-            raise BadTable(f"OUT={out} ends with none of {CSV}, {JSONL}, {PARQUET}")
+            raise BadTable(f"OUT={out} must end with {CSV}, {JSONL} or {PARQUET}")
         if out.is_symlink():
-            raise BadTable(f"OUT={out} is a link, which is not written through; name a file")
+            raise BadTable(f"OUT={out} is a link, and links are not followed; name a file")
         if os.path.lexists(out) and not out.is_file():
-            raise BadTable(f"OUT={out} is no file; name a file, or one that is not there yet")
+            raise BadTable(f"OUT={out} is not a regular file; name a file, existing or new")
         self.out, self.archive = out, archive
         self.done: set[str] = set()
         with self._writing():
@@ -93,13 +93,13 @@ class Table:
                 self._file.flush()
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Append rows, and see them to the operating system. Raises BadTable."""
+        """Append rows, and flush them to the operating system. Raises BadTable."""
         with self._writing():
             self._file.write("".join(_line(row, self._rows.suffix) for row in rows))
             self._file.flush()
 
     def finish(self) -> None:
-        """Turn the collected rows into Parquet, if that is what was asked for. Raises BadTable."""
+        """Turn the collected rows into Parquet, if requested. Raises BadTable."""
         with self._writing():
             self._file.close()
             if self.out.suffix == PARQUET:
@@ -131,9 +131,9 @@ class Table:
             ) from error
 
     def _collection(self, archive: str) -> Path:
-        """Return where the rows for a Parquet file are collected, as CSV: it cannot be appended to.
+        """Return the CSV file that collects the rows for a Parquet file, which cannot be appended to.
 
-        A file of an earlier run is known by its content. One that holds anything else is somebody's.
+        A file of an earlier run is recognised by its content. One with anything else is not ours.
         """
         self._check_absent()
         for file in sorted(self.out.parent.iterdir()):
@@ -154,10 +154,10 @@ class Table:
 
     def _check_absent(self) -> None:
         if os.path.lexists(self.out):
-            raise BadTable(f"{self.out} is there and complete; remove it, or name another OUT")
+            raise BadTable(f"{self.out} exists and is complete; remove it, or name another OUT")
 
     def _keep_whole_rows(self, archive: str) -> None:
-        """Note which images are answered; drop the broken ones, to be tried again, and a torn last row."""
+        """Record which images are answered; drop the broken ones, to retry them, and a torn last row."""
         with _scratch_beside(self.out) as folder:
             whole = Path(folder) / self._rows.name
             with whole.open("w", **TEXT) as kept:  # type: ignore[call-overload]
@@ -172,15 +172,15 @@ class Table:
 
 
 def _scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    # The name begins like that of the output, so that nothing in it is taken for an image.
+    # The name starts with the output's, so that nothing in it is taken for an image.
     return tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent)
 
 
 def _rows_of(path: Path, archive: str) -> Iterator[Row]:
-    """Yield the whole rows of an earlier run, broken ones as well.
+    """Yield the complete rows of an earlier run, broken ones included.
 
-    A last row without its end is passed over: its run was killed. Raises BadTable where the file holds
-    anything else, or answers of another archive.
+    A last row without an end is skipped: its run was killed. Raises BadTable if the file contains anything
+    else, or answers of another archive.
     """
     with path.open(**TEXT) as file:  # type: ignore[call-overload]
         if path.suffix == CSV and (header := file.readline()) != HEADER:
@@ -193,7 +193,7 @@ def _rows_of(path: Path, archive: str) -> Iterator[Row]:
                 return
             if row is None:
                 raise _NotOurs(path)
-            if not row.error and row.archive != archive:  # broken: tried again, whichever archive it was
+            if not row.error and row.archive != archive:  # a broken one is retried, whichever archive it was
                 raise BadTable(
                     f"{path} was begun with the archive {row.archive}, this is {archive}; "
                     "remove it, or name another OUT"
@@ -202,7 +202,7 @@ def _rows_of(path: Path, archive: str) -> Iterator[Row]:
 
 
 def _records(file: TextIO, suffix: str) -> Iterator[str]:
-    """Yield the text of each record; of a CSV row, a name may hold line feeds."""
+    """Yield the text of each record; in CSV, a name may contain line feeds."""
     record = ""
     for line in file:
         record += line
@@ -214,18 +214,18 @@ def _records(file: TextIO, suffix: str) -> Iterator[str]:
 
 
 def _row_of(record: str, suffix: str) -> Row | None:
-    """Return what a record says; None where it has no end, or is none of ours."""
+    """Parse a record; return None if it has no end, or is not ours."""
     if not record.endswith("\n"):
         return None
     try:
         if suffix == CSV:
             [values] = csv.reader([record], strict=True)
         else:
-            told = json.loads(record, object_pairs_hook=tuple)
-            # A tuple is an object here, with its keys in order; a list was a list.
-            if not isinstance(told, tuple) or tuple(key for key, _ in told) != COLUMNS:
+            pairs = json.loads(record, object_pairs_hook=tuple)
+            # Objects become tuples, with their keys in order; arrays become lists.
+            if not isinstance(pairs, tuple) or tuple(key for key, _ in pairs) != COLUMNS:
                 return None
-            values = [value for _, value in told]
+            values = [value for _, value in pairs]
         if len(values) != len(COLUMNS) or not all(isinstance(value, str) for value in values):
             return None
         row = Row(*map(_from_cell, values) if suffix == CSV else values)
@@ -240,14 +240,14 @@ def _is_torn(record: str, suffix: str) -> bool:
         return _begins_as_json(record)
     if record.endswith("\n") and record.count('"') % 2 == 0:
         return False
-    # A quotation mark that nobody closed makes one record of all that follows: rows must not get lost in it.
+    # An unclosed quotation mark makes one record of everything after it: rows must not get lost in it.
     if any(_row_of(f"{line}\n", suffix) for line in record.split("\n")[1:]):
         return False
     return record.count(",") < len(COLUMNS) or '"' in record
 
 
 def _begins_as_json(record: str) -> bool:
-    """Return whether a text is how a row begins, as it is written here."""
+    """Return whether a text is the beginning of a row as written here."""
     for column in COLUMNS:
         before = ("{" if column == COLUMNS[0] else ", ") + f'"{column}": '
         if not record.startswith(before):
@@ -260,29 +260,29 @@ def _begins_as_json(record: str) -> bool:
 
 
 def escaped(name: str) -> str:
-    """Return a file's name as every table holds it, in UTF-8 whichever bytes it has."""
+    """Return a file's name as tables contain it: UTF-8, whatever bytes it has."""
     return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 
 def unescaped(text: str) -> str:
-    """Return the name of the file that `escaped` made this text of."""
+    """Return the file's name from which `escaped` made this text."""
     encoded = text.encode("utf-8", "surrogateescape")
     return os.fsdecode(ESCAPE.sub(lambda found: bytes.fromhex((found[1] or b"5c").decode()), encoded))
 
 
-def _told(row: Row) -> Row:
+def _writable(row: Row) -> Row:
     """Return a row as it is written, whatever the format."""
     label, error = (HALF.sub("\ufffd", text) for text in (row.label, row.error))
     return replace(row, image=escaped(row.image), label=label, error=error)
 
 
 def _line(row: Row, suffix: str) -> str:
-    row = _told(row)
+    row = _writable(row)
     if suffix == JSONL:
         return json.dumps(asdict(row)) + "\n"
     cells = [_to_cell(text) for text in astuple(row)]
     line = io.StringIO()
-    # A bare carriage return is not quoted by itself.
+    # The csv module does not quote a bare carriage return.
     quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
     writer = csv.writer(line, lineterminator="\n", quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(cells)
@@ -298,11 +298,11 @@ def _from_cell(cell: str) -> str:
 
 
 def _to_parquet(rows: Iterator[Row], out: Path) -> None:
-    # Only where somebody asks for Parquet: pyarrow is larger than all else here but torch.
+    # Imported only for Parquet: pyarrow is the largest dependency after torch.
     import pyarrow as pa
     from pyarrow import parquet
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     with parquet.ParquetWriter(out, schema) as writer:
-        while group := [asdict(_told(row)) for row in islice(rows, GROUP)]:
+        while group := [asdict(_writable(row)) for row in islice(rows, GROUP)]:
             writer.write_batch(pa.RecordBatch.from_pylist(group, schema))

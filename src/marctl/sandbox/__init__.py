@@ -1,1 +1,1 @@
-"""Running what strangers wrote apart from all else."""
+"""Run untrusted programs in isolation."""

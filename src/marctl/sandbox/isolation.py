@@ -1,8 +1,8 @@
-"""Start a Python program apart from all else: the child's half of sandbox.py.
+"""Start a Python program in isolation: the child process's half of sandbox.py.
 
-Its own user, mount, network, process and IPC namespaces; of the file system Python and the system's libraries
-alone, for reading, and one empty folder to write into; limits. Of Python's own modules it needs the standard
-library alone, and of privileges none, where the kernel lets users make namespaces.
+The program gets its own user, mount, network, process and IPC namespaces, a read-only file system with only
+Python and the system's libraries, one empty folder to write to, and limits. This module needs only the
+standard library, and no privileges if the kernel allows user namespaces.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Where the sandboxed program finds what it may: its archive's files, its own file, and where it may write.
+# Paths inside the sandbox: the archive's files, the program, and the folder that it may write to.
 ARCHIVE, PROGRAM, WORK = (f"/sandbox/{name}" for name in ("archive", "program.py", "work"))
-MODULES = "/sandbox/modules{}"  # and folders of Python files, by their number
-NOT_ISOLATED = 99  # the exit status where the kernel refuses
+MODULES = "/sandbox/modules{}"  # and numbered folders of Python files
+NOT_ISOLATED = 99  # the exit status if the kernel refuses
 
-# From Linux's headers; Python has names for them from 3.12 on, and for some of them never.
+# From Linux's headers; Python names some of them from 3.12 on, and others not at all.
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -32,21 +32,21 @@ MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 AT_FDCWD, AT_RECURSIVE, MOUNT_SETATTR = -100, 0x8000, 442
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-# Inside it is nobody's id; of whom the files are that it makes, the kernel knows. Not 0: whoever is not root
-# loses all capabilities by the exec.
+# The user id inside, nobody's; the kernel maps the files that it makes to the real user. Not 0: a user other
+# than root loses all capabilities on exec.
 INSIDE = 65534
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MountAttributes(ctypes.Structure):
-    """What mount_setattr(2) takes."""
+    """The argument of mount_setattr(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace")]
 
 
 def main() -> int:
-    """Start what the plan in the first argument says; return its exit status."""
+    """Run the plan in the first argument; return the program's exit status."""
     plan = json.loads(sys.argv[1])
     if not plan["isolate"]:
         os.chdir(plan["work"])
@@ -57,7 +57,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return NOT_ISOLATED
     if (child := os.fork()) == 0:
-        # The first process of its namespace: with it all others end.
+        # The first process of its namespace: all others end when it does.
         try:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
             _enter_root(plan)
@@ -70,11 +70,11 @@ def main() -> int:
 
 def _wait(child: int) -> int:
     def end(_: int, __: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # it has already ended
             os.kill(child, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
-    # Set by the kernel when who started this has ended, however that was.
+    # The kernel sends SIGTERM when the parent process ends, for whatever reason.
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
 
@@ -88,13 +88,13 @@ def _unshare() -> None:
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"{INSIDE} {user} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"{INSIDE} {group} 1", encoding="ascii")
-    # In a namespace of its own making a program would have all capabilities again.
-    with contextlib.suppress(OSError):  # where /proc/sys is for reading alone
+    # In a further namespace of its own, a program would have all capabilities again.
+    with contextlib.suppress(OSError):  # /proc/sys may be read-only
         Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="ascii")
 
 
 def _enter_root(plan: dict[str, Any]) -> None:
-    """Make a file system of what may be seen, for reading, and make it the only one."""
+    """Build a read-only file system of what the program may see, and make it the root."""
     root = Path(plan["root"])
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
@@ -107,7 +107,7 @@ def _enter_root(plan: dict[str, Any]) -> None:
     work, proc = root / WORK[1:], root / "proc"
     work.mkdir()
     proc.mkdir()
-    if not (root / "tmp").exists():  # else the environment itself lies below it, to be read and no more
+    if not (root / "tmp").exists():  # it exists if the environment itself is below /tmp; it is read-only then
         (root / "tmp").symlink_to(WORK)
     _mount("proc", proc, "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     attributes = MountAttributes(set=MS_RDONLY | MS_NOSUID)
@@ -123,7 +123,7 @@ def _enter_root(plan: dict[str, Any]) -> None:
 
 
 def _outermost(paths: Iterable[str]) -> list[Path]:
-    """Return the paths that are there and not below another one of them."""
+    """Return the existing paths that are not below another one of them."""
     found: list[Path] = []
     for path in sorted(map(Path, paths)):
         if path.exists() and not any(path.is_relative_to(other) for other in found):
@@ -144,7 +144,7 @@ def _show(path: Path, place: Path) -> None:
 
 
 def _become(plan: dict[str, Any]) -> None:
-    """Set the limits, and become the program."""
+    """Set the limits, and exec the program."""
     for name, most in plan["limits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]

@@ -1,7 +1,7 @@
-"""Run a program that reads or runs what strangers made, in a process apart; take nothing from it but bytes.
+"""Run a program that parses or runs untrusted files, in a separate process that returns only bytes.
 
-It has no network, sees none of the user's files and none of the environment, and all that it started ends
-with it.
+The process has no network, none of the user's files and none of the environment. Everything that it started
+ends with it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pathlib import Path
 from marctl.sandbox.isolation import ARCHIVE, MODULES, PROGRAM, WORK
 
 STARTER = Path(__file__).with_name("isolation.py")
-SECONDS = 300.0  # of the clock: loading takes 5, and a slow machine ten times as long
-LAST = 60.0  # after it closed what it prints on
-MOST_OUTPUT = 2**23  # bytes that it may answer
-KEPT = 500  # bytes of what it said at last
-BYTES_A_SECOND = 2**22  # of the archive: what a slow disk reads
+SECONDS = 300.0  # wall time: loading takes 5, a slow machine ten times as long
+LAST = 60.0  # seconds to end after it closed its output
+MOST_OUTPUT = 2**23  # bytes of its answer
+KEPT = 500  # last bytes of its stderr
+BYTES_A_SECOND = 2**22  # of the archive: the speed of a slow disk
 GIB = 2**30
 # What a program may see of the file system, besides Python's own folders.
 SYSTEM = (
@@ -39,12 +39,12 @@ SYSTEM = (
 
 
 class NoAnswer(RuntimeError):
-    """The program gave no answer; the text says why, and may quote it."""
+    """The program gave no answer; the message says why, and may quote the program."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is run, on what, where it may write, and in how many bytes of memory."""
+    """What to run, on which files, where it may write, and its memory in bytes."""
 
     program: Path
     folder: Path
@@ -55,16 +55,16 @@ class _Plan:
 
     @cached_property
     def size(self) -> int:
-        """The bytes of the folder's files."""
+        """The size of the folder's files in bytes."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
     @property
     def seconds(self) -> float:
-        """How long it may take."""
+        """The time limit in seconds."""
         return SECONDS + self.size / BYTES_A_SECOND
 
     def text(self, command: list[str]) -> str:
-        """Return it as isolation.py reads it."""
+        """Return the plan as JSON for isolation.py."""
         work, root = self.scratch / "work", self.scratch / "root"
         for folder in (work, root):
             folder.mkdir()
@@ -85,20 +85,20 @@ class _Plan:
 
     def _limits(self) -> dict[str, int]:
         limits = {
-            # Not all addresses: torch reserves many times what it uses.
+            # Not RLIMIT_AS: torch reserves many times the address space that it uses.
             "RLIMIT_DATA": self.memory,
             "RLIMIT_FSIZE": GIB // 2 + 4 * self.size,
             "RLIMIT_CPU": int(self.seconds) * (os.cpu_count() or 1),
             "RLIMIT_NOFILE": 1024,
             "RLIMIT_CORE": 0,
         }
-        # A namespace counts its own; elsewhere all of the user's would count.
+        # A namespace counts only its own processes; without one, all of the user's would count.
         return limits | ({"RLIMIT_NPROC": 1024} if self.isolate else {})
 
 
 @functools.cache
 def isolation_fault() -> str | None:
-    """Return why a program cannot be isolated here; None where it can."""
+    """Return why programs cannot be isolated here, or None if they can."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as scratch:
         try:
             nothing = Path(scratch) / "nothing"
@@ -110,20 +110,20 @@ def isolation_fault() -> str | None:
 
 
 def to_parse(size: int) -> int:
-    """Return the bytes that parsing may take: torch's import takes 700 MB, and each file is read once."""
+    """Return the memory for parsing, in bytes: torch's import takes 700 MB, and each file is read once."""
     return 3 * GIB // 2 + 2 * size
 
 
 def run(program: Path, folder: Path, request: bytes, memory: int, modules: Iterable[Path] = ()) -> bytes:
     """Run a Python program on the files in a folder; return what it prints.
 
-    The program gets the folder as its argument and the request as its input, and no module but those
-    installed and those in the folders `modules`, which are its further arguments. Each of its processes may
-    have `memory` bytes; what the folder's files take limits its time and its own files. Raises NoAnswer.
+    The program gets the folder as its first argument and the request on stdin. It can import only installed
+    modules and those in the folders `modules`, which are its further arguments. Each of its processes may use
+    `memory` bytes; the limits on its time and its own files grow with the folder's size. Raises NoAnswer.
     """
     with tempfile.TemporaryDirectory(prefix="sandbox-") as scratch:
         isolate = isolation_fault() is None
-        # It runs in another folder than this process.
+        # Absolute, because the program runs in another folder.
         program, folder, *modules = (path.resolve() for path in (program, folder, *modules))
         plan = _Plan(program, folder, Path(scratch), memory, isolate, tuple(modules))
         seen = [MODULES.format(number) for number in range(len(modules))]
@@ -147,24 +147,24 @@ def _start(plan: _Plan, command: list[str], request: bytes) -> bytes:
         with process:
             try:
                 output, words = _read(process, plan.seconds)
-                process.wait(LAST)  # it has closed what it prints on, and ends
+                process.wait(LAST)  # it has closed its output, so it should end
             except subprocess.TimeoutExpired as error:
-                raise NoAnswer("it printed no more, and did not end") from error
+                raise NoAnswer("it closed its output but did not end") from error
             finally:
                 _end(process, isolate=plan.isolate)
     if process.returncode:
-        raise NoAnswer(f"it ended the process ({process.returncode}): {words or 'it said nothing'}")
+        raise NoAnswer(f"its process exited with status {process.returncode}: {words or 'no message'}")
     return output
 
 
 def _python() -> list[str]:
-    """Return the folders in which this Python and its packages lie."""
+    """Return the folders of this Python and its packages."""
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     return [sys.prefix, sys.exec_prefix, sys.base_prefix, *packages]
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]:
-    """Return what the process prints, and its last words. Raises NoAnswer where it takes too long or much."""
+    """Return the process's stdout, and the last line of its stderr. Raises NoAnswer above a limit."""
     output, words = bytearray(), b""
     end = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
@@ -183,15 +183,15 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]
                         raise NoAnswer(f"it answered more than {MOST_OUTPUT:,} bytes")
                 else:
                     words = (words + chunk)[-KEPT:]
-    # Of a traceback the last line says what it was.
+    # The last line of a traceback has the error.
     said = words.decode("utf-8", errors="replace").strip().splitlines()
     return bytes(output), said[-1] if said else ""
 
 
 def _end(process: subprocess.Popen[bytes], *, isolate: bool) -> None:
-    """End the process and all that it started."""
+    """End the process and everything that it started."""
     if isolate and process.poll() is None:
-        process.send_signal(signal.SIGTERM)  # it kills the first process of the namespace, and so the others
+        process.send_signal(signal.SIGTERM)  # it kills the first process of the namespace, and so all others
         process.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended
         os.killpg(process.pid, signal.SIGKILL)

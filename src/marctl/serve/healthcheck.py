@@ -1,6 +1,6 @@
-"""Ask a server for a real answer: the archive's first golden image must get its label.
+"""Check a server with a real request: the archive's first golden image must get its label.
 
-An archive that was not sealed has none: then the server's own word has to do.
+An unsealed archive has no golden images; for it the server's own readiness page has to do.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from marctl.serve.torchserve.tokens import INFERENCE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive, and where it is served."""
+    """Add the archive and the server's address."""
     parser.add_argument("archive", type=Path, help="the .mar that is served")
-    parser.add_argument("address", help="of the server: http://127.0.0.1:8080")
+    parser.add_argument("address", help="the server's address: http://127.0.0.1:8080")
     add_run(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Return 0 where the answer is right. Raises UserError where it is not."""
+    """Return 0 if the answer is right. Raises UserError if it is not."""
     model = read_manifest(arguments.archive)["model"]["modelName"]
     if _has_answers(arguments.archive):
         url = f"{arguments.address}/predictions/{model}"
@@ -45,7 +45,7 @@ def _has_answers(archive: Path) -> bool:
 
 
 def _check_ready(url: str) -> None:
-    """Raise NotReady where the reverse proxy, or Flask, does not say that it is ready."""
+    """Raise NotReady unless the reverse proxy, or Flask, reports that it is ready."""
     try:
         with session() as asking:
             reply = asking.get(url, timeout=ANSWER)

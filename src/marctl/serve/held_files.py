@@ -1,4 +1,4 @@
-"""Files that a server needs for as long as it runs: who deletes them gets them back, with the same bytes."""
+"""Files that a server needs for as long as it runs: if somebody deletes one, it is restored."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ MODE = 0o777
 
 
 class HeldFiles:
-    """Open files. The kernel keeps the bytes of a file that is open, whatever becomes of its name."""
+    """Open files. The kernel keeps the content of an open file, even after it is deleted."""
 
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
 
     def hold(self, path: Path) -> None:
-        """Hold a file, in the place of the one that was held by this name. Raises OSError."""
+        """Hold a file, replacing the one held under this name. Raises OSError."""
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._let_go(path)
         self._held[path] = number
 
     def let_go(self) -> None:
-        """Hold nothing any more."""
+        """Release all files."""
         for path in list(self._held):
             self._let_go(path)
 
     def put_back(self) -> None:
-        """Write anew what is there no more, whole or not at all. Raises OSError."""
+        """Restore deleted files, each atomically. Raises OSError."""
         for path, number in self._held.items():
             if not path.exists():
                 path.parent.mkdir(OWNER_ALONE, parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class HeldFiles:
 
 
 def _copy(number: int, path: Path) -> None:
-    """Copy an open file to where it was, with the mode that it had."""
+    """Copy an open file back to its path, with its mode."""
     whole = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         whole.touch(os.fstat(number).st_mode & MODE)

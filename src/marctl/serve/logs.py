@@ -13,19 +13,19 @@ from marctl.serve.torchserve.readiness import tail
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the folder, and how much of the log."""
+    """Add the folder and the number of lines."""
     add_run(parser)
     parser.add_argument("--lines", type=int, default=40, help="how many lines (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the last lines; return 1 where there is no log."""
+    """Print the last lines; return 1 if there is no log."""
     with server_in(arguments.run) as instance:
         return show(instance, arguments.lines)
 
 
 def show(instance: Instance, lines: int) -> int:
-    """Print the end of the log of what answers."""
+    """Print the end of the active server's log."""
     log = answering_in(instance).logs / LOG
     if not log.exists():
         print(f"there are no logs yet; start TorchServe with: {make_command('serve', instance.folder)}")

@@ -1,4 +1,4 @@
-"""The command that does something to this server, and to no other one."""
+"""The make command that acts on one server, by its run folder."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shlex
 from pathlib import Path
 
 USUAL = Path("run")
-# What a folder that has a supervisor is told by, and what a second version's folder in it is called.
+# The file that shows that a folder has a supervisor, and the subfolder of a second version.
 LOCK, TWIN = "supervisor.lock", "twin"
 
 
 def make_command(targets: str, folder: Path, *more: str) -> str:
-    """Return the command for the server of a folder, as a shell takes it."""
+    """Return the shell command for the server of a folder."""
     folder = folder.resolve()
-    if folder.name == TWIN and (folder.parent / LOCK).exists():  # another version's, beside the first one
+    if folder.name == TWIN and (folder.parent / LOCK).exists():  # the second slot's: commands take the parent
         folder = folder.parent
     where = [] if folder == USUAL.resolve() else [f"RUN={shlex.quote(_shown(folder))}"]
     return " ".join(["make", targets, *more, *where])
 
 
 def _shown(folder: Path) -> str:
-    """Return the folder's name from here, where it lies below."""
+    """Return the folder's path, relative if it is below the current folder."""
     return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -1,4 +1,4 @@
-"""The options that the commands of a server share, and what they mean."""
+"""The options that the server commands share, and their values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from marctl.serve.torchserve.settings import Settings, is_on
 from marctl.signals import stop_on
 
 SEALED = "SEALED"
-# TorchServe's settings where none are named: the folder's, or those that the wheel has.
+# The default settings for TorchServe: those of the current folder, or those in the wheel.
 CONFIGS = (Path("config.properties"), Path(__file__).with_name("config.properties"))
-# Shown to be tried, where no other images are named: those of this checkout.
+# The images in printed commands, unless others are given: those of this checkout.
 IMAGES, ANY_IMAGE = Path("tests/images"), "image.jpg"
-# The digit of the documentation.
+# The image that the documentation uses.
 DOCUMENTED = "2.png"
 
 
@@ -30,18 +30,18 @@ DOCUMENTED = "2.png"
 def server_in(folder: Path) -> Iterator[Instance]:
     """Yield the server of a folder; raise Stopped at SIGTERM and Ctrl-C.
 
-    Raises UserError where the folder or the disk is at fault.
+    Raises UserError if the folder cannot be used or the disk is full.
     """
     stop_on(signal.SIGTERM, signal.SIGINT)
     try:
         yield Instance(folder)
     except PermissionError as error:
-        owner = "do it as the user who owns it"
-        raise UserError(f"{error.filename}: {error.strerror}; {owner}") from error
+        remedy = "run the command as the user who owns it"
+        raise UserError(f"{error.filename}: {error.strerror}; {remedy}") from error
     except OSError as error:
-        if (said := unwritable(folder, error)) is None:
+        if (message := unwritable(folder, error)) is None:
             raise
-        raise UserError(said) from error
+        raise UserError(message) from error
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -50,13 +50,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:
-    """Add what a start of TorchServe takes."""
+    """Add the options for starting TorchServe."""
     add_run(parser)
     add_config(parser)
     parser.add_argument("--port", type=int, help="the first of five ports")
-    parser.add_argument("--host", help="of the HTTP addresses, as 0.0.0.0 in a container")
-    parser.add_argument("--tokens", help="on: requests need a token; off")
-    parser.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then prints here")
+    parser.add_argument("--host", help="host of the HTTP addresses, such as 0.0.0.0 in a container")
+    parser.add_argument("--tokens", help="on or off: whether requests need a token")
+    parser.add_argument("--log-config", type=Path, help="a log4j2 file; TorchServe then logs to the terminal")
     add_image(parser)
     add_terms(parser)
     add_explain(parser)
@@ -70,29 +70,31 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image(parser: argparse.ArgumentParser) -> None:
-    """Add the image that the printed command shows."""
-    parser.add_argument("--image", help="the image, or a folder of images, in the command that is printed")
+    """Add the image in the printed curl command."""
+    parser.add_argument("--image", help="the image, or folder of images, for the printed curl command")
 
 
 def add_terms(parser: argparse.ArgumentParser) -> None:
-    """Add what an archive must be; the environment's SEALED holds where --sealed is not given."""
-    parser.add_argument("--public-key", type=Path, help="serve only archives that were signed with this key")
-    parser.add_argument("--sealed", default=os.environ.get(SEALED, ""), help="no: also what was not sealed")
+    """Add what an archive must fulfil; --sealed defaults to SEALED in the environment."""
+    parser.add_argument("--public-key", type=Path, help="serve only archives signed with this key")
+    parser.add_argument("--sealed", default=os.environ.get(SEALED, ""), help="no: accept unsealed archives")
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
-    """Add the switch of /explanations; the environment's EXPLAIN where it is not given."""
+    """Add the switch for /explanations; it defaults to EXPLAIN in the environment."""
     parser.add_argument("--explain", default=os.environ.get(EXPLAIN, ""), help="1: answer /explanations")
 
 
 def add_archives(parser: argparse.ArgumentParser) -> None:
-    """Add one or more archives, as files or in one text."""
+    """Add one or more archives, as arguments or in one string."""
     parser.add_argument("archive", type=Path, nargs="*", help=".mar files")
-    parser.add_argument("--archives", type=shlex.split, default=[], help="the same, as words of a shell")
+    parser.add_argument(
+        "--archives", type=shlex.split, default=[], help="the same, as one shell-quoted string"
+    )
 
 
 def archives_of(arguments: argparse.Namespace) -> list[Path]:
-    """Return the archives that were named. Raises UserError where there are none."""
+    """Return the archives given. Raises UserError if there are none."""
     archives = [*arguments.archive, *map(Path, arguments.archives)]
     if not archives:
         raise UserError(f"name an archive: marctl {arguments.words[0]} model_store/convnet.mar")
@@ -100,7 +102,7 @@ def archives_of(arguments: argparse.Namespace) -> list[Path]:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings that the arguments name, on their port and host, with or without tokens.
+    """Return the settings from the file, with the port, host and tokens from the arguments.
 
     Raises UserError.
     """
@@ -111,26 +113,26 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def explains(arguments: argparse.Namespace) -> bool:
-    """Return whether /explanations is answered. Raises UserError."""
+    """Return whether /explanations is on. Raises UserError."""
     return is_on(EXPLAIN, arguments.explain, default=False)
 
 
 def terms_of(arguments: argparse.Namespace) -> Terms:
-    """Return what the arguments say that an archive must fulfil. Raises UserError."""
+    """Return what an archive must fulfil. Raises UserError."""
     return Terms(arguments.public_key, must_be_sealed(arguments))
 
 
 def must_be_sealed(arguments: argparse.Namespace) -> bool:
-    """Return whether an archive that was not sealed is refused. Raises UserError."""
+    """Return whether unsealed archives are refused. Raises UserError."""
     return is_on(SEALED, arguments.sealed, default=True)
 
 
 def image_of(named: str | None) -> str:
-    """Return an image to be tried, as a word of a shell: the file, or one of a folder."""
+    """Return an image to try, quoted for a shell: the file, or one from the folder."""
     path = named or (str(IMAGES) if IMAGES.is_dir() else ANY_IMAGE)
     if Path(path).is_dir():
         files = sorted(file for file in Path(path).glob("[!.]*") if file.is_file())
         documented = next((file for file in files if file.name == DOCUMENTED), None)
         path = str(documented or next(iter(files), ANY_IMAGE))
-    # curl takes brackets and braces for patterns, unless it is told not to.
+    # Without -g curl reads brackets and braces as patterns.
     return shlex.quote(path) + (" -g" if set(path) & set("[]{}") else "")

@@ -1,4 +1,4 @@
-"""Which ports are free, and which process holds one that is not."""
+"""Which ports are free, and which process uses a port that is not."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LOOPBACK = "127.0.0.1"
 
 
 def check_free(ports: Iterable[int]) -> None:
-    """Raise UserError for the first port on which no server could listen."""
+    """Raise UserError for the first port that is not free."""
     for port in ports:
         if (problem := why_not(port)) is not None:
             raise UserError(f"{problem}; serve on other ports: make serve PORT=9080")
 
 
 def why_not(port: int, host: str = LOOPBACK) -> str | None:
-    """Say why no server can listen on this port of an address; None where one can."""
+    """Explain why no server can listen on this port; None if one can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        # As servers do: a port in TIME_WAIT is free, one with a listener is not.
+        # As servers set it: a port in TIME_WAIT is free, one with a listener is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -36,7 +36,7 @@ def why_not(port: int, host: str = LOOPBACK) -> str | None:
 
 
 def holder(port: int) -> str:
-    """Name the process that listens on a port, as far as this user may know it."""
+    """Name the process that listens on a port, as far as this user may see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

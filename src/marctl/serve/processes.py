@@ -1,4 +1,4 @@
-"""Which process is which, by what no clock changes; and waiting until processes have ended."""
+"""Identify processes independently of the clock, signal them, and wait until they have ended."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import Protocol, TypeVar
 
 from marctl.errors import UserError
 
-POLL = 0.02  # seconds between two looks
-KILLED = 5.0  # seconds that the kernel gets for a killed process
-# The kernel numbers processes anew at every boot; this names the boot.
+POLL = 0.02  # seconds between two checks
+KILLED = 5.0  # seconds until a killed process must be gone
+# PIDs and starts are only unique within a boot; this identifies the boot.
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# What /proc/PID/stat has behind the name, which may hold spaces and brackets itself; counted from there.
+# Fields of /proc/PID/stat, counted from behind the name, which may contain spaces and brackets itself.
 STATE, PARENT, SESSION, THREADS, STARTED = 0, 1, 3, 17, 19
 ENDED, STOPPED = "ZX", "T"
 
 
 class NotEnded(UserError):
-    """A process that was to end still runs; the text says which, and why."""
+    """A process that should have ended still runs; the message names it and the reason."""
 
 
 class Known(Protocol):
-    """A process that is told from a later one of the same number."""
+    """A process that can be distinguished from a later one with the same PID."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The PID."""
 
     def is_running(self) -> bool:
-        """Return whether the number is still its own: up to its end, and until its parent has taken note."""
+        """Return whether the PID is still this process's: until it has ended and its parent has reaped it."""
 
 
 OneKnown = TypeVar("OneKnown", bound=Known)
@@ -44,14 +44,14 @@ OneKnown = TypeVar("OneKnown", bound=Known)
 
 @dataclass(frozen=True)
 class Process:
-    """A process as it was when it was looked at.
+    """A snapshot of a process.
 
-    `started` counts the kernel's clock ticks from the boot: a number and a start belong to one process for as
-    long as the machine runs, whatever is done to its clock.
+    `started` is in clock ticks since boot: PID and start identify a process for as long as the machine runs,
+    even if its clock is changed.
     """
 
     pid: int
-    # Not what makes it the same process: it may be looked at twice.
+    # Not part of its identity: two snapshots of a process may differ in these.
     name: str = field(compare=False)
     state: str = field(compare=False)
     parent: int = field(compare=False)
@@ -61,7 +61,7 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """Return the process that has this number now, None where none has."""
+        """Return the process that has this PID now, None if there is none."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -73,18 +73,18 @@ class Process:
 
     @property
     def command(self) -> list[str]:
-        """The words that it was started with; none where it has ended."""
+        """Its command line; empty if it has ended."""
         return [word.decode(errors="replace") for word in self._read("cmdline").split(b"\0") if word]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What it was started with; nothing where this user may not know it."""
+        """The environment it was started with; empty if this user may not read it."""
         words = (word.decode(errors="replace").partition("=") for word in self._read("environ").split(b"\0"))
         return {key: value for key, _, value in words}
 
     @property
     def open_files(self) -> set[str] | None:
-        """The names of its open files, as they are now; None where this user may not know them."""
+        """The paths of its open files, as they are now; None if this user may not read them."""
         try:
             links = list(Path(f"/proc/{self.pid}/fd").iterdir())
         except PermissionError:
@@ -93,17 +93,17 @@ class Process:
             return set()
         found = set()
         for link in links:
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # closed in the meantime
                 found.add(str(link.readlink()))
         return found
 
     def is_running(self) -> bool:
-        """Return whether the number is still its own."""
+        """Return whether the PID is still this process's."""
         now = Process.of(self.pid)
         return now is not None and now.started == self.started
 
     def ask(self, number: int) -> None:
-        """Send a signal, which a stopped process takes as well. Raises NotEnded where this user may not."""
+        """Send a signal, then SIGCONT for a suspended process. Raises NotEnded if this user may not."""
         try:
             for each in (number, signal.SIGCONT):
                 if self.is_running():
@@ -125,7 +125,7 @@ class Process:
 
 @lru_cache
 def boot() -> str:
-    """Name the time from the last boot to the next; "" where the kernel does not."""
+    """Return the kernel's ID of this boot; "" if there is none."""
     try:
         return BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:
@@ -133,20 +133,20 @@ def boot() -> str:
 
 
 def living(pid: int, started: int, of_boot: str) -> Process | None:
-    """Return the process of this number that was started then, None where it has ended."""
+    """Return the process with this PID and start, None if it has ended."""
     process = Process.of(pid) if of_boot == boot() else None
     return process if process is not None and process.started == started and lives(process) else None
 
 
 def processes() -> Iterator[Process]:
-    """Return all processes but this one."""
+    """Yield all processes except this one."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     found = (Process.of(pid) for pid in numbers if pid != os.getpid())
     yield from (process for process in found if process is not None)
 
 
 def end(them: Iterable[Known], patience: float) -> None:
-    """Return when all have ended; kill those that have not after `patience` seconds. Raises NotEnded."""
+    """Wait until all have ended; kill those still alive after `patience` seconds. Raises NotEnded."""
     late = wait_for_end(them, patience)
     for one in late:
         if one.is_running():
@@ -157,12 +157,12 @@ def end(them: Iterable[Known], patience: float) -> None:
             except PermissionError as error:
                 raise NotEnded(f"{_shown(one)} belongs to {_owner(one.pid)}; stop it as that user") from error
     if left := wait_for_end(late, KILLED):
-        raise NotEnded(f"{', '.join(map(_shown, left))} did not end, killed or not; see: ps -o stat,wchan -p "
+        raise NotEnded(f"{', '.join(map(_shown, left))} did not end when killed; see: ps -o stat,wchan -p "
                        f"{','.join(str(one.pid) for one in left)}")  # fmt: skip
 
 
 def wait_for_end(them: Iterable[OneKnown], patience: float) -> list[OneKnown]:
-    """Return those that still live after `patience` seconds; at once when none does."""
+    """Return those still alive after `patience` seconds; return at once when none is."""
     stop = time.monotonic() + patience
     alive = [one for one in them if lives(one)]
     while alive and time.monotonic() < stop:
@@ -174,7 +174,7 @@ def wait_for_end(them: Iterable[OneKnown], patience: float) -> list[OneKnown]:
 def lives(process: Known) -> bool:
     """Return whether a process still runs.
 
-    A zombie, whose parent has not asked for its status, does not; one whose other threads still end does.
+    A zombie that its parent has not reaped does not; one whose other threads are still ending does.
     """
     now = Process.of(process.pid) if process.is_running() else None
     return now is not None and (now.state not in ENDED or now.threads > 1)
@@ -185,7 +185,7 @@ def _shown(one: Known) -> str:
 
 
 def _owner(pid: int) -> str:
-    """Name the user whose process it is."""
+    """Name the user who owns a process."""
     try:
         number = Path(f"/proc/{pid}").stat().st_uid
     except OSError:

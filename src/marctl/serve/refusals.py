@@ -1,4 +1,4 @@
-"""What the servers around the core refuse, in the one form of all errors."""
+"""The errors of the servers around the core, in the same form as the core's."""
 
 from __future__ import annotations
 
@@ -19,42 +19,44 @@ class Refusal(NamedTuple):
 NOTHING = Refusal(
     HTTPStatus.NOT_FOUND,
     "there is nothing at this address",
-    "send an image to /predictions/MODEL, or ask /health/ready; /openapi.json has all addresses",
+    "send an image to /predictions/MODEL, or GET /health/ready; /openapi.json lists all addresses",
 )
 NO_MODEL = Refusal(
     HTTPStatus.NOT_FOUND,
     "there is no such model, or no such version of it",
-    "send the image to a model that is served, without a version",
+    "name a model that is served, and leave out the version",
 )
-_ALONE = "send the image alone: curl -T image.png"
+_ALONE = "send the image itself as the body: curl -T image.png"
 
 
 def of_proxy(body: int, rate: int, connections: int, retry: int) -> dict[str, Refusal]:
-    """Return what nginx refuses, by the name of the variable that holds it.
+    """Return nginx's errors, by the name of the variable that holds the body.
 
-    `body` is in bytes, `rate` in requests a second, `retry` in seconds. $request_method is nginx's own.
+    `body` is in bytes, `rate` in requests per second, `retry` in seconds. nginx fills in $request_method.
     """
     return {
         "nothing": NOTHING,
         "no_model": NO_MODEL,
         "web_form": Refusal(
-            HTTPStatus.BAD_REQUEST, "a web form holds no image", f"{_ALONE}; JSON by curl --json"
+            HTTPStatus.BAD_REQUEST,
+            "a URL-encoded form cannot hold an image",
+            f"{_ALONE}, or JSON: curl --json",
         ),
         "unread_form": Refusal(HTTPStatus.BAD_REQUEST, "the form cannot be read", _ALONE),
         "malformed": Refusal(
             HTTPStatus.BAD_REQUEST,
-            "the request is no HTTP, or its address or a header is too long",
+            "the request is not valid HTTP, or its address or a header is too long",
             "send header lines of at most 8 KiB",
         ),
         "method": Refusal(
             HTTPStatus.METHOD_NOT_ALLOWED,
-            "$request_method is no way to send an image",
+            "$request_method cannot be used to send an image",
             "use PUT or POST: curl -T image.png",
         ),
         "large_form": Refusal(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "the form is too large, or does not say how large it is",
-            f"{_ALONE}; a form has at most 9999999 bytes",
+            "the form is too large, or has no Content-Length",
+            f"{_ALONE}; a form may have at most 9999999 bytes",
         ),
         "large": Refusal(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", f"send at most {body} bytes"
@@ -62,18 +64,18 @@ def of_proxy(body: int, rate: int, connections: int, retry: int) -> dict[str, Re
         "often": Refusal(
             HTTPStatus.TOO_MANY_REQUESTS,
             "too many requests or connections from this address",
-            f"send at most {rate} a second on at most {connections} connections, and try again in a second",
+            f"send at most {rate} requests a second on at most {connections} connections; retry in a second",
         ),
         "away": Refusal(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "no worker can answer now",
-            f"try again in {retry} seconds; /health/ready tells when",
+            f"try again in {retry} seconds; /health/ready reports when the server is ready",
         ),
     }
 
 
 def as_nginx_maps(refusals: dict[str, Refusal]) -> str:
-    """Return nginx's configuration of the body of each refusal, by the protocol of the address."""
+    """Return the nginx configuration that sets each error's body, by the protocol of the address."""
     return "\n".join(
         f"    map $protocol $refused_{name} {{ default '{error(*refusal)[:-1]}\\n'; "
         f"\"v2\" '{error_in_v2(refusal.message, refusal.hint)[:-1]}\\n'; }}"

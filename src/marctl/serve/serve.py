@@ -1,6 +1,6 @@
 """Start TorchServe with archives, and return when it is ready.
 
-With --foreground it serves until SIGTERM or Ctrl-C, as the first process of a container does.
+With --foreground it serves until SIGTERM or Ctrl-C, as a container's first process should.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from marctl.serve.torchserve.starting import start_and_wait
 from marctl.serve.torchserve.tokens import INFERENCE, MANAGEMENT, curl_option
 from marctl.signals import Stopped
 
-# Seconds that TorchServe gets to end in the foreground: it takes two, and Docker kills after ten.
+# Seconds for TorchServe to end in the foreground: it takes two, and Docker kills after ten.
 FOREGROUND_GRACE = 4.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a start takes."""
+    """Add the options for starting the server."""
     add_serving(parser)
-    parser.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
+    parser.add_argument(FOREGROUND, action="store_true", help="serve in the foreground until SIGTERM")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve; return the exit status. What serves until it is stopped has then done what it was asked to."""
+    """Serve; return the exit status. In the foreground, being stopped is success."""
     archives = archives_of(arguments)
     need("ts", "torch")
     with server_in(arguments.run) as instance:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def start(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> int:
-    """Start TorchServe and return when it is ready; a second start says that it runs."""
+    """Start TorchServe and return when it is ready; if it is already running, say so."""
     with instance.lock():
         settings = settings_of(arguments)
         _check_unsupervised(instance)
@@ -66,10 +66,12 @@ def start(instance: Instance, archives: list[Path], arguments: argparse.Namespac
             instance.stop()
             drop(instance.folder / FOLDER)
             raise
-    ask, look = (curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT))
+    predict, manage = (
+        curl_option(kind, arguments.run) if state.keys else "" for kind in (INFERENCE, MANAGEMENT)
+    )
     image = image_of(arguments.image)
-    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {image}{ask}")
-    print(f"  list  curl {state.management}/models{look}")
+    print(f"  try   curl {state.inference}/predictions/{state.served[0].model} -T {image}{predict}")
+    print(f"  list  curl {state.management}/models{manage}")
     print(f"  logs  {os.path.relpath(instance.logs / LOG)}")
     print(f"  stop  {make_command('stop', instance.folder)}")
     return 0
@@ -78,7 +80,7 @@ def start(instance: Instance, archives: list[Path], arguments: argparse.Namespac
 def serve_until_stopped(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C.
 
-    Raises Stopped then, and UserError where TorchServe ends by itself; either way nothing is left running.
+    Raises Stopped then, or UserError if TorchServe ends by itself; either way nothing is left running.
     """
     settings = settings_of(arguments)
     with contextlib.ExitStack() as at_the_end:
@@ -86,7 +88,9 @@ def serve_until_stopped(instance: Instance, archives: list[Path], arguments: arg
             _check_unsupervised(instance)
             if (running := answering_in(instance).running()) is not None:
                 stop_it = make_command("stop", instance.folder)
-                raise UserError(f"TorchServe runs here already, as process {running.pid}; first: {stop_it}")
+                raise UserError(
+                    f"TorchServe is already running here, as process {running.pid}; stop it first: {stop_it}"
+                )
             end_what_is_left(instance)
             at_the_end.callback(drop, instance.folder / FOLDER)
             at_the_end.callback(instance.stop, FOREGROUND_GRACE)
@@ -95,22 +99,22 @@ def serve_until_stopped(instance: Instance, archives: list[Path], arguments: arg
 
 
 def _check_unsupervised(instance: Instance) -> None:
-    """Raise UserError where `make up` keeps, or begins to keep, a server up in the folder."""
+    """Raise UserError if a server started by `make up` is running or starting in the folder."""
     supervision = Supervision(instance.folder)
-    if (holder := supervision.wait(PATIENCE)) is not None:  # a stop that is under way comes to its end
+    if (holder := supervision.wait(PATIENCE)) is not None:  # waits for a stop in progress
         if answering_in(instance).running() is None:
             raise UserError(
-                f"{holder} keeps a server up here, which is not there just now; "
-                f"first: {make_command('stop', instance.folder)}"
+                f"{holder} supervises a server here, which is down right now; "
+                f"stop it first: {make_command('stop', instance.folder)}"
             )
     elif supervision.is_held:
-        raise UserError(f"another command starts or stops the server of {instance.folder}; try again")
+        raise UserError(f"another command is starting or stopping the server in {instance.folder}; try again")
 
 
 def _already(running: Running, settings: Settings, instance: Instance, archives: list[Path]) -> int:
-    """Say what runs; 1 where that is not what was asked for."""
+    """Report what is running; return 1 if it is not what was asked for."""
     unready = report(instance)
-    first = f"first: {make_command('stop', instance.folder)}"
+    first = f"stop the running server first: {make_command('stop', instance.folder)}"
     asked = [str(archive) for archive in archives]
     if running.inference != settings.inference or [one.archive for one in running.served] != asked:
         print(f"not started: {', '.join(asked)} on {settings.inference}; {first}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Archives as they are served: each server's own copies, checked, and nothing else loaded."""
+"""The copies of archives that a server loads: its own, checked, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWNER_ALONE = 0o700
 
 @dataclass(frozen=True)
 class Terms:
-    """What an archive must be to be served: signed with each key that is given; and sealed, or not."""
+    """What an archive must fulfil to be served: signed with each key given, and sealed unless that is off."""
 
     public_key: Path | None = None
     sealed: bool = True
@@ -33,31 +33,31 @@ class Terms:
 
 
 def take(archives: Iterable[Path], folder: Path, terms: Terms) -> list[Served]:
-    """Copy archives into a folder, in the place of what lies there; check the copies, say what they serve.
+    """Replace a folder's content with copies of archives, check them, and return what they serve.
 
-    Raises UserError, and nothing is left in the folder.
+    Raises UserError, and then leaves nothing in the folder.
     """
     drop(folder)
-    with contextlib.ExitStack() as where_it_fails:
-        where_it_fails.callback(drop, folder)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(drop, folder)
         try:
             folder.mkdir(OWNER_ALONE, parents=True)
             served = [_taken(archive, folder, terms) for archive in archives]
         except OSError as error:
-            raise BadArchive(f"cannot copy what is to be served into {folder}: {error.strerror}") from error
-        where_it_fails.pop_all()
+            raise BadArchive(f"cannot copy the archives into {folder}: {error.strerror}") from error
+        on_failure.pop_all()
     return served
 
 
 def drop(folder: Path) -> None:
-    """Delete a folder of copies, if it is there."""
+    """Delete a folder of copies, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(archive: Path) -> Served:
-    """Say what a sealed archive serves.
+    """Return what a sealed archive serves.
 
-    Raises BadArchive where it is no archive that can be held to answers, or not safe to unpack.
+    Raises BadArchive if it has no golden answers to check against, or is not safe to unpack.
     """
     model = read_manifest(archive)["model"]
     check_members(archive)
@@ -66,11 +66,11 @@ def describe(archive: Path) -> Served:
 
 
 def unproven(served: Iterable[Served]) -> str | None:
-    """Say of which archives nothing is proven, and what; None where each proved itself."""
+    """Return a warning that names the unsealed archives; None if all are sealed."""
     names = [one.archive for one in served if not one.sealed]
     if not names:
         return None
-    return (f"not sealed: {', '.join(names)}; nothing shows that its files are those of its build, "
+    return (f"not sealed: {', '.join(names)}; the files could not be verified, "
             "and no golden answer was checked")  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def sha256(archive: Path) -> str:
 
 def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
     if (folder / archive.name).exists():
-        raise BadArchive(f"two archives are named {archive.name}, but one folder must hold both; rename one")
+        raise BadArchive(f"two archives are named {archive.name}, but both go into one folder; rename one")
     with naming(archive, folder):
         copy = copy_into(archive, folder)
         for key in filter(None, (terms.public_key, terms.another_key)):
@@ -90,14 +90,14 @@ def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
         copy.with_name(copy.name + SIGNATURE).unlink(missing_ok=True)
         model = read_manifest(copy)["model"]
         digest, sealed = sha256(copy), _says_sealed(copy)
-        if sealed:  # whatever the terms: what says so and is not is damaged
+        if sealed:  # whatever the terms: an archive that claims to be sealed and fails is damaged
             describe(copy)
         elif terms.sealed:
             raise BadArchive(
-                f"{copy} was not sealed by make archive; to serve it all the same: make serve SEALED=no"
+                f"{copy} was not sealed by make archive; to serve it anyway: make serve SEALED=no"
             )
         else:
-            _pack_anew(copy)
+            _repack(copy)
     name, version = model["modelName"], model["modelVersion"]
     return Served(name, version, str(archive), digest, str(copy.resolve()), sealed)
 
@@ -107,12 +107,12 @@ def _says_sealed(archive: Path) -> bool:
         return SUMS in mar.namelist()
 
 
-def _pack_anew(archive: Path) -> None:
-    """Write the members of an archive that was not sealed anew: TorchServe finds then what was looked at.
+def _repack(archive: Path) -> None:
+    """Rewrite an unsealed archive, so that TorchServe reads the members that were checked.
 
-    It reads a zip from its start, and Python by the list at its end: in a file that somebody else made, the
-    two may find two things. Raises BadArchive where a member could lie outside of the folder that it is
-    unpacked in, or there is no room for all of them.
+    TorchServe reads a zip from its start, Python by the directory at its end: in a file from elsewhere the
+    two may differ. Raises BadArchive if a member could be unpacked outside its folder, or if there is no room
+    for all of them.
     """
     new = archive.with_name(archive.name + ".new")
     with zipfile.ZipFile(archive) as mar:
@@ -121,7 +121,7 @@ def _pack_anew(archive: Path) -> None:
             raise BadArchive(f"{archive}: {fault}")
         room, wanted = shutil.disk_usage(archive.parent).free, sum(info.file_size for info in files)
         if wanted > room:
-            raise BadArchive(f"{archive} takes {wanted:,} bytes, {archive.parent} has room for {room:,}")
+            raise BadArchive(f"{archive} takes {wanted:,} bytes, but {archive.parent} has room for {room:,}")
         with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as stored:
             for info in files:
                 large = info.file_size >= zipfile.ZIP64_LIMIT

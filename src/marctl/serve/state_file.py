@@ -1,4 +1,4 @@
-"""What is written down of a process: a JSON file that is there as a whole, or not at all."""
+"""State files: JSON that describes a process, written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Put a state in the place of what was there. Raises OSError, and what was there stays."""
+    """Replace the state. Raises OSError, and the old state stays."""
     whole = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
     try:
         whole.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -21,7 +21,7 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return the state; None where there is none, or not a whole one."""
+    """Return the state; None if the file is missing or not valid."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

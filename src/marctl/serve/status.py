@@ -1,4 +1,4 @@
-"""Say whether the server of a folder runs, and how many of its workers are ready."""
+"""Report whether the server of a folder runs, and how many of its workers are ready."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what runs; return 1 where nothing does, or anything of it is not as it should be."""
+    """Print what runs; return 1 if nothing does, or if any part of it is not in order."""
     with server_in(arguments.run) as instance:
         return report(instance)
 
 
 def report(instance: Instance) -> int:
-    """Say what runs here; 1 where nothing does, or anything of it is not as it should be."""
+    """Print what runs here; return 1 if nothing does, or if any part of it is not in order."""
     supervision = Supervision(instance.folder)
     if (holder := supervision.wait()) is None and supervision.is_held:
-        print(f"another command starts or stops the server of {instance.folder}; look again in a second")
+        print(
+            f"another command is starting or stopping the server in {instance.folder}; try again in a second"
+        )
         return 1
     wrong = _supervised(instance, holder) if holder is not None else _unsupervised(instance)
     state = answering_in(instance).running()
     if state is None:
         if holder is not None:
-            print("TorchServe does not run; its supervisor starts it")
+            print("TorchServe is not running; its supervisor is starting it")
         elif not wrong:
             print(f"not running; start it with: {make_command('serve', instance.folder)}")
         return 1
@@ -47,8 +49,8 @@ def report(instance: Instance) -> int:
     stop_it = make_command("stop", instance.folder)
     print(f"{names} served on {state.inference} by process {state.pid}; to stop it: {stop_it}")
     if state.keys is not None:
-        see = make_command("token", instance.folder)
-        print(f"it wants tokens, kept in {os.path.relpath(state.keys)}; to see one: {see}")
+        print_one = make_command("token", instance.folder)
+        print(f"tokens are on, kept in {os.path.relpath(state.keys)}; to print one: {print_one}")
     for one in state.served:
         ready, wanted = workers_of(state, one)
         wrong |= ready < wanted
@@ -62,34 +64,34 @@ def report(instance: Instance) -> int:
 
 
 def _supervised(instance: Instance, holder: Process) -> bool:
-    """Say what the proxy of a supervisor answers; return whether anything is wrong with either."""
+    """Print what a supervisor's proxy answers; return whether anything is wrong with either."""
     if holder.state == STOPPED:
-        print(f"the supervisor, {holder}, stands still, as by SIGSTOP, and starts nothing again")
-        print(f"  go on    kill -CONT {holder.pid}")
+        print(f"the supervisor, {holder}, is suspended, as by SIGSTOP, and restarts nothing")
+        print(f"  resume   kill -CONT {holder.pid}")
         print(f"  stop     {make_command('stop', instance.folder)}")
         return True
     state = kept_in(instance.folder)
     if state is None or state.pid != holder.pid:
-        print(f"the supervisor, {holder}, has not said yet where its proxy is; look again in a second")
+        print(f"the supervisor, {holder}, has not reported its proxy's address yet; try again in a second")
         return True
     try:
         fault = fault_through(state.address, state.health)
     except OSError as error:
         print(f"the proxy does not answer on {state.address}: {error}; "
-              f"its supervisor, {holder}, starts it again")  # fmt: skip
+              f"its supervisor, {holder}, is restarting it")  # fmt: skip
         return True
     print(f"the proxy answers on {state.address}: {fault or 'ready'}")
     return fault is not None
 
 
 def _unsupervised(instance: Instance) -> bool:
-    """Say what a supervisor that was killed has left behind; return whether there is anything."""
+    """Print what a killed supervisor has left behind; return whether there is anything."""
     killed, left = kept_in(instance.folder), left_in(instance)
     if killed is None and (not left or instance.running() is not None):
         return False
     again, stop_it = (make_command(target, instance.folder) for target in ("up", "stop"))
     was = "a supervisor" if killed is None else f"the supervisor, process {killed.pid},"
-    print(f"{was} has ended without stopping what it had started")
+    print(f"{was} ended without stopping what it had started")
     print(f"  left     {', '.join(map(str, left)) or 'nothing'}")
     print(f"  restart  {again}")
     print(f"  stop     {stop_it}")

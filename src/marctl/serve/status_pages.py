@@ -1,7 +1,7 @@
-"""What a server tells of itself without an image: whether it is ready, what it serves, what it answers.
+"""The pages that describe a server: whether it is ready, which models it serves, its OpenAPI document.
 
-The same behind the reverse proxy and in Flask. Other platforms ask by addresses of their own: /ping is
-SageMaker's, /v1 and /v2 are those of KServe's protocols.
+The reverse proxy and Flask serve the same pages. Some paths belong to other platforms: /ping is SageMaker's,
+/v1 and /v2 belong to KServe's protocols.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LIVE, READY = "/health/live", "/health/ready"
 PING, OPENAPI = "/ping", "/openapi.json"
 V1, V2 = "/v1/models/", "/v2"
 MODEL = re.compile(rf"{V2}/models/([^/]+)(?:/versions/([^/]+))?(/ready)?")
-# Triton's name for tensors as bytes behind the JSON.
+# Triton's name for tensors sent as bytes after the JSON.
 EXTENSIONS = ["binary_tensor_data"]
 DESCRIPTION = Path(__file__).with_name("openapi.json")
-# The key of an address in the description that one of the servers alone has.
+# The key that marks a path in the OpenAPI document that only one of the servers has.
 ONLY = "x-server"
 DOOR, FLASK = "door", "flask"
 PROGRAMS = {DOOR: "torchserve", FLASK: "flask"}
@@ -38,7 +38,7 @@ Page = tuple[HTTPStatus, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class State:
-    """How a server is: whether its process lives, what keeps it from being ready, and what it serves."""
+    """A server's state: whether its process is alive, why it is not ready, and what it serves."""
 
     kind: str  # DOOR or FLASK
     live: bool
@@ -47,18 +47,18 @@ class State:
 
 
 def page(path: str, state: State) -> Page:
-    """Return the status and the body for a path; `in_form_of` gives an error its form."""
+    """Return the status and the body for a path; `in_form_of` puts errors into the protocol's form."""
     ready = state.fault is None
-    told: dict[str, tuple[bool, dict[str, Any]]] = {
+    pages: dict[str, tuple[bool, dict[str, Any]]] = {
         LIVE: (state.live, {"status": "live"}),
         READY: (ready, {"status": "ready"}),
         PING: (ready, {"status": "Healthy"}),
         f"/v2{LIVE}": (state.live, {"live": True}),
         f"/v2{READY}": (ready, {"ready": True}),
     }
-    if path in told:
-        well, body = told[path]
-        return (HTTPStatus.OK, body) if well else _unwell(state)
+    if path in pages:
+        ok, body = pages[path]
+        return (HTTPStatus.OK, body) if ok else _unavailable(state)
     if path == OPENAPI:
         return HTTPStatus.OK, description(state.kind)
     if path in (V2, f"{V2}/"):
@@ -71,54 +71,56 @@ def page(path: str, state: State) -> Page:
     return nothing()
 
 
-def in_form_of(path: str, told: Page) -> Page:
-    """Return a page as its address's protocol has it: V2's clients print its errors, which are texts."""
-    status, body = told
+def in_form_of(path: str, answer: Page) -> Page:
+    """Return a page with errors in the form of the path's protocol: in V2 an error is a string."""
+    status, body = answer
     if status < HTTPStatus.BAD_REQUEST or not is_v2(path):
-        return told
+        return answer
     error = body["error"]
     return status, error_object_in_v2(error["message"], error["hint"])
 
 
 def is_v2(path: str) -> bool:
-    """Return whether an address is one of the V2 protocol's."""
+    """Return whether a path belongs to the V2 protocol."""
     return path == V2 or path.startswith(f"{V2}/")
 
 
 def nothing() -> Page:
-    """Return the page of an address that is none."""
+    """Return the page for an unknown path."""
     return error(*NOTHING)
 
 
 def no_model() -> Page:
-    """Return the page of a model that is not served."""
+    """Return the page for a model that is not served."""
     return error(*NO_MODEL)
 
 
 def error(status: HTTPStatus, message: str, hint: str) -> Page:
-    """Return an error in the form that all of them have."""
+    """Return an error in the usual form."""
     return status, error_object(status, message, hint)
 
 
 @lru_cache
 def description(kind: str) -> dict[str, Any]:
-    """Return the OpenAPI document of one kind of server: without what only the other one has."""
-    told: dict[str, Any] = json.loads(DESCRIPTION.read_text(encoding="utf-8"))
-    told["paths"] = {
-        path: operations for path, operations in told["paths"].items() if operations.get(ONLY, kind) == kind
+    """Return the OpenAPI document of one kind of server, without the other's own paths."""
+    document: dict[str, Any] = json.loads(DESCRIPTION.read_text(encoding="utf-8"))
+    document["paths"] = {
+        path: operations
+        for path, operations in document["paths"].items()
+        if operations.get(ONLY, kind) == kind
     }
-    return told
+    return document
 
 
-def _unwell(state: State) -> Page:
-    reason = state.fault or "its process does not live"
+def _unavailable(state: State) -> Page:
+    reason = state.fault or "its process is not alive"
     return error(HTTPStatus.SERVICE_UNAVAILABLE, reason, "wait, or send the request to another server")
 
 
 def _described(
     name: str, version: str | None, state: State, describe: Callable[[Served, State], Page]
 ) -> Page:
-    """Return what a protocol tells of a model; of several versions, of the one that was named first."""
+    """Return a protocol's page for a model; without a version, for the first one served."""
     for one in state.models():
         if one.model == name and version in (None, one.version):
             return describe(one, state)
@@ -135,26 +137,26 @@ def _server_in_v2(state: State) -> dict[str, Any]:
 
 
 def _readiness(model: Served, state: State) -> Page:
-    """Return whether a model is ready. All of a server's models are, or the server is not."""
+    """Return whether a model is ready. The server is ready only if all its models are."""
     if state.fault is not None:
-        return _unwell(state)
+        return _unavailable(state)
     return HTTPStatus.OK, {"name": model.model, "ready": True}
 
 
 def _in_v2(model: Served, state: State) -> Page:
-    """Return what the V2 protocol tells of a model; -1 is the number of images.
+    """Return a model's V2 metadata; -1 stands for the number of images.
 
-    Scaled grey levels, which it takes instead of image files, would stand here as a second input.
+    Tensors of scaled grey levels are accepted too, but listing them would make them a second input.
     """
     versions = [one.version for one in state.models() if one.model == model.model]
-    told = {"name": model.model, "versions": versions, "platform": "torchserve"}
+    about = {"name": model.model, "versions": versions, "platform": "torchserve"}
     labels = _number_of_labels(model.file, model.sha256)
-    if not labels:  # an archive that was not sealed, whose handler takes and answers what only it knows
-        return HTTPStatus.OK, {**told, "inputs": [], "outputs": []}
+    if not labels:  # an unsealed archive: only its own handler knows its inputs and outputs
+        return HTTPStatus.OK, {**about, "inputs": [], "outputs": []}
     outputs = {"label": ("BYTES", []), "index": ("INT64", []), "probability": ("FP32", []),
                "probabilities": ("FP32", [labels])}  # fmt: skip
     return HTTPStatus.OK, {
-        **told,
+        **about,
         "inputs": [{"name": "picture", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, *more]}
@@ -165,5 +167,5 @@ def _in_v2(model: Served, state: State) -> Page:
 
 @lru_cache
 def _number_of_labels(archive: Path, _: str) -> int:
-    """Return how many labels an archive has, which is read once for each SHA-256."""
+    """Return how many labels an archive has; cached by SHA-256."""
     return len(labels_of(archive))

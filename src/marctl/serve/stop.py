@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Stop TorchServe and all that was started with it; it is no error that none runs."""
+    """Stop TorchServe and everything started with it; it is not an error if nothing runs."""
     with server_in(arguments.run) as instance:
         stopped = stop(instance)
     print("stopped" if stopped else f"nothing to stop: no server runs in {arguments.run}")
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def stop(instance: Instance) -> bool:
     """Stop what runs in a folder; return whether anything did."""
-    # Nothing is made or deleted in a folder of somebody's, unless a server of ours runs there.
+    # A folder of foreign files is left untouched, unless a server of ours runs there.
     is_foreign = instance.is_foreign
     stopped = (_runs(instance) or (not is_foreign and _was_killed(instance))) and stop_all(instance)
     for folder in () if is_foreign else (instance.folder, twin_of(instance.folder).folder):
@@ -36,12 +36,12 @@ def stop(instance: Instance) -> bool:
 
 
 def _runs(instance: Instance) -> bool:
-    """Return whether anything of a server runs here, or is just being started or stopped."""
+    """Return whether any part of a server runs here, or is starting or stopping."""
     supervision = Supervision(instance.folder)
     return supervision.is_held or supervision.holder is not None or bool(left_in(instance))
 
 
 def _was_killed(instance: Instance) -> bool:
-    """Return whether a server of this folder has ended without forgetting what was written down of it."""
+    """Return whether a server of this folder ended without deleting its state files."""
     folders = (instance.folder, twin_of(instance.folder).folder)
     return any((folder / name).exists() for folder in folders for name in STATES)

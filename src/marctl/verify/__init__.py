@@ -1,1 +1,1 @@
-"""Holding an archive against its own records, and running it apart."""
+"""Check an archive against its own records, and run it in isolation."""

@@ -1,6 +1,6 @@
-"""Hold the members of an archive against its own records, and run nothing of it.
+"""Check the members of an archive against its own records, without running any of them.
 
-What is small is read here. Whatever takes a parser, sandbox.py has parsed in a process apart.
+Small records are read here. Everything else that needs a parser is parsed in a sandboxed process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHA256 = 64  # digits
 
 @dataclass
 class Examined:
-    """A private copy of an archive and what was found in it: of one with faults, part of it."""
+    """A private copy of an archive and what was found in it; incomplete if there are faults."""
 
     copy: Path
     mar: zipfile.ZipFile
@@ -45,21 +45,21 @@ class Examined:
     faults: list[str] = field(default_factory=list)
     records: dict[str, bytes] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    # The members that run besides Python, by what they are.
+    # The members besides Python that run, and what each is.
     programs: dict[str, str] = field(default_factory=dict)
     ran: bool = False
 
     @property
     def names(self) -> set[str]:
-        """The members."""
+        """The names of the members."""
         return set(self.mar.namelist())
 
 
 @contextlib.contextmanager
 def examined(archive: Path, public_key: Path | None = None, *, run: bool = False) -> Iterator[Examined]:
-    """Examine a private copy of an archive, and run it where that is wanted and nothing was found.
+    """Examine a private copy of an archive; with `run`, also run it if there are no faults.
 
-    Raises BadArchive where there is nothing to look at, and where the key did not sign it; UserError.
+    Raises BadArchive if it cannot be read as an archive, or was not signed with the key; UserError.
     """
     with private_copy(archive, public_key) as copy:
         model = read_manifest(copy)["model"]
@@ -72,7 +72,7 @@ def examined(archive: Path, public_key: Path | None = None, *, run: bool = False
 
 def _faults(found: Examined, *, run: bool) -> list[str]:
     faults = [*unsafe(found.mar.infolist()), *_members(found), *_records(found), *_digests(found)]
-    # Readers differ in what they find in a zip.
+    # Readers of a zip differ in what they find.
     if not faults and hides_something(found.copy, found.mar):
         faults = [HIDING]
     faults = faults or list(contradictions(found.records, found.model, found.names))
@@ -92,7 +92,7 @@ def _faults(found: Examined, *, run: bool) -> list[str]:
 def _members(found: Examined) -> Iterator[str]:
     for name, count in Counter(found.mar.namelist()).items():
         if count > 1:
-            yield f"the member {name} is there {count} times"
+            yield f"the member {name} occurs {count} times"
     for key in ("handler", "modelFile", "serializedFile", "configFile"):
         name = found.model.get(key, "")
         if not isinstance(name, str):
@@ -105,7 +105,7 @@ def _members(found: Examined) -> Iterator[str]:
         if needed not in found.names:
             yield f"{needed} is missing; build the archive with: make archive"
         elif found.mar.getinfo(needed).file_size > MOST_RECORD:
-            yield f"{needed} is larger than the {MOST_RECORD:,} bytes that are read"
+            yield f"{needed} is larger than the limit of {MOST_RECORD:,} bytes"
 
 
 def _records(found: Examined) -> Iterator[str]:
@@ -119,11 +119,11 @@ def _records(found: Examined) -> Iterator[str]:
 
 def _digests(found: Examined) -> Iterator[str]:
     if SUMS not in found.records:
-        return  # said already
+        return  # reported already
     lines = found.records[SUMS].decode("utf-8", errors="replace").splitlines()
     parts = [line.partition("  ") for line in lines]
     if not all(len(digest) == SHA256 and set(digest) <= DIGITS and name for digest, _, name in parts):
-        yield f"{SUMS} is no list of digests; build the archive with: make archive"
+        yield f"{SUMS} is not a list of digests; build the archive with: make archive"
         return
     recorded = {name: digest for digest, _, name in parts}
     for name in sorted(recorded.keys() - found.names):
@@ -132,18 +132,18 @@ def _digests(found: Examined) -> Iterator[str]:
         yield f"the member {name} was not there when the archive was built"
     for name in sorted(recorded.keys() & found.names):
         if (digest := sha256(found.mar, name)) != recorded[name]:
-            yield f"the member {name} was changed: its SHA-256 is {digest}, recorded is {recorded[name]}"
+            yield f"the member {name} was changed: its SHA-256 is {digest}, not {recorded[name]}"
 
 
 def _take_records_from(folder: Path) -> None:
-    """Delete the records, and the images that they are about: what repeats them is no proof."""
+    """Delete the golden answers and images, so that the archive's code cannot just repeat them."""
     for name in (SUMS, GOLDEN_ANSWERS):
         (folder / name).unlink()
     shutil.rmtree(folder / GOLDEN_FOLDER)
 
 
 def _contents(found: Examined, folder: Path) -> Iterator[str]:
-    """Have the contents of the members parsed apart, and keep config and programs."""
+    """Parse the members' contents in the sandbox, and keep config and programs."""
     found.programs = dict(_programs(found))
     config = found.model["configFile"]
     question = {
@@ -157,19 +157,19 @@ def _contents(found: Examined, folder: Path) -> Iterator[str]:
         answer = sandbox.run(LOOK, folder, json.dumps(question).encode(), memory)
         told = json.loads(answer)
     except (sandbox.NoAnswer, ValueError, RecursionError) as error:
-        yield f"its members could not be looked at: {error}"
+        yield f"its members could not be examined: {error}"
         return
     yield from told["faults"]
     for name, classes in told["classes"].items():
         is_named = name == found.model.get("modelFile") and told["class"] in classes
         if len(classes) != 1 and not is_named:
-            yield f"{name} defines {len(classes)} classes ({', '.join(classes)}); TorchServe takes one"
+            yield f"{name} defines {len(classes)} classes ({', '.join(classes)}); TorchServe expects one"
     found.config = told["config"]
 
 
 def _programs(found: Examined) -> Iterator[tuple[str, str]]:
-    """Yield the members that the archive says to answer by and that are programs, and what each is."""
-    # A model without a class is loaded by what its file's name ends with.
+    """Yield the members that the archive declares as programs that it runs, and what each is."""
+    # A model without a class is loaded according to its file's suffix.
     alone = "" if found.model.get("modelFile") else str(found.model.get("serializedFile", ""))
     if MEMBERS["torchscript"] in found.names:
         yield MEMBERS["torchscript"], "TorchScript"

@@ -1,6 +1,6 @@
-"""Parse what strangers wrote: Python, YAML, pickles. Run by sandbox.py, for it may take any time and memory.
+"""Parse untrusted Python, YAML and pickles. Run in the sandbox, because this may take any time and memory.
 
-Nothing of the archive is run. The answer, JSON, tells of each file what verify.py asked for.
+Nothing of the archive is run. The answer is JSON, with the faults, classes and settings that were found.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import pickle
 import sys
 import warnings
 import zipfile
-from _compat_pickle import IMPORT_MAPPING as OLD_NAMES  # as pickles of Python 2 call its modules
+from _compat_pickle import IMPORT_MAPPING as OLD_NAMES  # modules as pickles from Python 2 name them
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-# Files that torch or pickle would be asked to load, by name; and how such files begin, whatever their name.
+# Suffixes of files that torch or pickle may be asked to load, and how such files begin, whatever their name.
 PICKLE_NAMES = (".pth", ".pt", ".ptl", ".bin", ".pkl", ".pickle", ".dill", ".ckpt", ".joblib")
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 ZIP, MACHINE_CODE, NUMPY = b"PK\x03\x04", b"\x7fELF", b"\x93NUMPY"
 MOST_WORDS, MOST_NUMBERS = 400, 8
-MOST_WHOLE = 2**63  # of a number that JSON can say
+MOST_WHOLE = 2**63  # bound of an integer in the answer
 SAFETENSORS, BYTECODE = ".safetensors", (".pyc", ".pyo")
 PROGRAMS = (".so", ".pt2", ".pyd", ".dll", ".dylib")
 
 
 def main() -> int:
-    """Answer one question."""
+    """Read one request from stdin and print the answer."""
     folder, question = Path(sys.argv[1]), json.loads(sys.stdin.buffer.read())
     faults: list[str] = []
     classes = {}
@@ -38,12 +38,12 @@ def main() -> int:
         try:
             classes[name] = _classes(folder / name)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            faults.append(f"{name} is no Python: {error}")
+            faults.append(f"{name} is not valid Python: {error}")
     config = named = None
     try:
         config = _config(folder, question["config"])
         named = config.pop("class")
-    except Exception as error:  # noqa: BLE001 of a value that is not what its tag says yaml raises anything
+    except Exception as error:  # noqa: BLE001 for a value that does not fit its tag, yaml raises anything
         reason = f"{type(error).__name__}: {str(error)[:MOST_WORDS]}"
         faults.append(f"{question['config']} cannot be read: {reason}")
     for name in question["members"]:
@@ -57,17 +57,17 @@ def _classes(path: Path) -> list[str]:
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
-    """Return input, labels and class of a model-config.yaml, its values as JSON has them."""
+    """Return input, labels and class of a model-config.yaml, with values that JSON can hold."""
     config = yaml.safe_load((folder / name).read_bytes())
     labels = _labels(folder, config["labels"])
     if not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError("its labels are no list of texts")
+        raise ValueError("its labels are not a list of strings")
     told = {str(key): _plain(value) for key, value in config["input"].items()}
     return {"input": told, "labels": labels, "class": _plain(config.get("class"))}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value where it is no more than a few numbers or a text, else None."""
+    """Return a value if it is a string, a number or a short list of these, else None."""
     is_row = isinstance(value, list) and len(value) <= MOST_NUMBERS
     values = value if is_row else [value]
     return value if all(map(_is_small, values)) else None
@@ -89,7 +89,7 @@ def _labels(folder: Path, labels: Any) -> list[Any]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Return whether a file is built as TorchScript's are: code and data below one folder."""
+    """Return whether a file is laid out as TorchScript: code and data below one folder."""
     try:
         with zipfile.ZipFile(path) as packed:
             names = packed.namelist()
@@ -104,37 +104,37 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _runs(path: Path, declared: str | None) -> Iterator[str]:
-    """Yield why a file that torch would load could run what the archive does not name as a program."""
+    """Yield why a file could run code that the archive does not declare as a program."""
     with path.open("rb") as file:
         start = file.read(8)
     is_zip = start.startswith(ZIP) or zipfile.is_zipfile(path)
     if declared == "TorchScript":
         if not _is_torchscript(path):
-            yield "would be loaded as TorchScript, and is none"
+            yield "would be loaded as TorchScript, but is not TorchScript"
     elif declared is not None:
         return
     elif is_zip and _is_torchscript(path):
-        yield "is TorchScript, which is a program, and the archive does not say that it answers by it"
+        yield "is TorchScript, which is a program, but the archive does not declare it"
     elif path.name.lower().endswith(BYTECODE):
-        yield "is compiled Python, which is a program that nobody can read"
+        yield "is compiled Python, a program that nobody can review"
     elif start.startswith(MACHINE_CODE) or path.name.lower().endswith(PROGRAMS):
-        yield "is machine code, which is a program, and the archive does not say that it answers by it"
+        yield "is machine code, which is a program, but the archive does not declare it"
     elif path.name.lower().endswith(SAFETENSORS):
         if not _has_header(path):
-            yield "has no header of safetensors, so it may be anything"
+            yield "has no safetensors header, so it may be anything"
     elif is_zip or path.name.lower().endswith(PICKLE_NAMES) or start.startswith((*PICKLES, NUMPY)):
         try:
             _load(path, start)
         except ModuleNotFoundError as error:
             yield f"cannot be checked without {error.name}; install it: pip install 'marctl[serve]'"
-        except Exception as error:  # noqa: BLE001 what a hostile pickle makes the loader raise is not foreseeable
-            yield f"is not loadable as weights alone, so it could run code: {_reason(error)}"
+        except Exception as error:  # noqa: BLE001 a hostile pickle can make the loader raise anything
+            yield f"cannot be loaded as weights only, so it could run code: {_reason(error)}"
     elif _calls(path):
         yield "is a pickle that calls what it names, so it could run code"
 
 
 def _has_header(path: Path) -> bool:
-    """Return whether a file begins as safetensors do: a length, and an object of JSON."""
+    """Return whether a file begins like safetensors: with a length, then a JSON object."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
@@ -150,7 +150,7 @@ class _CallsError(Exception):
 
 
 class _Watched(type):
-    """Of all that can be done with a thing, nothing is."""
+    """Raises _CallsError on any use of the class."""
 
     def __getattr__(cls, _: str) -> Any:
         raise _CallsError
@@ -167,14 +167,14 @@ class _Named(metaclass=_Watched):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles numbers and texts; of what a pickle names it imports nothing."""
+    """Unpickles numbers and strings; it imports nothing that a pickle names."""
 
     def __init__(self, file: IO[bytes], folder: Path) -> None:
         super().__init__(file)
         self._folder = folder
 
     def find_class(self, module: str, _: str) -> type[_Named]:
-        """Return the stand-in where an import would find the module: other texts can look like a pickle."""
+        """Return the stand-in if an import would find the module; text can look like a pickle by chance."""
         top = module.partition(".")[0]
         if top in (*OLD_NAMES, "__main__") or self._is_member(top) or importlib.util.find_spec(top):
             return _Named
@@ -187,7 +187,7 @@ class _Unpickler(pickle.Unpickler):
 def _calls(path: Path) -> bool:
     """Return whether a file, whatever its name, is a pickle that would call what it names.
 
-    Pickles of the first protocols have no mark at their start. Several may follow each other.
+    Pickles of protocols 0 and 1 have no magic number. A file may contain several pickles.
     """
     with path.open("rb") as file:
         try:
@@ -195,18 +195,18 @@ def _calls(path: Path) -> bool:
                 _Unpickler(file, Path(sys.argv[1])).load()
         except _CallsError:
             return True
-        except Exception:  # noqa: BLE001 whatever is no pickle makes the loader raise something
+        except Exception:  # noqa: BLE001 a file that is not a pickle can make the loader raise anything
             return False
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that says why; torch's first one advises to load it all the same."""
+    """Return the line with the reason; torch's first line advises loading the file anyway."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line for line in lines if "WeightsUnpickler error" in line), lines[0]).strip()[:MOST_WORDS]
 
 
 def _load(path: Path, start: bytes) -> None:
-    # Only where an archive has such files.
+    # Imported only if an archive has such files.
     if start.startswith(NUMPY):
         import numpy
 

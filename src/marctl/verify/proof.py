@@ -1,4 +1,4 @@
-"""Run an archive's code apart, and hold its outputs for the golden images against the recorded ones, here."""
+"""Run an archive in the sandbox, and compare its outputs for the golden images with the recorded ones."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ SHOWN = 10  # outputs
 def disproof(
     mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], labels: Sequence[str]
 ) -> Iterator[str]:
-    """Yield why an archive does not answer as recorded: nothing where it does.
+    """Yield why an archive does not answer as recorded; nothing if it does.
 
-    `folder` has the archive's files without its records: code that only repeats them finds none.
+    `folder` has the archive's files without its golden answers, so its code cannot just repeat them.
     """
     recorded = json.loads(read_record(mar, GOLDEN_ANSWERS))["pictures"]
     names = list(recorded)
-    random.SystemRandom().shuffle(names)  # their order tells nothing
+    random.SystemRandom().shuffle(names)  # so that the order reveals nothing
     try:
         told = _asked(mar, folder, model, names)
     except NoAnswer as error:
-        yield f"it was run, and gave no answer: {error}"
+        yield f"it was run but gave no answer: {error}"
         return
     if not isinstance(told, dict) or "error" in told:
-        yield f"does not load: {told['error'] if isinstance(told, dict) else 'it answers nonsense'}"
+        yield f"does not load: {told['error'] if isinstance(told, dict) else 'its answer is malformed'}"
         return
     yield from _differences("it", told.get("outputs"), names, recorded, labels)
     if told.get("reference") is not None:
@@ -44,7 +44,7 @@ def disproof(
 
 
 def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: list[str]) -> Any:
-    """Return what the archive's code answers. Raises NoAnswer."""
+    """Return the answer of the archive's code. Raises NoAnswer."""
     images = [mar.read(f"{GOLDEN_FOLDER}/{name}") for name in names]
     header = {
         "name": model["modelName"],
@@ -52,41 +52,41 @@ def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: lis
         "images": [len(image) for image in images],
     }
     request = b"\n".join([json.dumps(header).encode(), b"".join(images)])
-    # A model takes a few times its file, and what it computes.
+    # A model takes a few times the size of its file, plus memory for computing.
     size = sum(info.file_size for info in mar.infolist())
     answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size)
     try:
         return json.loads(answered)
     except (ValueError, RecursionError) as error:
-        raise NoAnswer(f"it answers no JSON ({error})") from error
+        raise NoAnswer(f"its answer is not JSON ({error})") from error
 
 
 def _differences(
     who: str, outputs: Any, names: list[str], recorded: dict[str, Any], labels: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a sentence for the first image that is answered in another way."""
+    """Yield a sentence for the first image that is not answered as recorded."""
     if not isinstance(outputs, list) or len(outputs) != len(names):
-        yield f"{who} does not answer each golden image"
+        yield f"{who} does not answer every golden image"
         return
     answered = dict(zip(names, outputs, strict=True))
     for name, one in recorded.items():
         got, expected = answered[name], one["outputs"]
         if not _is_row(got, len(labels)) or len(expected) != len(labels):
-            yield f"{who} answers the golden image {name!r} by other than {len(labels)} numbers"
+            yield f"{who} does not answer the golden image {name!r} with {len(labels)} numbers"
             return
         difference = max(abs(a - b) for a, b in zip(got, expected, strict=True))
         label = labels[got.index(max(got))]
         if label != one["label"] or not difference <= TOLERANCE:
             yield (
                 f"{who} does not answer as recorded: golden image {name!r}: expected {one['label']!r} "
-                f"{_shown(expected)}, got {label!r} {_shown(got)}; they differ by {difference:.2g}, allowed "
-                f"is {TOLERANCE:.0e}. The weights, the contract or the code are not those of the build"
+                f"{_shown(expected)}, got {label!r} {_shown(got)}; they differ by {difference:.2g}, at most "
+                f"{TOLERANCE:.0e} is allowed. The weights, the contract or the code differ from the build's"
             )
             return
 
 
 def _is_row(row: Any, length: int) -> bool:
-    # A NaN is none of these: it would be neither greater nor less than anything.
+    # `one == one` excludes NaN, which would be neither greater nor less than anything.
     return (
         isinstance(row, list) and len(row) == length and all(type(one) is float and one == one for one in row)  # noqa: PLR0124
     )

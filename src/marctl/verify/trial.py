@@ -1,7 +1,7 @@
-"""Run an unpacked archive on images, and print its outputs. Run by sandbox.py: the archive's code runs here.
+"""Run an unpacked archive on images and print its outputs. Runs in the sandbox, with the archive's code.
 
-It gets images without names or answers, and its files without their records: it is not known here what the
-outputs should be. Whoever started this compares them.
+The images come without names or answers, and the files without their records, so nothing here knows what the
+outputs should be. The process that started this one compares them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Outputs = list[list[float]]
 def main() -> int:
     """Answer the images of one request."""
     folder = sys.argv[1]
-    # What the archive prints is no answer.
+    # Whatever the archive prints must not mix with the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     request = json.loads(sys.stdin.buffer.readline())
@@ -28,8 +28,8 @@ def main() -> int:
     try:
         told: dict[str, Any] = _answered(_loaded(folder, request), images)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
-        # Where the handler cannot be imported TorchServe goes on to look for one of its own, and complains
-        # that it has none of that name; the first error is the one that helps.
+        # If the handler cannot be imported, TorchServe looks for one of its own and complains that it has
+        # none of that name; the first error is the useful one.
         first = error.__context__ if isinstance(error, ImportError) and error.__context__ else error
         told = {"error": f"{type(first).__name__}: {first}"}
     with answers:
@@ -38,20 +38,20 @@ def main() -> int:
 
 
 def _loaded(folder: str, request: dict[str, Any]) -> Any:
-    # Only now: the archive's folder is the first that its imports are looked for in.
+    # Imported only now: the archive's folder comes first on the import path.
     from ts.model_loader import TsModelLoader
 
     service = TsModelLoader().load(request["name"], folder, request["handler"])
-    handler = service._entry_point.__self__  # TorchServe keeps the handler's bound method alone
+    handler = service._entry_point.__self__  # TorchServe keeps only the handler's bound method
     if not hasattr(handler, "classifier"):
         raise RuntimeError(
-            "an earlier version built it, and this one cannot run it; build it again: make archive"
+            "it was built by an earlier version, which this one cannot run; build it again: make archive"
         )
     return handler
 
 
 def _answered(handler: Any, images: list[bytes]) -> dict[str, Outputs | None]:
-    """Return the outputs (N, labels) of what answers, and of the reference, where that is something else."""
+    """Return the outputs (N, labels) of the runtime, and of the reference if that is another one."""
     batch = handler.preprocess([{"body": image} for image in images])
     answered = handler.inference(batch)
     reference = handler.classifier.eager
@@ -65,7 +65,7 @@ def _by_torch(module: Any) -> Callable[[Any], Any]:
 
     def answer(batch: Any) -> Any:
         images = torch.from_numpy(batch)
-        # One by one: some models take no other batch.
+        # One by one: some models accept only single images.
         with torch.inference_mode():
             return torch.cat([module(image[None]) for image in images]).numpy()
 

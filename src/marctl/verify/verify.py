@@ -1,7 +1,7 @@
-"""Look at an archive, and run it where its signature is trusted or its user asks for that.
+"""Examine an archive, and run it if its signature is trusted or the user asks for it.
 
-To look is to hold its members against its own records, and to run nothing of it. That finds damage. Who made
-the archive made the records, too: who that was, a signature alone can say.
+To examine it is to check its members against its own records, without running anything. That finds damage.
+Whoever made the archive also wrote the records: only a signature shows who that was.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ MOST = 2000  # characters of a fault
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive, and whether it is run."""
+    """Add the archive, and whether to run it."""
     parser.add_argument("archive", type=Path, help="a .mar file")
     parser.add_argument("--public-key", type=Path, help="require a signature by this key, then run it")
-    parser.add_argument("--run", action="store_true", help="run it without a signature, apart and limited")
+    parser.add_argument("--run", action="store_true", help="run it without a signature, in isolation")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was shown of the archive, or a sentence for each fault; return 1 where there is one."""
+    """Print what was found, or a sentence for each fault; return 1 if there is one."""
     archive, key = printable(str(arguments.archive)), arguments.public_key
     runs = arguments.run or key is not None
     if runs and (fault := sandbox.isolation_fault()) is not None:
         print(
-            "note: its code is run within limits, but can reach your files and the network: this system lets "
-            f"no namespaces be made ({printable(fault)})",
+            "note: its code runs with limits, but can reach your files and the network: this system does not "
+            f"allow user namespaces ({printable(fault)})",
             file=sys.stderr,
         )
     try:
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def faults(archive: Path, public_key: Path | None = None, *, run: bool = False) -> list[str]:
-    """Return a sentence for each fault of an archive; none for one that has none."""
+    """Return a sentence for each fault of an archive; an empty list if there is none."""
     try:
         with examined(archive, public_key, run=run) as found:
             return [printable(fault, MOST) for fault in found.faults]
@@ -66,7 +66,7 @@ def faults(archive: Path, public_key: Path | None = None, *, run: bool = False) 
 
 
 def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
-    """Yield what was shown of an archive without fault, and what it says of itself."""
+    """Yield what was found in an archive without faults, and what it says about itself."""
     count = len(json.loads(found.records[GOLDEN_ANSWERS])["pictures"])
     answered = f"{count} golden images answered as recorded"
     python = f"{sum(name.endswith('.py') for name in found.names)} Python files"
@@ -75,28 +75,28 @@ def described(found: Examined, archive: str, key: Path | None) -> Iterator[str]:
     if key is not None:
         yield f"{archive} is signed {signer}; {answered}"
     elif found.ran:
-        yield f"{archive} was looked at and run apart: {answered}"
+        yield f"{archive} was examined and run in isolation: {answered}"
     else:
-        yield f"{archive} was looked at, not run: its members match the records inside it"
+        yield f"{archive} was examined, not run: its members match the records inside it"
     yield f"  signed    {signer if key else _unsigned(found)}"
     with found.copy.open("rb") as file:
         yield f"  sha256    {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    yield f"  members   {len(found.names)}, each as recorded inside"
-    yield from wrapped("  programs  ", f"{', '.join(programs)}; they run where it is served")
+    yield f"  members   {len(found.names)}, all as recorded inside"
+    yield from wrapped("  programs  ", f"{', '.join(programs)}; they run when it is served")
     yield f"  golden    {count} images, {_tried(found, key)}"
-    yield f"  claims    {'what its signer says' if key else 'what it says of itself, and nothing proves'}:"
+    yield f"  claims    {'what its signer says' if key else 'what it says about itself, without proof'}:"
     for name, text in claims(found.records, found.config):
-        # Wrapped here, and not by the terminal: no claim begins where a line of this program's own does.
+        # Wrapped here and not by the terminal, so that no part of a claim looks like a line of this program.
         yield from wrapped(f"    {name:<10}", text)
 
 
 def _unsigned(found: Examined) -> str:
     if found.copy.with_name(found.copy.name + SUFFIX).exists():
-        return "by somebody, whose signature was not checked: PUBLIC_KEY=public.pem"
-    return "nobody vouches for it: whoever made it wrote its records, too"
+        return "there is a signature, which was not checked: PUBLIC_KEY=public.pem"
+    return "no; whoever made it also wrote its records"
 
 
 def _tried(found: Examined, key: Path | None) -> str:
     if not found.ran:
-        return "not tried: RUN=1 runs its code on them"
-    return "answered as recorded" + ("" if key else "; code made to deceive can do that, too")
+        return "not checked: RUN=1 runs the archive on them"
+    return "answered as recorded" + ("" if key else "; malicious code can do that, too")

@@ -1,4 +1,4 @@
-"""model-config.yaml says what the model eats, or is refused with the key and the remedy."""
+"""model-config.yaml describes the model's input, or is refused with the key and the remedy."""
 
 import copy
 from dataclasses import replace
@@ -29,14 +29,14 @@ CONFIG = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
         (
             "input.resize",
             20,
-            "input.resize is 20; write the pixels of the shorter side before the centre is "
-            "cut out, at least 28, or leave it out",
+            "input.resize is 20; write the length in pixels of the shorter side before "
+            "the crop, at least 28, or leave it out",
         ),
-        ("input.std", [0.0], "input.std is [0.0]; each deviation is above 0"),
-        ("input.maen", [0.1], "input.maen is not known; did you mean 'mean'?"),
-        ("input.crop", 224, "input.crop is not known; known are color, size, resize, ink, mean, std"),
-        ("labels", [], "labels is []; list one name an output, or write index_to_name.json"),
-        ("labels", [0, 1], "the label 0 is no text; put it in quotes"),
+        ("input.std", [0.0], "input.std is [0.0]; each deviation must be above 0"),
+        ("input.maen", [0.1], "input.maen is not a known key; did you mean 'mean'?"),
+        ("input.crop", 224, "input.crop is not a known key; use one of color, size, resize, ink, mean, std"),
+        ("labels", [], "labels is []; list one name per output, or write index_to_name.json"),
+        ("labels", [0, 1], "the label 0 is not text; put it in quotes"),
         ("outputs", "logprobs", "outputs is 'logprobs'; did you mean 'log-probabilities'?"),
         ("outputs", "Logits", "outputs is 'Logits'; did you mean 'logits'?"),
         ("outputs", "log_probabilities", "outputs is 'log_probabilities'; did you mean 'log-probabilities'?"),
@@ -45,15 +45,15 @@ CONFIG = yaml.safe_load((ROOT / "model" / "model-config.yaml").read_text())
         ("outputs", ["logits"], "outputs is ['logits']; use one of logits, log-probabilities, probabilities"),
         ("output", 495, "output is 495; write the name of one output of the ONNX file, in quotes"),
         ("output", None, "output is None; write the name of one output of the ONNX file, in quotes"),
-        ("outputt", "x", "outputt is not known; did you mean 'output'?"),
-        ("batchSize", 0, "batchSize is 0; write a whole number from 1"),
-        ("batchSize", "16", "batchSize is '16'; write a whole number from 1"),
-        ("batchSize", True, "batchSize is True; write a whole number from 1"),
+        ("outputt", "x", "outputt is not a known key; did you mean 'output'?"),
+        ("batchSize", 0, "batchSize is 0; write a whole number of 1 or more"),
+        ("batchSize", "16", "batchSize is '16'; write a whole number of 1 or more"),
+        ("batchSize", True, "batchSize is True; write a whole number of 1 or more"),
         ("input", None, "there is no section 'input'; it needs color, size, mean and std"),
     ],
 )
 def test_wrong_contract_is_refused(path, value, sentence):
-    """Each mistake is named by its key, with what stands there and what to write."""
+    """The error gives the key, its value and what to write."""
     config = copy.deepcopy(CONFIG)
     *sections, key = path.split(".")
     place = config[sections[0]] if sections else config
@@ -64,14 +64,14 @@ def test_wrong_contract_is_refused(path, value, sentence):
 
 
 def test_empty_file_is_refused(tmp_path):
-    """An empty YAML file is no contract."""
+    """An empty YAML file is not a contract."""
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(BadContract, match="there is no section 'input'"):
         Contract.from_file(tmp_path / "empty.yaml")
 
 
 def test_every_grey_level_is_scaled_as_torchvision_does(contract):
-    """All 256 levels have torchvision's value to the bit: both work in float32, in the same order."""
+    """All 256 levels have exactly torchvision's value: both compute in float32, in the same order."""
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(contract.mean, contract.std)])
     assert torch.equal(torch.from_numpy(contract.normalize(levels)), reference(levels))
@@ -89,7 +89,7 @@ def test_three_channels_are_scaled_each_by_its_own():
 
 
 def test_contract_is_read_from_what_it_tells(contract):
-    """Also from before there were ink, which then is not looked for, and the kind of the outputs."""
+    """Also from older dicts, which lack ink (then nothing is centred) and the kind of the outputs."""
     told = contract.to_dict()
     assert told["outputs"] == contract.outputs == "log-probabilities"
     assert Contract.from_dict(told) == contract

@@ -8,7 +8,7 @@ from classifier.explain import explain
 
 
 def test_shares_of_a_linear_model_are_known():
-    """Weight times value, in each channel of each pixel: what the method gives can be worked out by hand."""
+    """Each share is weight times value, in each channel of each pixel, so the result is known."""
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
     scaled, black = np.ones((3, 2, 2), np.float32), np.zeros((3, 2, 2), np.float32)
     found = explain(model, torch.device("cpu"), scaled, black, 1)

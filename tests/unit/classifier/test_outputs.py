@@ -1,4 +1,4 @@
-"""What a model puts out is told as probabilities, whichever of three kinds it is."""
+"""A model's outputs become probabilities, whichever of the three kinds they are."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from classifier.outputs import KINDS, LOG_PROBABILITIES, LOGITS, PROBABILITIES, 
     ids=["probabilities", "logarithms", "logits"],
 )
 def test_probabilities_of_any_kind_of_output(outputs, kind):
-    """What a model puts out may be probabilities, their logarithms or what a softmax makes them of."""
+    """Outputs may be probabilities, their logarithms, or logits for a softmax."""
     outputs = np.array(outputs, np.float32)
     found = probabilities(outputs, kind)
     # float32 has seven digits, of which 300 takes three.
@@ -25,7 +25,7 @@ def test_probabilities_of_any_kind_of_output(outputs, kind):
 
 
 def test_what_is_no_number_is_no_probability():
-    """A row of NaN is zeros, and another row what it is."""
+    """A row with NaN becomes zeros; the other rows keep their values."""
     found = probabilities(np.array([[np.nan, 1, 2], [5, 5, 5]], np.float32), LOGITS)
     np.testing.assert_allclose(found, [[0, 0, 0], [1 / 3] * 3], atol=1e-6)
     for kind in (PROBABILITIES, LOG_PROBABILITIES):
@@ -34,7 +34,7 @@ def test_what_is_no_number_is_no_probability():
 
 
 def test_quantised_probabilities_are_told_as_they_are():
-    """A softmax in 8 bits that adds up to 0.9961 stays 0.9961: it goes through no second softmax."""
+    """An 8-bit softmax that adds up to 0.9961 stays 0.9961: no second softmax is applied."""
     outputs = np.array([[0.9961, 0, 0]], np.float32)
     np.testing.assert_array_equal(probabilities(outputs, PROBABILITIES), outputs)
 
@@ -42,7 +42,7 @@ def test_quantised_probabilities_are_told_as_they_are():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("kind", KINDS)
 def test_neighbours_of_a_batch_change_no_probability(kind, dtype):
-    """Beside sigmoids, NaN or one certain answer a row has what it has alone; of 5,000 labels, too."""
+    """A row of 5,000 labels has the same values alone and beside sigmoids, NaN or a one-hot row."""
     chance = np.random.default_rng(0)
     rows = chance.normal(0, 3, (4, 5000))
     rows[1] = 1 / (1 + np.exp(-rows[1]))
@@ -50,7 +50,7 @@ def test_neighbours_of_a_batch_change_no_probability(kind, dtype):
     rows[3] = np.eye(5000)[3]
     together = probabilities(rows.astype(dtype), kind)
     for place, row in enumerate(rows.astype(dtype)):
-        # In another order, float32 sums differ in the seventh digit.
+        # float32 sums in another order differ in the seventh digit.
         np.testing.assert_allclose(together[place], probabilities(row[None], kind)[0], rtol=1e-6)
         alone = confidences(row[None], kind)
         assert confidences(rows.astype(dtype), kind)[place] == pytest.approx(alone[0], rel=1e-6)
@@ -74,7 +74,7 @@ CHANCES /= CHANCES.sum(axis=1, keepdims=True)
     ids=["logits", "log-probabilities", "probabilities", "float64", "shifted", "not-sealed"],
 )
 def test_confidence_is_the_largest_probability(outputs, kind):
-    """Of whatever kind the outputs are, the same number comes out."""
+    """The number is the same for every kind of outputs."""
     np.testing.assert_allclose(confidences(outputs, kind), CHANCES.max(axis=1), rtol=1e-5)
 
 
@@ -87,6 +87,6 @@ def test_confidence_is_the_largest_probability(outputs, kind):
     ],
 )
 def test_output_that_is_no_number_is_not_trusted(kind, expected):
-    """NaN and infinities give 0, and do not spoil the sums of the others."""
+    """NaN and infinities give 0, and do not spoil the sums of the other rows."""
     outputs = np.array([[np.nan, 1.0], [np.inf, np.inf], [0.0, -np.inf]], np.float32)
     assert confidences(outputs, kind).tolist() == expected

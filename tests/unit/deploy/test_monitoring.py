@@ -1,4 +1,4 @@
-"""deploy/ holds a case for each alert, and a dashboard that is whole."""
+"""Each alert in deploy/ has a test case, and the dashboard is complete."""
 
 import json
 import re
@@ -11,14 +11,14 @@ DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 
 
 def test_each_alert_has_its_case():
-    """There is no alert that was not seen to go off."""
+    """Every alert fires in at least one case."""
     alerts = re.findall(r"alert: (\w+)", ALERTS.read_text())
     fires = re.findall(r"alertname: (\w+)\n *exp_alerts:\n *- exp_labels", CASES.read_text())
     assert set(fires) == set(alerts)
 
 
 def test_dashboard_is_whole():
-    """Panels have numbers of their own, say what they show, and do not lie on each other."""
+    """Panels have unique ids, a title and a query, and do not overlap."""
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["title"] and panel["targets"] for panel in panels)

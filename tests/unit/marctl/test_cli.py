@@ -1,4 +1,4 @@
-"""The one command: its help, its exit codes, and what it prints of an error."""
+"""The marctl command: its help, its exit codes and how it prints errors."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from tests.conftest import MARCTL
 from tests.support.waiting import PATIENCE, wait_until
 
 LISTED = [name for name, command in cli.COMMANDS.items() if command.help]
-# Modules that take long to import, which few commands need.
+# Modules that are slow to import and that few commands need.
 HEAVY = ("numpy", "torch", "onnxruntime", "PIL", "ts", "flask", "httpx")
 PROBE = """
 import sys
@@ -30,7 +30,7 @@ sys.exit(status)
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    """Let SIGTERM end the tests as it did: the command handles it, and here it is called in this process."""
+    """Restore SIGTERM's handler: the command sets its own, and here it runs in this process."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -42,7 +42,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help(name, capsys):
-    """Each says what it does, and what each of its options is for."""
+    """--help works for each command, listed or not."""
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
     assert end.value.code == 0
@@ -50,7 +50,7 @@ def test_every_command_has_help(name, capsys):
 
 
 def test_help_lists_all_commands_with_a_line_each(capsys):
-    """Those that the tool starts for itself are not listed."""
+    """Commands for internal use are not listed."""
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     printed = capsys.readouterr().out
@@ -60,16 +60,16 @@ def test_help_lists_all_commands_with_a_line_each(capsys):
 
 
 def test_help_names_the_variables_of_make(capsys):
-    """Whoever knows `make serve PORT=9080` finds the option, and the other way round."""
+    """Users of `make serve PORT=9080` can find the option, and vice versa."""
     with pytest.raises(SystemExit):
         cli.main(["serve", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "Variables of make serve: RUN is --run, PUBLIC_KEY is --public-key" in printed
-    assert "MAR, NAME or MODEL give the archive" in printed
+    assert "MAR, NAME or MODEL select the archive" in printed
 
 
 def test_version_is_printed():
-    """By the program itself, from the installed package."""
+    """The program reads it from the installed package."""
     done = run("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("marctl ")
@@ -77,7 +77,7 @@ def test_version_is_printed():
 
 @pytest.mark.parametrize("name", ["stop", "status", "logs", "token", "deploy"])
 def test_what_looks_at_a_server_imports_little(name, tmp_path):
-    """Only the module of the command that is given is imported: neither numpy nor torch is needed here."""
+    """Only the given command's module is imported: these commands need neither numpy nor torch."""
     words = [name, "--run", str(tmp_path), *(["none.mar"] if name == "deploy" else [])]
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROBE.format(heavy=HEAVY), *words],
@@ -98,7 +98,7 @@ def test_what_looks_at_a_server_imports_little(name, tmp_path):
     ids=["no-command", "no-such-command", "no-file", "no-such-option", "no-such-format"],
 )
 def test_wrong_usage_ends_with_2(words, sentence, capsys):
-    """The usage is printed, and what was wrong with it."""
+    """The usage is printed, with what was wrong."""
     with pytest.raises(SystemExit) as end:
         cli.main(words)
     assert end.value.code == 2
@@ -121,7 +121,7 @@ def test_wrong_usage_ends_with_2(words, sentence, capsys):
     ids=lambda value: type(value).__name__,
 )
 def test_what_its_user_can_mend_is_one_sentence(error, sentence, capsys):
-    """Without a traceback, on stderr; the exit status is 1."""
+    """An error that users can fix is printed on stderr without a traceback; the exit status is 1."""
 
     def program():
         raise error
@@ -132,7 +132,7 @@ def test_what_its_user_can_mend_is_one_sentence(error, sentence, capsys):
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), ModuleNotFoundError("x", name="x")])
 def test_bug_shows_its_traceback(error):
-    """What nobody foresaw is not made into a sentence that hides where it came from."""
+    """An unexpected error is not reduced to a sentence that hides where it came from."""
 
     def program():
         raise error
@@ -142,7 +142,7 @@ def test_bug_shows_its_traceback(error):
 
 
 def test_ctrl_c_ends_with_130():
-    """As a shell has it; the command has said what it has to say."""
+    """130 is what a shell reports; nothing more is printed."""
 
     def program():
         raise KeyboardInterrupt
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_with_130():
 
 
 def living_in(group: int) -> list[psutil.Process]:
-    """Return the processes of a group that have not ended; zombies have, whoever inherits them."""
+    """Return the processes of a group that are still running; zombies have ended."""
     return [one for one in psutil.process_iter(["status"]) if is_of(one.pid, group)
             and one.info["status"] != psutil.STATUS_ZOMBIE]  # fmt: skip
 
@@ -164,7 +164,7 @@ def is_of(pid: int, group: int) -> bool:
 
 
 def test_sigterm_ends_with_143(tmp_path):
-    """Whatever the command was doing."""
+    """SIGTERM ends the command, whatever it is doing, and its child processes."""
     os.mkfifo(tmp_path / "pipe")
     waiting = ["sh", "-c", f"echo begun > {tmp_path / 'pipe'}; exec sleep 60"]
     command = [*MARCTL, "once", f"--out={tmp_path / 'out'}", "--", *waiting]
@@ -180,7 +180,7 @@ def test_sigterm_ends_with_143(tmp_path):
 
 
 def test_reader_that_goes_is_no_fault():
-    """As by `marctl --help | head -1`."""
+    """A closed pipe is not an error, as in `marctl --help | head -1`."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as gone:
@@ -190,7 +190,7 @@ def test_reader_that_goes_is_no_fault():
 
 
 def test_commands_that_the_tool_starts_itself_are_not_offered(capsys):
-    """Neither in the help nor where an unknown command is refused; they can be started all the same."""
+    """They are in neither the help nor the error for an unknown command, but can be run."""
     for words in (["--help"], ["nope"]):
         with pytest.raises(SystemExit):
             cli.main(words)

@@ -1,4 +1,4 @@
-"""What is imported is installed, or a sentence says what to install."""
+"""Every imported package is installed, or a sentence says what to install."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from marctl.verify import look
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# The name by which a package is imported, where that is another one.
+# Import names that differ from the package's name.
 IMPORTED_AS = {
     "pyyaml": "yaml", "pillow": "PIL", "torchserve": "ts", "kornia-rs": "kornia_rs",
     "torch-model-archiver": "model_archiver",
@@ -22,7 +22,7 @@ IMPORTED_AS = {
 
 
 def pinned(pins):
-    """Return what a list of pins installs, extras of this project left out."""
+    """Return the pins of a list, without this project's own extras."""
     return {re.sub(r"\[.*\]", "", pin) for pin in pins if not pin.startswith("marctl[")}
 
 
@@ -31,7 +31,7 @@ def imported(names):
 
 
 def imports_of(file):
-    """Return the modules outside of this project and Python's library that a file imports."""
+    """Return the third-party modules that a file imports."""
     tree = ast.walk(ast.parse(file.read_text()))
     modules = set()
     for node in tree:
@@ -43,11 +43,11 @@ def imports_of(file):
 
 
 def test_every_import_has_an_extra():
-    """What is imported is in the base installation, or the sentence about it names the extra that has it."""
+    """An imported package is in the base installation, or its error names the extra that has it."""
     extras = PROJECT["project"]["optional-dependencies"]
     base = imported(pinned(PROJECT["project"]["dependencies"]))
     files = [file for folder in ("src", "handler") for file in sorted((ROOT / folder).rglob("*.py"))]
-    # TensorFlow and the auditors are in environments of their own, which only a checkout makes.
+    # TensorFlow and the audit tools have their own environments, which only a checkout creates.
     apart = {"tensorflow", "onnx2tf", "cyclonedx"}
     assert set().union(*map(imports_of, files)) - base - apart <= EXTRAS.keys()
     for module, extra in EXTRAS.items():
@@ -56,7 +56,7 @@ def test_every_import_has_an_extra():
 
 
 def test_missing_package_is_named_with_its_extra():
-    """One sentence, with the command that installs it; any other missing module is a bug of ours."""
+    """The error has the command that installs it; any other missing module is a bug."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module") as missing:
         need("json", "no_such_module")
     assert remedy(missing.value) is None
@@ -66,14 +66,14 @@ def test_missing_package_is_named_with_its_extra():
 
 
 def test_weights_are_not_called_hostile_for_want_of_torch(monkeypatch):
-    """Without torch a pickle cannot be checked, and that is what is said."""
+    """Without torch a pickle cannot be checked, and the message says so."""
     monkeypatch.setitem(sys.modules, "torch", None)
     assert list(look._runs(ROOT / "model" / "convnet.pth", None)) == [
         "cannot be checked without torch; install it: pip install 'marctl[serve]'"
     ]
 
 
-# Runs the tool in an environment that lacks the modules.
+# Runs marctl as if these modules were not installed.
 LACKING = """
 import sys
 class Lacking:
@@ -104,7 +104,7 @@ def lacking(modules, *words):
     ids=lambda value: value[0] if isinstance(value, list) else value,
 )
 def test_command_names_the_extra_that_it_needs(words, module, extra):
-    """Before anything is started or built."""
+    """The error comes before anything is started or built."""
     done = lacking([module], *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
@@ -112,13 +112,13 @@ def test_command_names_the_extra_that_it_needs(words, module, extra):
     )
 
 
-# Two are made of what they need, down to their options.
+# Two import what they need even to show their options.
 LISTED = {name for name, command in COMMANDS.items() if command.help} - {"article", "flask"}
 
 
 @pytest.mark.parametrize("command", sorted(LISTED))
 def test_help_needs_no_extra(command):
-    """Who has installed the base alone can read what each command takes."""
+    """The base installation shows the help of each command."""
     done = lacking(EXTRAS, command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: marctl {command}")

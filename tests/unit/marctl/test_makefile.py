@@ -1,4 +1,4 @@
-"""The Makefile's variables as words of a command line."""
+"""The Makefile's variables become command-line arguments."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from marctl.errors import UserError
 
 @pytest.fixture
 def words_of(monkeypatch):
-    """A function that gives variables as make does, and returns the words of a command."""
+    """A function that sets variables as make does and returns a command's arguments."""
 
     def given(command: str, *own: str, **variables: str) -> list[str]:
         for name, value in variables.items():
@@ -43,18 +43,18 @@ def words_of(monkeypatch):
     ids=str,
 )
 def test_variables_are_options_and_files(words_of, command, variables, words):
-    """Each as one word, whatever is in it; what is empty says nothing, but for a build."""
+    """Each is one argument, whatever it contains; an empty one is ignored, except for a build."""
     assert words_of(command, **variables) == [command, *words]
 
 
 def test_own_words_come_after_and_count(words_of):
-    """The last of two is taken; files stay behind all options."""
+    """The last of two values is used; files come after all options."""
     words = words_of("export", "onnx", "--golden=mine", GOLDEN="theirs", MAR="x.mar")
     assert words == ["export", "--golden=theirs", "onnx", "--golden=mine", "--", "x.mar"]
 
 
 def test_variable_that_was_not_given_is_none(monkeypatch):
-    """An environment may have a PORT for other ends."""
+    """The environment may have a PORT for other purposes."""
     monkeypatch.setenv("PORT", "1")
     monkeypatch.setenv("NAME", "else")
     words = makefile.completed(["serve"], "serve", ["RUN"])
@@ -64,18 +64,18 @@ def test_variable_that_was_not_given_is_none(monkeypatch):
 @pytest.mark.parametrize(
     ("command", "variables", "sentence"),
     [
-        ("predict", {"IMAGES": "folder"}, "say which image: make predict IMAGE="),
-        ("sign", {}, "say which key: make sign KEY=private.pem"),
+        ("predict", {"IMAGES": "folder"}, "name an image: make predict IMAGE="),
+        ("sign", {}, "name the private key: make sign KEY=private.pem"),
         (
             "adopt",
             {"MAR": "old.mar"},
-            "say of which archive, and where to: make adopt MAR=old.mar FOLDER=mine",
+            "name the archive and the new folder: make adopt MAR=old.mar FOLDER=mine",
         ),
-        ("flask", {"TOKENS": "on"}, "Flask has no tokens; leave TOKENS out"),
+        ("flask", {"TOKENS": "on"}, "the Flask server has no tokens and listens on this machine only"),
     ],
     ids=["predict", "sign", "adopt", "flask"],
 )
 def test_missing_variable_is_named(words_of, command, variables, sentence):
-    """Before anything else is done."""
+    """The error comes before anything else is done."""
     with pytest.raises(UserError, match=f"^{sentence}"):
         words_of(command, **variables)

@@ -1,4 +1,4 @@
-"""What training makes of digits."""
+"""How training varies digits."""
 
 import numpy as np
 import torch
@@ -29,14 +29,14 @@ INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
 
 
 def edges(pixels):
-    """Return the usual level of the image's outermost pixels (N,): the paper's."""
+    """Return the median level (N,) of each image's outermost pixels: the paper's."""
     frame = np.ones((28, 28), dtype=bool)
     frame[1:-1, 1:-1] = False
     return np.median(pixels[:, frame], axis=1)
 
 
 def test_images_of_training_are_images():
-    """Whatever is done to a digit, 28 x 28 numbers from 0 to 1 come out, half dark on light, and repeat."""
+    """The results are 28 x 28 numbers from 0 to 1, half are dark on light, and a seed repeats them."""
     torch.manual_seed(0)
     images = as_sent(INK)
     assert images.shape == INK.shape
@@ -49,7 +49,7 @@ def test_images_of_training_are_images():
 
 
 def test_batch_has_a_truth_for_each_image(contract):
-    """The digits of a batch keep their labels, in order; what holds no digit gets all labels alike."""
+    """The digits of a batch keep their labels, in order; images without a digit get all labels equally."""
     torch.manual_seed(0)
     labels = torch.tensor(LABELS[:BATCH], dtype=torch.long)
     images, truth = varied(INK[:BATCH], labels, contract, STAGES[0])
@@ -60,14 +60,14 @@ def test_batch_has_a_truth_for_each_image(contract):
 
 
 def test_most_digits_are_placed_as_the_handler_does():
-    """Their ink is in the middle and they have its size, or nearly; some are anywhere; none is cut off."""
+    """Most have nearly the handler's place and size; some are anywhere; none is cut off."""
     torch.manual_seed(0)
     fine = penned(INK)
     drawn = placed(fine)
     assert drawn.shape == (SOME, 1, FINE, FINE)
     middle, half = box(drawn)
     assert (middle.abs() + half <= 1.01).all()
-    # A turned digit's box is smaller than its box, turned.
+    # A turned digit's box is smaller than its turned box.
     in_the_middle = centre(drawn).abs().amax(dim=1) < CENTRED_SHIFT + 0.04
     as_handler = in_the_middle & (half.amax(dim=1) < CENTRED_FILLS[1])
     assert 0.75 < as_handler.float().mean() < 0.99
@@ -75,7 +75,7 @@ def test_most_digits_are_placed_as_the_handler_does():
 
 
 def test_centre_is_the_mean_place_of_the_ink():
-    """Of two squares, one three times as large: nearer to it; half the side is 1."""
+    """With two areas of ink, one three times as large, it is nearer to that one; half the side is 1."""
     ink = torch.zeros(1, 1, 28, 28)
     ink[0, 0, 0:2, 0:2] = 1
     ink[0, 0, 26:28, 22:28] = 1
@@ -93,7 +93,7 @@ def test_box_is_where_the_ink_is():
 
 
 def test_jpeg_is_lost_as_a_file_loses_it():
-    """What training takes for JPEG of quality 50 and 10 is what Pillow's files are, within rounding."""
+    """Training's JPEG of quality 50 and 10 matches Pillow's files within rounding."""
     for quality, steps in ((50, 1.0), (10, 5.0)):
         lost = compressed(INK[:FEW], torch.full((FEW,), steps)) * 255
         bodies = [encoded(Image.fromarray(image), "JPEG", quality=quality) for image in IMAGES[:FEW]]
@@ -102,7 +102,7 @@ def test_jpeg_is_lost_as_a_file_loses_it():
 
 
 def test_half_of_the_pages_are_negated():
-    """A page comes out as it was or turned round, nothing between."""
+    """A page stays as it was or is inverted, with nothing in between."""
     torch.manual_seed(0)
     turned = negated(INK)
     as_it_was = torch.tensor([torch.equal(one, other) for one, other in zip(turned, INK, strict=True)])
@@ -111,7 +111,7 @@ def test_half_of_the_pages_are_negated():
 
 
 def test_coarse_images_have_few_levels_of_detail():
-    """A digit that went through a few pixels fills its frame; noise has lost what lay between neighbours."""
+    """A digit reduced to a few pixels fills its frame; noise loses the difference between neighbours."""
     torch.manual_seed(0)
     few = coarsened(INK)
     _, half = box(few)

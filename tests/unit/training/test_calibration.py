@@ -1,4 +1,4 @@
-"""How sure a model is, and how right."""
+"""How confident a model is, and how often it is right."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from training.calibration import best_temperature, expected_calibration_error, f
 
 
 def test_calibration_error_is_the_distance_of_probability_and_truth():
-    """0 where 80 of 100 answers with 80 % are right, 0.3 where 50 are; both halves count by their number."""
+    """0 if 80 of 100 answers at 80 % are right, 0.3 if 50 are; groups are weighted by size."""
     probability = np.full(100, 0.8)
     assert expected_calibration_error(probability, np.arange(100) < 80) == pytest.approx(0)
     assert expected_calibration_error(probability, np.arange(100) < 50) == pytest.approx(0.3)
@@ -19,7 +19,7 @@ def test_calibration_error_is_the_distance_of_probability_and_truth():
 
 
 def test_temperature_is_found_and_folded_in():
-    """Logits three times too large are found out; the last layer then gives a third, and the same answers."""
+    """Logits three times too large give a temperature of 3; fold() divides the last layer's outputs."""
     torch.manual_seed(0)
     last = nn.Linear(8, 10)
     features = torch.randn(5_000, 8)

@@ -1,4 +1,4 @@
-"""Images as people send them: what evaluation makes of digits."""
+"""Images as people send them, made from digits for the evaluation."""
 
 from dataclasses import replace
 
@@ -20,13 +20,13 @@ IMAGES, LABELS = load_test()
 
 
 def pixels_of(name, severity, contract, count=FEW):
-    """Return a family's files as they are, in the model's size: float (N, 28, 28) from 0 to 1."""
+    """Return a family's files without centring, in the model's size: float (N, 28, 28) from 0 to 1."""
     made = files(BY_NAME[name], BY_NAME[name].severities[severity], IMAGES[:count])
     return np.stack([read_pixels(body, replace(contract, ink=None)) for body in made])[..., 0] / 255
 
 
 def edges(pixels):
-    """Return the usual level of the image's outermost pixels (N,): the paper's."""
+    """Return the median level (N,) of each image's outermost pixels: the paper's."""
     frame = np.ones((28, 28), dtype=bool)
     frame[1:-1, 1:-1] = False
     return np.median(pixels[:, frame], axis=1)
@@ -40,7 +40,7 @@ def extents(pixels):
 
 @pytest.mark.parametrize("name", ["black on white", "transparent, black ink"])
 def test_dark_ink_lies_on_light_paper(name, contract):
-    """The paper is white, whatever the severity, and the ink is darker, less so with each."""
+    """The paper is white at each severity; the ink is darker, but less so as severity rises."""
     darkest = []
     for severity in range(3):
         pixels = pixels_of(name, severity, contract)
@@ -51,7 +51,7 @@ def test_dark_ink_lies_on_light_paper(name, contract):
 
 
 def test_white_ink_on_nothing_is_read_on_black(contract):
-    """Transparent images in white ink come to the model as white on black."""
+    """Transparent images in white ink reach the model as white on black."""
     pixels = pixels_of("transparent, white ink", MIDDLE, contract)
     assert edges(pixels) == pytest.approx(0)
     assert pixels.max(axis=(1, 2)).min() > 0.3
@@ -61,7 +61,7 @@ def test_white_ink_on_nothing_is_read_on_black(contract):
     "name", [name for name in BY_NAME if not name.startswith(("black", "transparent", "photo", "coloured"))]
 )
 def test_both_polarities_occur(name, contract):
-    """Where the family does not say it, about half are dark on light."""
+    """If the family does not fix it, about half of the images are dark on light."""
     light = edges(pixels_of(name, 0, contract)) > 0.5
     assert 0.3 < light.mean() < 0.7
 
@@ -80,7 +80,7 @@ def test_ink_changes_as_the_family_says(name, sign, contract):
 
 
 def test_no_digit_falls_off_the_edge(contract):
-    """Off centre, a digit of half the side touches an edge at most, and keeps its size."""
+    """An off-centre digit of half the side at most touches an edge, and keeps its size."""
     pixels = pixels_of("off centre", 2, contract)
     longer = extents(pixels).max(axis=1)
     assert 12 <= longer.min() <= longer.max() <= 16
@@ -89,7 +89,7 @@ def test_no_digit_falls_off_the_edge(contract):
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_severities_differ_and_files_repeat(name, contract):
-    """Each severity is another image; the same call makes the same files."""
+    """Each severity gives another image; the same call gives the same files."""
     mild, strong = (pixels_of(name, severity, contract, count=1) for severity in (0, 2))
     assert mild.shape == (1, 28, 28)
     assert not np.array_equal(mild, strong)
@@ -97,7 +97,7 @@ def test_severities_differ_and_files_repeat(name, contract):
 
 
 def test_photo_has_12_megapixels():
-    """The photo is a JPEG in colour, of a phone's size, dark on light."""
+    """The photo is a colour JPEG of a phone's size, dark on light."""
     photo = opened(next(iter(files(BY_NAME["photo, 12 megapixels"], 0.5, IMAGES[:1]))))
     assert (photo.format, photo.mode, sorted(photo.size)) == ("JPEG", "RGB", sorted(PHONE))
     assert np.median(np.asarray(photo.reduce(50))) > 100

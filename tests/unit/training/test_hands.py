@@ -1,4 +1,4 @@
-"""The hands that training draws with write all digits."""
+"""The handwriting styles that training draws with have all digits."""
 
 import torch
 
@@ -9,7 +9,7 @@ from training.hands import written
 
 
 def test_hands_write_all_digits():
-    """Each way of writing several times, each time a little different, in MNIST's size and place."""
+    """Each style is written several times, always a little different, in MNIST's size and place."""
     torch.manual_seed(0)
     digits, labels = written(5)
     assert digits.shape == (len(labels), 1, 28, 28)

@@ -1,4 +1,4 @@
-"""The data set files are the original ones, or refused."""
+"""The data set files are the original ones or are refused."""
 
 import gzip
 
@@ -17,7 +17,7 @@ def test_test_set_is_mnists():
 
 
 def test_changed_file_is_refused(tmp_path, monkeypatch):
-    """One other byte in a file, and the digests are named."""
+    """If one byte of a file differs, the error gives both digests."""
     for file in mnist.FOLDER.glob("*.gz"):
         data = bytearray(gzip.decompress(file.read_bytes()))
         data[-1] ^= 1
@@ -28,13 +28,13 @@ def test_changed_file_is_refused(tmp_path, monkeypatch):
 
 
 def test_missing_file_is_named(tmp_path, monkeypatch):
-    """The sentence says which file is missing and how to get it back."""
+    """The error says which file is missing and how to restore it."""
     monkeypatch.setattr(mnist, "FOLDER", tmp_path)
     with pytest.raises(mnist.BadDataset, match=r"t10k-images-idx3-ubyte.gz is missing; restore it with: git"):
         mnist.load_test()
 
 
 def test_no_idx_file_is_refused():
-    """Bytes that are no IDX file are refused by their first bytes."""
-    with pytest.raises(mnist.BadDataset, match="no IDX file"):
+    """Bytes that are not an IDX file are recognised by their start."""
+    with pytest.raises(mnist.BadDataset, match="not an IDX file"):
         mnist.parse_idx(b"<html>not found</html>")

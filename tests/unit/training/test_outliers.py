@@ -1,4 +1,4 @@
-"""Outliers are no digits."""
+"""Outliers are images without a digit."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ INK = torch.from_numpy(IMAGES[:SOME, None] / np.float32(255))
 
 
 def test_outliers_are_no_digits():
-    """Six kinds; ink from 0 to 1; the first is blank, all others have some; they can be photographed."""
+    """There are six kinds, with ink from 0 to 1; only the first is blank; all can be photographed."""
     torch.manual_seed(0)
     ink = outliers(INK[:48])
     assert ink.shape == (48, 1, FINE, FINE)
@@ -28,7 +28,7 @@ def test_outliers_are_no_digits():
 
 
 def test_pieces_are_those_of_the_digit_in_another_order():
-    """Each of the nine is one of the digit's, whose middle 24 x 24 pixels are enlarged; they have moved."""
+    """The nine pieces are those of the digit's middle 24 x 24 pixels, enlarged, in another order."""
     torch.manual_seed(0)
     digit = torch.rand(1, 1, 28, 28)
     whole = functional.interpolate(digit[..., 2:26, 2:26], size=(54, 54), mode="bilinear")

@@ -1,4 +1,4 @@
-"""The page says what was measured."""
+"""The page shows what was measured."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ DOCS = ROOT / "docs"
 
 
 def test_page_says_what_was_measured(tmp_path, monkeypatch):
-    """The tables of docs/real-images.md are those of the JSON files beside it."""
+    """The tables in docs/real-images.md are those of the JSON files beside it."""
     page = tmp_path / "page.md"
     shutil.copy(DOCS / "real-images.md", page)
     monkeypatch.setattr(real_report, "PAGE", page)

@@ -1,4 +1,4 @@
-"""The network, its weights and how they came about."""
+"""The network, its weights and its accuracy."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def model():
 
 
 def test_outputs_are_log_probabilities(model):
-    """Each row of the output sums to one as probabilities."""
+    """The probabilities of each row sum to one."""
     outputs = model(torch.rand(3, 1, 28, 28))
     assert outputs.shape == (3, 10)
     torch.testing.assert_close(outputs.exp().sum(dim=1), torch.ones(3))
 
 
 def test_older_weights_load():
-    """A state_dict with the parameters cn1, cn2, fc1 and fc2 loads as it is."""
+    """A state_dict with the parameters cn1, cn2, fc1 and fc2 loads without changes."""
     shapes = {
         "cn1.weight": (16, 1, 3, 3), "cn1.bias": (16,), "cn2.weight": (32, 16, 3, 3), "cn2.bias": (32,),
         "fc1.weight": (64, 4608), "fc1.bias": (64,), "fc2.weight": (10, 64), "fc2.bias": (10,),
@@ -44,7 +44,7 @@ def test_file_holds_one_class():
 
 
 def test_accuracy_counts_right_answers(contract):
-    """A model that always says 7 is right where a 7 is written, and nowhere else."""
+    """A model that always answers 7 is right for the sevens, and only for them."""
     always_7 = ConvNet()
     always_7.forward = lambda x: F.one_hot(torch.full((len(x),), 7), 10).float()
     assert on_test_set(always_7, contract)[0] == np.mean(load_test()[1] == 7)

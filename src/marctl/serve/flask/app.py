@@ -1,4 +1,4 @@
-"""Serve an archive by Flask and gunicorn, in the foreground, until Ctrl-C or SIGTERM."""
+"""Serve an archive with Flask and gunicorn, in the foreground, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ PORT = 8890  # the article's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the archive, and where and how it is served."""
+    """Add the archive, the address and the options."""
     parser.add_argument("archive", type=Path, help="a .mar file")
-    parser.add_argument("--host", default=LOOPBACK, help=f"{ANY_ADDRESS} to be reached from outside")
+    parser.add_argument("--host", default=LOOPBACK, help=f"the address; {ANY_ADDRESS} for all")
     parser.add_argument("--port", type=int, default=PORT, help="the port (default: %(default)s)")
     add_config(parser)
     add_image(parser)
@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Start gunicorn with a copy of the archive, and return when it has been stopped.
+    """Serve a copy of the archive with gunicorn until it is stopped.
 
-    Each worker loads the copy that was checked here, also one that is started later.
+    Every worker loads the copy that was checked here, even if it starts later.
     """
     began = time.monotonic()
     limit, terms, explain = body_limit(arguments.config), terms_of(arguments), explains(arguments)
@@ -81,7 +81,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def load(served: Served, limit: int, *, explain: bool) -> Flask:
-    """Open the copy in a worker: torch's threads do not survive a fork. Raises BadArchive."""
+    """Open the copy, in a worker, because torch's threads do not survive a fork. Raises BadArchive."""
     for name in NOT_INHERITED & os.environ.keys():
         del os.environ[name]
     os.environ.update(WORKER_ENVIRONMENT | ({EXPLAIN: "1"} if explain else {}))
@@ -101,7 +101,7 @@ def _opened(archive: Path) -> Opened:
 
 
 def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
-    """Say where and what is served once a golden image got its answer, if there is one. Raises NotReady."""
+    """Check the first golden image, if there is one, and print the address. Raises NotReady."""
     host = LOOPBACK if arguments.host == ANY_ADDRESS else arguments.host
     url = f"http://{host}:{arguments.port}"
     predictions = f"{url}/predictions/{served.model}"
@@ -112,7 +112,7 @@ def prove(served: Served, arguments: argparse.Namespace, began: float) -> None:
         if isinstance(error.__cause__, requests.ConnectionError):  # stopped already
             return
         raise
-    print(f"serving {arguments.archive} on {url} by Flask")
+    print(f"serving {arguments.archive} on {url} with Flask")
     print(f"  ready after {time.monotonic() - began:.1f} s")
     if (lacks := unproven([served])) is not None:
         print(f"  {lacks}")

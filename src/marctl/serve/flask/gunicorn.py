@@ -1,4 +1,4 @@
-"""Run a WSGI application by gunicorn, in the foreground: each worker loads it after the fork."""
+"""Run a WSGI application with gunicorn, in the foreground; each worker loads it after the fork."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from marctl.errors import UserError
 from marctl.serve.torchserve.readiness import NotReady
 
 WORKERS = 2
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 no file of a guessable name is made there
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 no file with a guessable name is created there
 SETTINGS = {
     "workers": WORKERS,
-    # They take in what clients send, slow ones too, and so do not compute more at once.
+    # Threads receive requests, slow ones too; they do not compute in parallel.
     "worker_class": "gthread",
     "threads": 8,
-    # Seconds in which a worker must have loaded, and must show that it lives, before it is replaced.
+    # Seconds for a worker to load, and between its signs of life, before it is replaced.
     "timeout": 120,
-    # Seconds for answers under way at a stop: docker kills after 10.
+    # Seconds to answer requests in progress at a stop: docker kills after 10.
     "graceful_timeout": 8,
-    # Its own is to write "Handling signal: term" and the like; faults and killed workers remain.
+    # Without messages such as "Handling signal: term"; errors and killed workers are still logged.
     "loglevel": "warning",
-    # It would open a socket in the home folder, to be steered by.
+    # Otherwise gunicorn opens a control socket in the home folder.
     "control_socket_disable": True,
 }
 
 
 class Main(Arbiter):
-    """gunicorn's main process. It ends where a worker ends before any has loaded: the next would, too.
+    """gunicorn's main process. It exits if a worker ends before any has loaded: the next one would end too.
 
-    After that a worker that ends is replaced, whatever its status.
+    Later, a worker that ends is replaced, whatever its status.
     """
 
     app: Server
 
     def reap_workers(self) -> None:
-        """Take note of the workers that have ended."""
+        """Reap the workers that have ended."""
         for pid in () if self.app.has_loaded or self._is_stopping else list(self.WORKERS):
             if (end := _end_of(pid)) is not None:
-                self.app.leave_word(f"a worker ended while it loaded ({end})")
+                self.app.record_fault(f"a worker ended while it loaded ({end})")
                 raise StopIteration  # as at SIGTERM
         while True:
             try:
                 super().reap_workers()
-            except HaltServer:  # by its statuses 3 and 4 a worker would end all, and hide the others' ends
+            except HaltServer:  # a worker's status 3 or 4 would end the server, and hide how the others ended
                 continue
             return
 
@@ -66,12 +66,15 @@ class Main(Arbiter):
 
 
 class Server(BaseApplication):
-    """One gunicorn, and the folder in which its workers unpack and leave word of a fault."""
+    """One gunicorn, and the folder in which its workers unpack the archive and record a fault."""
 
     def __init__(
         self, address: str, folder: Path, load: Callable[[], Any], prove: Callable[[], None]
     ) -> None:
-        """Take what each worker loads, and what one of them calls when it has: it raises NotReady."""
+        """Take `load`, called in each worker, and `prove`, called in the first one loaded.
+
+        `prove` raises NotReady.
+        """
         self._address, self._folder, self._load, self._prove = address, folder, load, prove
         self._main = os.getpid()
         super().__init__()
@@ -82,26 +85,26 @@ class Server(BaseApplication):
         return self._mark.exists()
 
     def serve(self) -> None:
-        """Return when SIGTERM or Ctrl-C has ended the server. Raises UserError where a worker ended it."""
+        """Serve until SIGTERM or Ctrl-C. Raises UserError if a worker's fault ended the server."""
         try:
             Main(self).run()
-        except SystemExit as end:  # the workers end by it, too
+        except SystemExit as end:  # raised in the workers too
             if os.getpid() == self._main:
                 self._raise_fault()
             if end.code:
                 raise
 
     def load_config(self) -> None:
-        """Tell gunicorn its settings."""
+        """Apply the settings."""
         settings = SETTINGS | {"bind": self._address, "post_worker_init": self._loaded}
-        if os.access(SHARED_MEMORY, os.W_OK):  # the workers' signs of life need no disk
+        if os.access(SHARED_MEMORY, os.W_OK):  # the workers' heartbeat files need no disk
             settings["worker_tmp_dir"] = SHARED_MEMORY
         for name, value in settings.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Return the application, in a worker; where its archive is bad the whole server ends."""
-        # Ctrl-C reaches all processes; the main one ends the others, and twice would be once too often.
+        """Return the application, in a worker; if its archive is bad, the whole server ends."""
+        # Ctrl-C reaches all processes, but the main one ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         tempfile.tempdir = str(self._folder)
         try:
@@ -111,7 +114,7 @@ class Server(BaseApplication):
             sys.exit(0)
 
     def _loaded(self, _: Any) -> None:
-        """Let the first worker that has loaded prove that requests are answered, while it answers them."""
+        """In the first worker that has loaded, check in a thread that requests are answered."""
         with contextlib.suppress(FileExistsError):
             self._mark.touch(exist_ok=False)
             threading.Thread(target=self._try, daemon=True).start()
@@ -123,12 +126,12 @@ class Server(BaseApplication):
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Leave word of a fault, and have the main process end all."""
-        self.leave_word(str(error))
+        """Record a fault, and have the main process end the server."""
+        self.record_fault(str(error))
         os.kill(self._main, signal.SIGTERM)
 
-    def leave_word(self, fault: str) -> None:
-        """Write down what ends the server; the first fault stays."""
+    def record_fault(self, fault: str) -> None:
+        """Write down why the server ends; the first fault is kept."""
         with contextlib.suppress(FileExistsError), self._fault.open("x", encoding="utf-8") as file:
             file.write(fault)
 
@@ -146,7 +149,7 @@ class Server(BaseApplication):
 
 
 def _end_of(pid: int) -> str | None:
-    """Say how a child has ended, and leave its status to be asked for; None where it runs."""
+    """Describe how a child ended, without reaping it; None if it runs."""
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if ended is None:
         return None
@@ -158,9 +161,9 @@ def _end_of(pid: int) -> str | None:
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """Make a folder of our own; the process that made it, and no worker of its, deletes it at the end.
+    """Create a temporary folder; the process that created it, not a worker, deletes it at the end.
 
-    A worker that was killed could not clean up after itself.
+    A killed worker could not clean up after itself.
     """
     main, folder = os.getpid(), _new_folder()
     try:
@@ -171,7 +174,7 @@ def own_folder() -> Iterator[Path]:
 
 
 def _new_folder() -> Path:
-    """Make a folder; in a container whose root is read-only there may be shared memory alone."""
+    """Create a folder; in a container with a read-only root, shared memory may be the only place."""
     prefix = "flask-"
     try:
         return Path(tempfile.mkdtemp(prefix=prefix))

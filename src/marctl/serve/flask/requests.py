@@ -1,4 +1,4 @@
-"""From one of Flask's requests to one of the core's."""
+"""Convert a Flask request to the core's."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from classifier.headers import PROTOCOL, QUERY, V2
 from classifier.protocols.body import FORM, MULTIPART
 from marctl.serve.status_pages import is_v2
 
-# A form holds one image, or a tensor and its metadata; each part costs time before that is seen.
+# Each part of a form costs time, and a form needs few: 64 images and some options.
 MAX_PARTS = 1000
-# The protocol of addresses that are not V2's.
+# The protocol of all addresses except V2's.
 OTHER = "other"
 
 
 def fields_of(request: Request, *, explain: bool = False) -> dict[str, Any]:
-    """Return the fields of the core's `Request`: body or form, headers, and what is asked.
+    """Return the fields of the core's `Request`: body or form, headers, and whether to explain.
 
-    A form of type application/x-www-form-urlencoded holds no image: it has no fields here.
+    A form of type application/x-www-form-urlencoded cannot hold an image: it has no fields here.
     Raises RequestEntityTooLarge.
     """
     headers = {
@@ -33,7 +33,7 @@ def fields_of(request: Request, *, explain: bool = False) -> dict[str, Any]:
     if query := request.query_string.decode("latin-1"):
         headers[QUERY] = query
     body = request.get_data(cache=False)
-    # Of a body in chunks, whose length nobody says, Werkzeug takes what the limit allows, without a word.
+    # Werkzeug silently cuts a chunked body, which has no Content-Length, at the limit.
     if request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
     boundary = request.mimetype_params.get("boundary", "")
@@ -46,9 +46,9 @@ def fields_of(request: Request, *, explain: bool = False) -> dict[str, Any]:
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each part that came whole.
+    """Yield the name and bytes of each complete part.
 
-    Not by Flask's `request.form`, which makes text of the parts without a file's name: an image may be one.
+    Flask's `request.form` will not do: it decodes parts without a file name as text, and they may be images.
     """
     decoder = _Decoder(boundary, max_parts=MAX_PARTS)
     decoder.receive_data(body)
@@ -67,7 +67,7 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 class _Decoder(MultipartDecoder):
-    """Werkzeug's decoder, for which a file's name that is not in UTF-8 is no reason to give up."""
+    """Werkzeug's decoder, which here also accepts file names that are not UTF-8."""
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         return super()._parse_headers(data.decode("utf-8", "replace").encode("utf-8"))

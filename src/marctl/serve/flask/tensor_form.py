@@ -1,4 +1,4 @@
-"""The article's request: an image as its client preprocessed it, and its dims."""
+"""The article's request: an image that the client has preprocessed, and its dims."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from classifier.errors import BadRequest
 
 DATA, METADATA, DIMS = "data", "metadata", "dims"
-FLOAT32 = np.dtype("<f4")  # as every client's machine has it, and numpy's tobytes writes it
-SHOWN = 60  # characters of what came
+FLOAT32 = np.dtype("<f4")  # little-endian, as numpy's tobytes writes it on common machines
+SHOWN = 60  # characters of a bad value in an error
 
 
 class BadTensor(BadRequest):
-    """A form that holds no tensor as the model takes it."""
+    """A form without a valid tensor for the model."""
 
 
 def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndarray:
     """Return the form's image as a float32 batch (1, C, H, W), where shape is (C, H, W).
 
-    `data` holds its bytes in C order, `metadata` JSON with its `dims`. Raises BadTensor.
+    `data` is its bytes in C order, `metadata` is JSON with its `dims`. Raises BadTensor.
     """
     for part in (DATA, METADATA):
         if part not in form:
@@ -43,20 +43,20 @@ def tensor_of(form: Mapping[str, bytes], shape: tuple[int, int, int]) -> np.ndar
 
 
 def _check_dims(metadata: bytes, shape: tuple[int, int, int]) -> None:
-    """Raise BadTensor where the metadata says another shape than (C, H, W) or (1, C, H, W)."""
+    """Raise BadTensor if the metadata has another shape than (C, H, W) or (1, C, H, W)."""
     try:
-        told = json.loads(metadata)
+        parsed = json.loads(metadata)
     except (ValueError, RecursionError) as error:
-        raise BadTensor(f"{METADATA!r} is no JSON ({error})", f"send {_example(shape)}") from error
-    if not isinstance(told, dict) or DIMS not in told:
-        raise BadTensor(f"{METADATA!r} is {_shown(told)}, without {DIMS}", f"send {_example(shape)}")
-    dims = told[DIMS]
+        raise BadTensor(f"{METADATA!r} is not JSON ({error})", f"send {_example(shape)}") from error
+    if not isinstance(parsed, dict) or DIMS not in parsed:
+        raise BadTensor(f"{METADATA!r} is {_shown(parsed)}, without {DIMS}", f"send {_example(shape)}")
+    dims = parsed[DIMS]
     # Not "==" alone: true equals 1, and 28.0 equals 28.
     if not isinstance(dims, list) or not all(type(size) is int for size in dims):
-        raise BadTensor(f"{DIMS} is {_shown(dims)}, no list of whole numbers", f"send {_example(shape)}")
+        raise BadTensor(f"{DIMS} is {_shown(dims)}, not a list of integers", f"send {_example(shape)}")
     if tuple(dims) not in (shape, (1, *shape)):
         takes = f"but the model takes {list(shape)}"
-        raise BadTensor(f"{DIMS} is {_shown(dims)}, {takes}", "send such an image")
+        raise BadTensor(f"{DIMS} is {_shown(dims)}, {takes}", "send an image of that shape")
 
 
 def _names(form: Mapping[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""The archive behind Flask: the proxy's addresses, the article's POST /test, and the page to draw on."""
+"""The archive behind Flask: the proxy's addresses, the article's POST /test, and the web page."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:  # not before the fork
 logger = logging.getLogger(__name__)
 
 SENDING, ASKING = ["POST", "PUT"], ["GET"]
-# What is left of a body is read and forgotten, up to so many times the limit: a client that still sends
-# would find the connection closed, and not see the answer.
+# The rest of a refused body is read and discarded, up to this many times the limit: otherwise the connection
+# closes while the client is still sending, and the client does not see the answer.
 DRAINED = 8
 CHUNK = 2**16
 STATUS_PAGES = (
@@ -49,16 +49,16 @@ STATUS_PAGES = (
 
 
 class Reply(Response):
-    """A response that says no Content-Type where TorchServe says none."""
+    """A response without a default Content-Type, as TorchServe's are."""
 
     default_mimetype = None
 
 
 def create_app(opened: Opened, served: Served, limit: int) -> Flask:
-    """Return the application that answers from an opened archive, bodies up to limit bytes."""
+    """Return the application that answers from an opened archive; bodies may have `limit` bytes."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limit
-    app.url_map.merge_slashes = False  # else //predictions would be sent elsewhere
+    app.url_map.merge_slashes = False  # else //predictions would be redirected
     views = Views(opened, served)
     routes: tuple[tuple[str, Callable[..., Response], list[str]], ...] = (
         ("/predictions/<path:target>", views.predict, SENDING),
@@ -82,33 +82,33 @@ def create_app(opened: Opened, served: Served, limit: int) -> Flask:
 
 
 class Views:
-    """What the addresses answer."""
+    """The view functions."""
 
     def __init__(self, opened: Opened, served: Served) -> None:
         self._opened = opened
         self._served = served
-        # A process that answers is one whose archive has proven itself.
+        # A process that answers has checked its archive's golden answers.
         self._state = State(FLASK, live=True, fault=None, models=lambda: [served])
-        # The threads of a process take in bodies together and compute one after the other, as
-        # TorchServe's workers do: an image may take 850 MB while it is read.
+        # The threads of a process receive bodies in parallel but compute one at a time, as TorchServe's
+        # workers do: an image may take 850 MB while it is decoded.
         self._computing = threading.Lock()
-        told = page_files.served([(served.model, opened.classifier.contract.labels)])
-        self._page = page_files.addresses(told)
+        models = page_files.served([(served.model, opened.classifier.contract.labels)])
+        self._page = page_files.addresses(models)
 
     def predict(self, target: str) -> Response:
-        """Answer as TorchServe does, from the same handler; target is the model, with or without version."""
+        """Answer with the same handler as TorchServe; target is MODEL or MODEL/VERSION."""
         return self._answer(*target.rstrip("/").split("/"))
 
     def explain(self, target: str) -> Response:
-        """Return which pixels made the answer."""
+        """Return how much each pixel contributed to the answer."""
         return self._answer(*target.rstrip("/").split("/"), explain=True)
 
     def predict_by_name(self, target: str, version: str | None = None) -> Response:
-        """Answer by KServe's addresses, whose protocols the handler knows by what is sent."""
+        """Answer at KServe's addresses; the handler recognises the protocol by the body."""
         return self._answer(target, *filter(None, [version]))
 
     def invoke(self) -> Response:
-        """Answer by the address of SageMaker's containers, which names no model."""
+        """Answer at the address of SageMaker's containers, which names no model."""
         return self._answer(request.args.get("model_name", self._served.model))
 
     def _answer(self, model: str, *rest: str, explain: bool = False) -> Response:
@@ -120,7 +120,7 @@ class Views:
         return Reply(response.body, response.status, response.headers, content_type=response.content_type)
 
     def test(self) -> Response:
-        """Answer the article's client: float32 bytes as it preprocessed them, and their dims."""
+        """Answer the article's client, which sends preprocessed float32 bytes and their dims."""
         classifier = self._opened.classifier
         try:
             batch = tensor_of(fields_of(request)["fields"] or {}, classifier.contract.shape)
@@ -130,18 +130,18 @@ class Views:
             outputs = classifier.inference(batch)
         if np.isnan(outputs).any():
             reached = f"{abs(batch).max():.2g}"
-            return _refused(f"the values reach {reached}, too much for the model", "normalise them")
+            return _refused(f"the values reach {reached}, too large for the model", "normalise them")
         [label] = classifier.postprocess(outputs)
         return Reply(label, HTTPStatus.OK, content_type=TEXT)
 
     def contract(self) -> Response:
-        """Tell a client how to preprocess, and which archive answers it."""
+        """Return the contract, by which a client can preprocess, and the archive's name and digest."""
         served = self._served
         about = {"name": served.model, "version": served.version, "sha256": served.sha256}
         return _paged((HTTPStatus.OK, {**about, "contract": self._opened.classifier.contract.to_dict()}))
 
     def play(self, _: str = "") -> Response:
-        """Answer the page to play on, or one of its files."""
+        """Return the web page, or one of its files."""
         if request.path not in self._page:
             raise NotFound
         content, kind = self._page[request.path]
@@ -151,19 +151,19 @@ class Views:
         return reply
 
     def status(self, _: str = "", version: str = "") -> Response:  # noqa: ARG002 the page has the whole path
-        """Tell what needs no image: whether this process answers, what by, and how it is asked."""
+        """Return a page that needs no image: readiness, metadata, the OpenAPI document."""
         return _paged(page(request.path, self._state))
 
 
 def _refusal(error_of_flask: HTTPException) -> Response:
-    """Answer what Flask itself refuses in the form of all errors."""
+    """Answer Flask's own errors in the usual form."""
     match error_of_flask:
         case NotFound():
             return _paged(nothing())
         case MethodNotAllowed(valid_methods=valid):
             methods = ", ".join(sorted(valid or ()))
-            said = f"{request.method} is not the way to ask this"
-            reply = _paged(error(HTTPStatus.METHOD_NOT_ALLOWED, said, f"use {methods}"))
+            message = f"{request.method} is not allowed here"
+            reply = _paged(error(HTTPStatus.METHOD_NOT_ALLOWED, message, f"use {methods}"))
             reply.headers["Allow"] = methods
             return reply
         case RequestEntityTooLarge():
@@ -172,13 +172,13 @@ def _refusal(error_of_flask: HTTPException) -> Response:
             return _paged(error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", hint))
         case other:
             status = HTTPStatus(other.code or HTTPStatus.BAD_REQUEST)
-            return _paged(error(status, other.description or other.name, "send a whole HTTP request"))
+            return _paged(error(status, other.description or other.name, "send a valid HTTP request"))
 
 
 def _fault(fault: Exception) -> Response:
-    """Answer a fault of ours, and keep on."""
+    """Answer an error of our own with 503, and keep serving."""
     logger.error("a request failed", exc_info=fault)
-    said = "this request met a fault of the server"
+    said = "the server failed on this request"
     return _paged(error(HTTPStatus.SERVICE_UNAVAILABLE, said, "try again; the server's log has the details"))
 
 
@@ -195,5 +195,5 @@ def _refused(message: str, hint: str) -> Response:
 
 
 def _paged(answer: Page) -> Response:
-    status, told = in_form_of(request.path, answer)
-    return Reply(json.dumps(told) + "\n", status, content_type=JSON)
+    status, body = in_form_of(request.path, answer)
+    return Reply(json.dumps(body) + "\n", status, content_type=JSON)

@@ -1,1 +1,1 @@
-"""The reverse proxy before TorchServe, and the supervisor that keeps both up."""
+"""The reverse proxy in front of TorchServe, and the supervisor that keeps both running."""

@@ -1,4 +1,4 @@
-"""What a running supervisor is asked to do: JSON lines on a Unix socket that its own user alone can open."""
+"""Commands for a running supervisor: JSON lines on a Unix socket that only its own user can open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAID, FAILED = "said", "failed"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for: archives to serve, whether they must be sealed, and by which key signed."""
+    """The archives to serve, whether they must be sealed, and the key that must have signed them."""
 
     archives: list[Path]
     sealed: bool = True
@@ -33,7 +33,7 @@ Deploy = Callable[[Asked, Say], None]
 
 
 def serve(folder: Path, deploy: Deploy) -> None:
-    """Take requests on a socket in a new folder, in threads of their own, until this process ends."""
+    """Take commands on a socket in a new folder, in threads, until this process ends."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -42,7 +42,7 @@ def serve(folder: Path, deploy: Deploy) -> None:
                 key = asked["public_key"]
                 archives = [Path(archive) for archive in asked["archives"]]
                 deploy(Asked(archives, asked["sealed"], Path(key) if key else None), self._say)
-            except Exception as error:  # noqa: BLE001 whatever it is, who asked has to hear of it
+            except Exception as error:  # noqa: BLE001 whatever it is, the client must receive it
                 self._tell(FAILED, str(error))
 
         def _say(self, sentence: str) -> None:
@@ -50,7 +50,7 @@ def serve(folder: Path, deploy: Deploy) -> None:
 
         def _tell(self, kind: str, sentence: str) -> None:
             say(sentence)
-            with contextlib.suppress(OSError):  # who asked has gone; what was begun goes on
+            with contextlib.suppress(OSError):  # the client has disconnected; finish the deployment anyway
                 self.wfile.write(json.dumps({kind: sentence}).encode() + b"\n")
 
     folder.mkdir(OWNER_ALONE)
@@ -60,18 +60,18 @@ def serve(folder: Path, deploy: Deploy) -> None:
 
 
 def ask(folder: Path, asked: Asked, say: Say) -> None:
-    """Ask the supervisor of a folder to serve other archives, and pass on what it says. Raises UserError."""
+    """Ask a supervisor to serve other archives, and pass its messages to `say`. Raises UserError."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(folder / SOCKET))
         except OSError as error:
-            raise UserError(f"the supervisor does not answer ({error.strerror}); ask make status") from error
-        told = {
+            raise UserError(f"the supervisor does not answer ({error.strerror}); see make status") from error
+        request = {
             "archives": [str(one.resolve()) for one in asked.archives],
             "sealed": asked.sealed,
             "public_key": str(asked.public_key.resolve()) if asked.public_key else None,
         }
-        connection.sendall(json.dumps(told).encode() + b"\n")
+        connection.sendall(json.dumps(request).encode() + b"\n")
         for line in connection.makefile(encoding="utf-8"):
             message = json.loads(line)
             if FAILED in message:

@@ -1,6 +1,6 @@
-"""Replace the archives that `marctl up` serves by others, without a gap.
+"""Replace the archives that `marctl up` serves, without a gap.
 
-The new version is started beside the one that answers, proven, and only then asked.
+The new version starts next to the old one and gets traffic only after it has passed its checks.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Put other archives in the place of those that `up` serves; no request is lost."""
+    """Replace the archives that `up` serves; no request is lost."""
     archives = archives_of(arguments)
     with server_in(arguments.run) as instance:
         state, holder = kept_in(instance.folder), Supervision(instance.folder).holder
         if holder is not None and holder.state == STOPPED:
-            remedy = f"to let it go on: kill -CONT {holder.pid}"
-            raise UserError(f"the supervisor, {holder}, stands still, as by SIGSTOP; {remedy}")
+            remedy = f"to resume it: kill -CONT {holder.pid}"
+            raise UserError(f"the supervisor, {holder}, is suspended, as by SIGSTOP; {remedy}")
         if state is None or holder is None:
             start = make_command("up", instance.folder)
-            raise UserError(f"nothing is up that it could take the place of; start it with: {start}")
+            raise UserError(f"there is no server to deploy to; start one with: {start}")
         asked = control.Asked(archives, must_be_sealed(arguments), arguments.public_key)
         control.ask(state.control, asked, print)
     return 0

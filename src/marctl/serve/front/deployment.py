@@ -1,4 +1,4 @@
-"""Another version in the place of the one that answers: started beside it, proven, and only then asked."""
+"""Deployments: a new version starts next to the old one, is checked, and only then gets traffic."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from marctl.serve.served_copies import Terms, unproven
 from marctl.serve.torchserve.instance import Running, Served
 from marctl.serve.torchserve.readiness import NotReady, fault_of, prove
 
-WARM = 5.0  # seconds of golden images before a client's: Java compiles what it meets often
-EVERY = 1.0  # seconds between two looks at a version that has just begun to answer
+WARM = 5.0  # seconds of golden images before a client's: Java compiles the code that runs often
+EVERY = 1.0  # seconds between two checks of a version that has just begun to serve
 
 
 class Deployments:
-    """One at a time, for as long as nobody stops them.
+    """Runs one deployment at a time, until stopped.
 
-    `start` starts what a place has taken and returns when it is ready; `turn` is held while places change.
-    `hold` is in seconds: so long the version before stands by after the change. With a public key, only what
-    was signed with it is deployed.
+    `start` starts the archives in a slot and returns when they are ready; `turn` is held while slots are
+    exchanged. After that the previous version stands by for `hold` seconds. With a public key, only archives
+    signed with it are deployed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Deployments:
         self._stopping = threading.Event()
 
     def deploy(self, asked: Asked, say: Say) -> None:
-        """Serve other archives instead. Raises UserError, and all is as it was."""
+        """Serve other archives instead. Raises UserError, and then the old ones are still served."""
         with self._alone():
             place, before = self._places.free, self._places.answering.served
             began = time.monotonic()
@@ -54,14 +54,14 @@ class Deployments:
             except Exception as error:
                 self._back_from(place)
                 raise UserError(
-                    f"{new} did not prove itself, {old} goes on answering. What was wrong: {error}"
+                    f"{new} failed its checks, {old} keeps serving; the cause: {error}"
                 ) from error
-            # Whatever was asked of it before the change is answered, or given up, by now.
+            # Requests from before the exchange have been answered, or have timed out, by now.
             self._places.free.instance.stop()
-            say(f"{new} has taken the place of {old}, after {time.monotonic() - began:.0f} s")
+            say(f"{new} has replaced {old}, after {time.monotonic() - began:.0f} s")
 
     def stop(self) -> None:
-        """End a deployment that is under way, and let no other one begin."""
+        """End a deployment in progress, and prevent new ones."""
         self._stopping.set()
         while not self._busy.acquire(timeout=EVERY / 5):
             self._places.free.instance.stop()
@@ -69,7 +69,7 @@ class Deployments:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._busy.acquire(blocking=False):
-            raise UserError("another version is being deployed; wait for its end")
+            raise UserError("another deployment is in progress; wait until it has finished")
         try:
             yield
         finally:
@@ -77,21 +77,21 @@ class Deployments:
 
     def _serve(self, place: Place, name: str, say: Say) -> None:
         state = self._start(place)
-        say(f"{name} is ready on {state.inference}, beside the version that answers")
-        count = prove(state, WARM, self._go_on)
-        say(unproven(state.served) or f"{count:,} golden images were answered rightly")
+        say(f"{name} is ready on {state.inference}, not serving yet")
+        count = prove(state, WARM, self._check_stop)
+        say(unproven(state.served) or f"{count:,} golden images were answered correctly")
         with self._turn:
             self._places.exchange()
-        say(f"{name} answers; the version before stands by for {self._hold:.0f} s")
+        say(f"{name} is serving; the previous version stands by for {self._hold:.0f} s")
         end = time.monotonic() + self._hold
         while time.monotonic() < end:
-            self._go_on()
+            self._check_stop()
             if (fault := fault_of(state)) is not None:
                 raise NotReady(fault)
             self._stopping.wait(EVERY)
 
     def _back_from(self, place: Place) -> None:
-        """Let the version before answer again, where it does not, and end this one."""
+        """Switch back to the previous version, if it is not serving, and end this one."""
         if self._places.answering is place:
             with self._turn:
                 self._places.exchange()
@@ -99,16 +99,16 @@ class Deployments:
                 self._stopping.wait(DRAIN)
         place.instance.stop()
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stopping.is_set():
-            raise NotReady("all is being stopped")
+            raise NotReady("the server is being stopped")
 
 
 def _check_names(served: list[Served], before: list[Served]) -> None:
-    """Raise UserError where a model that is asked for would be there no more."""
+    """Raise UserError if a model that is served now would be missing."""
     gone = {one.model for one in before} - {one.model for one in served}
     if gone:
-        raise UserError(f"{', '.join(sorted(gone))} would be served no more; deploy all models together, "
+        raise UserError(f"{', '.join(sorted(gone))} would no longer be served; deploy all models together, "
                           "or stop the server first")  # fmt: skip
 
 

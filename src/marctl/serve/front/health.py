@@ -1,4 +1,4 @@
-"""Whether a server is live and ready, told on a Unix socket: the truth, which TorchServe's /ping is not."""
+"""Report on a Unix socket whether a server is live and ready; TorchServe's /ping is not reliable."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from urllib.parse import urlsplit
 from marctl.serve.status_pages import DOOR, READY, Page, State, in_form_of, page
 from marctl.serve.torchserve.instance import Served
 
-# Seconds for which what was seen counts; it is looked at once a second.
+# Seconds for which a check's result is valid; there is one every second.
 FRESH = 5.0
-EVERYBODY = 0o666  # nginx's processes run as nobody where root starts it
+EVERYBODY = 0o666  # nginx's workers run as nobody if root starts it
 
 
 class Health:
-    """What is known of the server, and when it was seen; `models` returns what it serves."""
+    """The result of the last check of the server, and its time; `models` returns what it serves."""
 
     def __init__(self, models: Callable[[], Iterable[Served]] = tuple) -> None:
         self.models = models
         self._live = False
         self._reason: str | None = "it is starting"
         self._seen = time.monotonic()
-        self.proxy_fault: str | None = None  # what keeps clients from reaching it, if anything
+        self.proxy_fault: str | None = None  # why clients cannot reach it, if they cannot
 
     def saw(self, fault: str | None, *, live: bool = True) -> None:
-        """Take down what was seen: what is not well, if anything, and whether the process lives."""
+        """Record a check's result: the fault, if any, and whether the process is alive."""
         self._live, self._reason, self._seen = live, fault, time.monotonic()
 
     @property
     def fault(self) -> str | None:
-        """Why the server is not ready; None where it is."""
+        """Why the server is not ready; None if it is."""
         age = time.monotonic() - self._seen
         if self._reason is None and age > FRESH:
-            return f"nobody has looked at it for {age:.0f} seconds"
+            return f"it was last checked {age:.0f} seconds ago"
         return self._reason or self.proxy_fault
 
     def answer(self, path: str) -> Page:
@@ -52,7 +52,7 @@ class Health:
 
 
 def serve(health: Health, path: Path) -> None:
-    """Answer on a Unix socket, in threads of their own, for as long as this process lives."""
+    """Answer on a Unix socket, in threads, until this process ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -65,7 +65,7 @@ def serve(health: Health, path: Path) -> None:
             self.wfile.write(data)
 
         def log_message(self, format: str, *words: object) -> None:  # noqa: A002 its name there
-            """Say nothing: it is asked once a second."""
+            """Log nothing: there is a request every second."""
 
     server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
     server.daemon_threads = True
@@ -74,12 +74,12 @@ def serve(health: Health, path: Path) -> None:
 
 
 def is_ready(path: Path) -> bool:
-    """Ask a health socket whether the server is ready. Raises OSError where nobody answers."""
+    """Ask a health socket whether the server is ready. Raises OSError if nothing answers."""
     return fault_at(path) is None
 
 
 def fault_at(path: Path) -> str | None:
-    """Ask a health socket why the server is not ready; None where it is. Raises OSError."""
+    """Ask a health socket why the server is not ready; None if it is. Raises OSError."""
     connection = HTTPConnection("localhost", timeout=FRESH)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(FRESH)
@@ -89,24 +89,24 @@ def fault_at(path: Path) -> str | None:
 
 
 def fault_through(address: str, path: Path) -> str | None:
-    """Ask through a proxy why the server is not ready; None where it is. Raises as `ask` does.
+    """Ask through a proxy why the server is not ready; None if it is. Raises what `ask` raises.
 
-    `path` is the health socket behind it, which is asked where the proxy sends us away.
+    `path` is the health socket behind it, used if the proxy answers 429.
     """
     status, body = ask(address)
     return fault_at(path) if status == HTTPStatus.TOO_MANY_REQUESTS else _fault_in(status, body)
 
 
 def ask(address: str, path: str = READY, patience: float = FRESH) -> tuple[int, bytes]:
-    """Return the status and the body of an answer, whatever certificate comes with it.
+    """Return the status and the body of a response, without checking the certificate.
 
-    Raises OSError where nothing answers within `patience` seconds, or what answers does not speak HTTP.
+    Raises OSError if nothing answers within `patience` seconds, or the answer is not HTTP.
     """
     parts = urlsplit(address)
     host, port = str(parts.hostname), parts.port
     if parts.scheme == "https":
         trusting = ssl.create_default_context()
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # it is our own
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # our own server
         with contextlib.closing(HTTPSConnection(host, port, timeout=patience, context=trusting)) as secure:
             return _get(secure, path)
     with contextlib.closing(HTTPConnection(host, port, timeout=patience)) as connection:
@@ -119,7 +119,7 @@ def _get(connection: HTTPConnection, path: str) -> tuple[int, bytes]:
         reply = connection.getresponse()
         return reply.status, reply.read()
     except HTTPException as error:
-        raise ConnectionError(f"no HTTP ({type(error).__name__})") from error
+        raise ConnectionError(f"the answer is not HTTP ({type(error).__name__})") from error
 
 
 def _fault_in(status: int, body: bytes) -> str | None:

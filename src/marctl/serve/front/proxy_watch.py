@@ -1,4 +1,4 @@
-"""Looks every second whether clients get through to the proxy, and starts it again where they do not."""
+"""Checks every second whether the proxy answers, and restarts it if it does not."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from marctl.serve.front.health import Health, ask
 from marctl.serve.front.nginx import Opening, Proxy
 from marctl.serve.status_pages import LIVE
 
-EVERY = 1.0  # seconds between two looks
-SOONER = 0.1  # seconds between two looks at the master process alone, which cost next to nothing
-# Looks without an answer, less those with one, after which a proxy that lives is started again all the same.
+EVERY = 1.0  # seconds between two checks
+SOONER = 0.1  # seconds between two checks of only the master process, which cost next to nothing
+# Failed checks, minus successful ones, after which a proxy that is still alive is restarted.
 PATIENCE = 3
-# Seconds before another try to start it where it does not start; the last one counts on.
+# Seconds before the next attempt to start it after a failure; the last value repeats.
 PAUSES = (1, 2, 5, 10, 30)
 
 
 class ProxyWatch:
-    """Keeps one proxy up, in a thread of its own, until it is told to stop."""
+    """Keeps one proxy running, from its own thread, until `stop` is called."""
 
     def __init__(self, door: Proxy, opening: Opening, seen: Health) -> None:
         self._door, self._opening, self._seen = door, opening, seen
@@ -30,11 +30,11 @@ class ProxyWatch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more: from here on the proxy may end."""
+        """Stop checking: from here on the proxy may end."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -43,11 +43,11 @@ class ProxyWatch:
         while self._wait():
             try:
                 self._look()
-            except Exception:  # noqa: BLE001 whatever it is, the next look may find it mended
+            except Exception:  # noqa: BLE001 whatever it is, the next check may succeed
                 say(traceback.format_exc())
 
     def _wait(self) -> bool:
-        """Return when it is time for a look, sooner where the master has just ended; False at the stop."""
+        """Wait until the next check is due, or the master has ended; return False after `stop`."""
         due = time.monotonic() + EVERY
         while not (stopping := self._stopping.wait(SOONER)) and time.monotonic() < due:
             if self._door.master is None:
@@ -62,18 +62,18 @@ class ProxyWatch:
             self._seen.proxy_fault = None
             return
         self._silent += 1
-        self._seen.proxy_fault = f"the proxy gives no answer: {fault}"
+        self._seen.proxy_fault = f"the proxy does not answer: {fault}"
         if self._door.master is None or self._silent >= PATIENCE:
             self._again(fault)
 
     def _fault(self) -> str | None:
-        """Say why clients may get no answer; None where they do."""
+        """Return why clients may get no answer; None if they do get one."""
         if self._door.master is None:
             return "its master process has ended"
         if stopped := self._door.stopped:
             return f"stopped by a signal: {', '.join(map(str, stopped))}"
         try:
-            ask(self._opening.address, LIVE)  # any status: it is not TorchServe that is asked
+            ask(self._opening.address, LIVE)  # any status will do: this checks the proxy, not TorchServe
         except OSError as error:
             return str(error) or type(error).__name__
         return None
@@ -81,10 +81,10 @@ class ProxyWatch:
     def _again(self, fault: str) -> None:
         if time.monotonic() < self._next_try:
             return
-        say(f"the proxy gives no answer ({fault}); starting it again")
+        say(f"the proxy does not answer ({fault}); restarting it")
         try:
             self._door.open_again(self._opening)
-        except Exception as error:  # noqa: BLE001 whatever it is, the next try may find it mended
+        except Exception as error:  # noqa: BLE001 whatever it is, the next attempt may succeed
             say(f"error: {error}")
             self._next_try = time.monotonic() + PAUSES[min(self._tries, len(PAUSES) - 1)]
             self._tries += 1

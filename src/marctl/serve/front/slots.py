@@ -1,4 +1,4 @@
-"""The two slots behind a reverse proxy: in one a TorchServe answers, the other is for the next version."""
+"""The two slots behind a reverse proxy: one is active, the other is for the next version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TWIN = "twin"
 
 @dataclass
 class Place:
-    """Where one TorchServe runs: its folder, its ports, and its own copies of what it serves."""
+    """A slot for one TorchServe: its folder, its ports, and its own copies of the archives it serves."""
 
     instance: Instance
     settings: Settings
@@ -25,9 +25,9 @@ class Place:
     _held: HeldFiles = field(default_factory=HeldFiles, init=False)
 
     def take(self, archives: Iterable[Path], terms: Terms) -> None:
-        """Copy archives here and check the copies: they are started again, whatever came in their place.
+        """Copy archives here and check them: a restart uses the copies, even if the originals were replaced.
 
-        Raises what `served_copies.take` does.
+        Raises what `served_copies.take` raises.
         """
         self._held.let_go()
         self.served = served_copies.take(archives, self._copies, terms)
@@ -35,13 +35,13 @@ class Place:
             self._held.hold(one.file)
 
     def started(self, running: Running) -> None:
-        """Hold what a server that was started here needs besides: its workers read it whenever one starts."""
+        """Hold the other files that a server started here needs: its workers read them when they start."""
         names = [self.instance.folder / "config.properties", self.instance.home / METRICS.name]
         for path in (*names, *([Path(running.keys)] if running.keys is not None else [])):
             self._held.hold(path)
 
     def hold_on(self) -> None:
-        """Put back what somebody has deleted: checked bytes, settings, tokens. Raises OSError."""
+        """Restore deleted files: checked archives, settings, tokens. Raises OSError."""
         self._held.put_back()
 
     def stop(self) -> None:
@@ -56,23 +56,23 @@ class Place:
 
 
 class Places:
-    """Two places, and which of them answers.
+    """The two slots, and which of them is active.
 
-    For every request the proxy looks whether a file exists: if so, the twin answers. No connection is closed
-    when it comes or goes, as a new configuration would do.
+    For every request the proxy checks whether a file exists: if so, the twin answers. Unlike a new
+    configuration, this closes no connections.
     """
 
     def __init__(self, first: Place, twin: Place, switch: Path, told: Callable[[list[Served]], None]) -> None:
-        """Take both places, the file, and who is told what is served from now on."""
+        """Take both slots, the switch file, and a function called with what is served from now on."""
         self.answering, self.free, self._switch, self._told = first, twin, switch, told
 
     def begin(self, archives: Iterable[Path], terms: Terms) -> None:
-        """Let the place that answers take archives."""
+        """Put archives into the active slot."""
         self.answering.take(archives, terms)
         self._told(self.answering.served)
 
     def exchange(self) -> None:
-        """Let the other place answer, from the next request on."""
+        """Make the other slot active, from the next request on."""
         if self._switch.exists():
             self._switch.unlink()
         else:
@@ -81,11 +81,11 @@ class Places:
         self._told(self.answering.served)
 
     def stop(self) -> None:
-        """End what runs in either place."""
+        """End what runs in either slot."""
         self.answering.stop()
         self.free.stop()
 
 
 def twin_of(folder: Path) -> Instance:
-    """Return the second place of a folder."""
+    """Return the second slot of a folder."""
     return Instance(folder / TWIN)

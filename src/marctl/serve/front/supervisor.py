@@ -1,4 +1,4 @@
-"""Keeps a TorchServe up behind its reverse proxy, from its first answer to its last."""
+"""The supervisor: keeps a TorchServe running behind its reverse proxy, and records who does."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from marctl.serve.processes import ENDED, NotEnded, Process, processes
 from marctl.serve.torchserve.instance import STOP_GRACE, Instance, Running, own, remove
 from marctl.serve.torchserve.readiness import fault_of
 
-EVERY = 1.0  # seconds between two looks at the server
-# Seconds before another try to start a server that does not become ready; the last one counts on.
+EVERY = 1.0  # seconds between two checks of the server
+# Seconds before the next attempt to start a server that does not become ready; the last value repeats.
 PAUSES = (1, 2, 5, 10, 30)
-# Looks in a row, and seconds of each, in which TorchServe says nothing at all: it is then started again.
+# Checks in a row, and seconds for each, without any answer, after which TorchServe is restarted.
 SILENT, ANSWER = 3, 10.0
 PING = "/ping"
-# Seconds that it then gets to end by itself.
+# Seconds for it to end by itself then.
 SILENT_GRACE = 3.0
-# Seconds until a supervisor has let its clients have their answers, and ended all that it started.
+# Seconds for a supervisor to answer its clients' requests and end everything it started.
 PATIENCE = DRAIN + STOP_GRACE + DRAIN
 SCRATCH = "front-door-"
-# The socket in it is reached by nginx's processes, which are nobody's; no other file in it is.
+# nginx's workers, which run as nobody, can reach the socket in it; they cannot list it.
 THROUGH = 0o711
 CONTROL = "control"
 FIRST = 1
@@ -43,7 +43,7 @@ FIRST = 1
 
 @dataclass(frozen=True)
 class Kept:
-    """A supervisor that runs: its process, its folder of sockets, and where its door is."""
+    """A running supervisor: its PID, its folder of sockets, and its proxy's address."""
 
     pid: int
     scratch: str
@@ -56,17 +56,17 @@ class Kept:
 
     @property
     def control(self) -> Path:
-        """The folder of the Unix socket that takes requests for the supervisor itself."""
+        """The folder of the Unix socket that takes commands for the supervisor."""
         return Path(self.scratch) / CONTROL
 
     @property
     def twin_answers(self) -> bool:
-        """Whether the second place is the one that answers."""
+        """Whether the second slot is active."""
         return (Path(self.scratch) / SWITCH).exists()
 
 
 def kept_in(folder: Path) -> Kept | None:
-    """Return who keeps the server of this folder, or kept it last; None where that is not known."""
+    """Return the current or last supervisor of this folder; None if it is unknown."""
     state = state_file.read(_file(folder)) or {}
     known = {name: state[name] for name in ("pid", "scratch", "address") if name in state}
     try:
@@ -78,14 +78,14 @@ def kept_in(folder: Path) -> Kept | None:
 
 
 def answering_in(instance: Instance) -> Instance:
-    """Return the one that answers: this one, or another version beside it behind the same door."""
+    """Return the active TorchServe: this one, or the one in the second slot."""
     state = kept_in(instance.folder)
     return twin_of(instance.folder) if state is not None and state.twin_answers else instance
 
 
 @contextlib.contextmanager
 def kept(instance: Instance, opening_in: Callable[[Path], Opening]) -> Iterator[tuple[Opening, Proxy, Kept]]:
-    """Open the reverse proxy, and write down who keeps it; close it and forget that at the end."""
+    """Start the reverse proxy and record this supervisor; undo both at the end."""
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
     with contextlib.ExitStack() as at_the_end:
         at_the_end.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -95,30 +95,30 @@ def kept(instance: Instance, opening_in: Callable[[Path], Opening]) -> Iterator[
         me = Kept(os.getpid(), str(scratch), opening.address)
         write_down(instance, me)
         at_the_end.callback(_file(instance.folder).unlink, missing_ok=True)
-        door = door_of(instance)
-        at_the_end.callback(door.close)
-        door.open(opening)
-        yield opening, door, me
+        proxy = door_of(instance)
+        at_the_end.callback(proxy.close)
+        proxy.open(opening)
+        yield opening, proxy, me
 
 
 def write_down(instance: Instance, me: Kept) -> None:
-    """Write down who keeps an instance's server. Raises OSError."""
+    """Record the supervisor of an instance. Raises OSError."""
     state_file.write(_file(instance.folder), asdict(me))
 
 
 def stop_all(instance: Instance) -> bool:
-    """End the supervisor of a folder and all that it started; return whether anything ran.
+    """End the supervisor of a folder and everything it started; return whether anything ran.
 
-    Raises NotEnded where something still runs.
+    Raises NotEnded if something still runs.
     """
     supervision = Supervision(instance.folder)
     found = supervision.end(PATIENCE)
     if not instance.folder.exists():  # deleted, or never there
         return end_what_is_left(instance) or found
     if not supervision.take():
-        if found:  # another one has been started meanwhile
+        if found:  # another one has started in the meantime
             return True
-        raise NotEnded(f"another command starts or stops the server of {instance.folder}; try again")
+        raise NotEnded(f"another command is starting or stopping the server in {instance.folder}; try again")
     try:
         return end_what_is_left(instance) or found
     finally:
@@ -126,16 +126,16 @@ def stop_all(instance: Instance) -> bool:
 
 
 def end_what_is_left(instance: Instance) -> bool:
-    """End what a supervisor that was killed left running, and forget it; return whether anything ran.
+    """End what a killed supervisor left running, and delete its state; return whether anything ran.
 
-    Raises NotEnded where something still runs; nothing is forgotten then.
+    Raises NotEnded if something still runs; the state is kept then.
     """
     state = kept_in(instance.folder)
     found, faults = False, []
     for stop in (door_of(instance).close, twin_of(instance.folder).stop, instance.stop):
         try:
             found |= stop()
-        except NotEnded as fault:  # the others may end all the same
+        except NotEnded as fault:  # the others may still end
             faults.append(str(fault))
     if faults:
         raise NotEnded("; ".join(faults))
@@ -146,7 +146,7 @@ def end_what_is_left(instance: Instance) -> bool:
 
 
 def left_in(instance: Instance) -> list[Process]:
-    """Return nginx's and TorchServe's processes of a folder, written down or not."""
+    """Return the nginx and TorchServe processes of a folder, recorded or not."""
     servers = [one for each in (instance, twin_of(instance.folder)) for one in each.family()]
     return [*door_of(instance).family(), *servers]
 
@@ -157,10 +157,10 @@ def door_of(instance: Instance) -> Proxy:
 
 
 class Supervisor:
-    """Looks every second at the server that answers, and starts it again whenever it has ended.
+    """Checks the active server every second, and restarts it when it has ended.
 
-    `start` starts what a place has taken and returns when it is ready. `turn` is held while a server is
-    started again, so that no other one takes its place meanwhile.
+    `start` starts the archives in a slot and returns when they are ready. `turn` is held during a restart, so
+    that the slots are not exchanged in the meantime.
     """
 
     def __init__(self, places: Places, start: Callable[[Place], Running], seen: Health) -> None:
@@ -170,9 +170,9 @@ class Supervisor:
         self.turn = threading.Lock()
 
     def keep(self, hold_on: Callable[[], None]) -> NoReturn:
-        """Start the server and keep it up. Raises what `start` does, the first time.
+        """Start the server and keep it running. Raises what the first `start` raises.
 
-        `hold_on` is called before every look.
+        `hold_on` is called before every check.
         """
         self._start(self._places.answering)
         orphans: set[int] = set()
@@ -180,11 +180,11 @@ class Supervisor:
             try:
                 hold_on()
                 if os.getpid() == FIRST:
-                    orphans = _asked_for(orphans)
+                    orphans = _reaped(orphans)
                 self._look()
-            except Exception as error:  # noqa: BLE001 whatever it is, the next look may find it mended
+            except Exception as error:  # noqa: BLE001 whatever it is, the next check may succeed
                 say(traceback.format_exc())
-                self._seen.saw(f"it cannot be looked at: {error}")
+                self._seen.saw(f"it cannot be checked: {error}")
             time.sleep(EVERY)
 
     def _look(self) -> None:
@@ -195,16 +195,16 @@ class Supervisor:
             return
         fault = self._silence(place, state) or fault_of(state)
         with self.turn:
-            if self._places.answering is place:  # else another version has taken its place
+            if self._places.answering is place:  # else the slots were exchanged
                 self._seen.saw(fault)
 
     def _silence(self, place: Place, state: Running) -> str | None:
-        """Say that TorchServe lives and answers nothing, None where it does; end it where that goes on."""
+        """Return a fault if TorchServe does not answer at all, else None; end it if that persists."""
         try:
             ask(state.inference, PING, ANSWER)
         except OSError as error:
             self._silent += 1
-            fault = f"TorchServe gives no answer: {error}"
+            fault = f"TorchServe does not answer: {error}"
         else:
             self._silent = 0
             return None
@@ -217,13 +217,13 @@ class Supervisor:
         return fault
 
     def _again(self, place: Place) -> Running | None:
-        """Start a server again; None where it does not become ready, or the next try is not due."""
-        self._seen.saw("it ended by itself and is started again", live=False)
+        """Restart a server; None if it does not become ready, or the next attempt is not due."""
+        self._seen.saw("it ended by itself and is being restarted", live=False)
         if time.monotonic() < self._next_try:
             return None
         try:
             state = self._start(place)
-        except Exception as error:  # noqa: BLE001 whatever it is, the next try may find it mended
+        except Exception as error:  # noqa: BLE001 whatever it is, the next attempt may succeed
             say(f"error: {error}")
             place.instance.stop()
             self._next_try = time.monotonic() + PAUSES[min(self._tries, len(PAUSES) - 1)]
@@ -233,11 +233,11 @@ class Supervisor:
         return state
 
 
-def _asked_for(before: set[int]) -> set[int]:
-    """Take note of what has ended: the first process of a container inherits all that lose their parent.
+def _reaped(before: set[int]) -> set[int]:
+    """Reap orphans that have ended: the first process of a container inherits them.
 
-    Return those that have ended just now. They are asked for at the next look: what this process started
-    itself has been asked for by then, and nobody is told twice.
+    Return the zombies found now. They are reaped at the next check: by then this process has waited for its
+    own children, whose status must not be taken from it.
     """
     now = {one.pid for one in processes() if one.parent == FIRST and one.state in ENDED}
     for pid in before & now:

@@ -1,7 +1,7 @@
-"""Who supervises the server of a folder: the process that holds the folder's lock, for as long as it lives.
+"""The lock of a folder: the process that holds it is the supervisor of the folder's server.
 
-The kernel gives a lock back when its holder ends, however that happens. No number and no clock has to be
-trusted to know whether there is a supervisor, and of two that start at once one gets it.
+The kernel releases a lock when its holder ends, however that happens. So neither a PID nor a clock decides
+whether there is a supervisor, and of two that start at the same time only one gets the lock.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from marctl.serve.make_command import LOCK
 from marctl.serve.processes import NotEnded, Process, boot, end, living, processes
 
-# What else a supervisor holds open: its output, where `make up` starts it.
+# A supervisor started by `make up` also holds its log open.
 LOG = "keeper.log"
 FOREGROUND = "--foreground"
 PROGRAM = "marctl"  # by its script, or by `python -m`
 DELETED = " (deleted)"
-POLL = 0.02  # seconds between two looks at the lock
-LOOKING = 1.0  # second; who only looks whether it is held, holds it for far less
-HANDOVER = 10.0  # seconds until who holds the lock has said who it is
+POLL = 0.02  # seconds between two checks of the lock
+LOOKING = 1.0  # second; a process that only checks whether it is held, holds it for far less
+HANDOVER = 10.0  # seconds until the holder of the lock has written its PID
 
 
 @dataclass
@@ -57,14 +57,14 @@ class Supervision:
 
     @property
     def holder(self) -> Process | None:
-        """The supervisor, None where there is none, or nobody can tell yet which process it is."""
+        """The supervisor; None if there is none, or if it has not written its PID yet."""
         if self.is_held:
             return self._named()
-        # A lock file that was deleted keeps nobody out; and an earlier version had none.
+        # A deleted lock file locks nothing, and an earlier version had none.
         return next((one for one in processes() if self._supervises(one)), None)
 
     def take(self) -> bool:
-        """Take the lock for this process and those that inherit it; False where another one has it."""
+        """Take the lock for this process and those that inherit it; False if another process holds it."""
         if self.holder is not None:
             return False
         stop = time.monotonic() + LOOKING
@@ -72,39 +72,39 @@ class Supervision:
             if time.monotonic() > stop:
                 return False
             time.sleep(POLL)
-        os.ftruncate(self.number, 0)  # the name of the one before
+        os.ftruncate(self.number, 0)  # the previous holder's PID
         return True
 
     def inherit(self, number: int) -> None:
-        """Take over the lock that the process which started this one took, by the number of its file."""
+        """Take over the parent process's lock, by its file descriptor."""
         os.set_inheritable(number, False)
         self._held = number
 
     @property
     def number(self) -> int:
-        """The number of the lock's file in this process, which has it."""
+        """The lock's file descriptor. Raises RuntimeError if this process does not hold the lock."""
         if self._held is None:
             raise RuntimeError(f"{self.path} is not locked by this process")
         return self._held
 
     def name(self, process: Process) -> None:
-        """Write down which process the supervisor is, into the file that is locked."""
+        """Write the supervisor's PID and start into the locked file."""
         text = json.dumps({"pid": process.pid, "started": process.started, "boot": boot()})
         os.pwrite(self.number, text.encode() + b"\n", 0)
 
     def name_me(self) -> None:
-        """Write down that it is this process."""
+        """Write this process's PID and start into the locked file."""
         if (me := Process.of(os.getpid())) is not None:
             self.name(me)
 
     def leave(self) -> None:
-        """Give the lock back, or leave it to the processes that inherited it."""
+        """Release the lock, or leave it to the processes that inherited it."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
     def hold_on(self) -> None:
-        """Lock the file anew where somebody has deleted it, or the whole folder. Raises OSError."""
+        """Create and lock the file again if it, or the whole folder, was deleted. Raises OSError."""
         if self.path.exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,13 +119,13 @@ class Supervision:
     def end(self, patience: float) -> bool:
         """End the supervisor, by force after `patience` seconds; return whether there was one.
 
-        Raises NotEnded where it still lives, or cannot be seen from here.
+        Raises NotEnded if it is still alive, or is not visible from here.
         """
         if (holder := self.wait()) is None:
             if self.is_held:
                 raise NotEnded(
-                    f"a process that cannot be seen from here holds {self.path}; wait for a start or stop "
-                    "that is under way, or stop it where it was started, as in its container"
+                    f"a process that is not visible from here holds {self.path}; wait for a start or stop "
+                    "in progress, or stop it where it was started, such as in its container"
                 )
             return False
         holder.ask(signal.SIGTERM)
@@ -133,9 +133,9 @@ class Supervision:
         return True
 
     def wait(self, patience: float = HANDOVER) -> Process | None:
-        """Return the supervisor as soon as it is known which process it is; None where there is none.
+        """Return the supervisor as soon as its PID is known; None if there is none.
 
-        None as well where the lock is still held by another command after `patience` seconds.
+        Also None if another command still holds the lock after `patience` seconds.
         """
         stop = time.monotonic() + patience
         while (holder := self.holder) is None and self.is_held and time.monotonic() < stop:
@@ -143,7 +143,7 @@ class Supervision:
         return holder
 
     def _try(self) -> bool:
-        """Lock the file that has the name now, if nobody has it."""
+        """Lock the file that is at the path now, if no process holds it."""
         number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with contextlib.suppress(OSError):
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

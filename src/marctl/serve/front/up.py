@@ -1,4 +1,4 @@
-"""Serve for others: TorchServe behind its reverse proxy, and a process that keeps both up."""
+"""Serve other machines: TorchServe behind a reverse proxy, and a supervisor that restarts both."""
 
 from __future__ import annotations
 
@@ -48,32 +48,36 @@ from marctl.serve.torchserve.starting import READY_TIMEOUT, start_served
 from marctl.serve.torchserve.tokens import INFERENCE, curl_option
 from marctl.signals import Stopped
 
-POLL = 0.1  # seconds between two looks at a supervisor that starts
+POLL = 0.1  # seconds between two checks of a starting supervisor
 STOPPING = "it is stopping"
-# Seconds in which a prediction that came through the reverse proxy is answered, or asked for again.
+# Seconds for a prediction behind the reverse proxy, before it is retried.
 ANSWER = 20
 LOCKED = "--locked"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a start takes, and what is before it."""
+    """Add the options for TorchServe and for the reverse proxy."""
     add_serving(parser)
-    parser.add_argument(FOREGROUND, action="store_true", help="stay, until SIGTERM")
-    parser.add_argument(LOCKED, type=int, help=argparse.SUPPRESS)  # the number of the open lock file
-    parser.add_argument("--door", type=int, default=8000, help="nginx's port (default: %(default)s)")
-    parser.add_argument("--inside", type=int, help="TorchServe's own port, where nginx takes its place")
-    parser.add_argument("--rate", type=int, default=500, help="requests a second from one address")
-    parser.add_argument("--connections", type=int, default=200, help="of one address at once")
-    parser.add_argument("--tls-certificate", type=Path, help="a PEM file: nginx then speaks TLS")
+    parser.add_argument(FOREGROUND, action="store_true", help="serve in the foreground until SIGTERM")
+    parser.add_argument(LOCKED, type=int, help=argparse.SUPPRESS)  # the lock's file descriptor
+    parser.add_argument(
+        "--door", type=int, default=8000, help="the reverse proxy's port (default: %(default)s)"
+    )
+    parser.add_argument("--inside", type=int, help="TorchServe's own port, if nginx takes over its usual one")
+    parser.add_argument("--rate", type=int, default=500, help="requests per second from one address")
+    parser.add_argument(
+        "--connections", type=int, default=200, help="simultaneous connections from one address"
+    )
+    parser.add_argument("--tls-certificate", type=Path, help="a PEM file; turns on TLS")
     parser.add_argument("--tls-key", type=Path, help="the certificate's private key, a PEM file")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve; return the exit status. What serves until it is stopped has then done what it was asked to."""
+    """Serve; return the exit status. In the foreground, being stopped is success."""
     archives = archives_of(arguments)
     need("ts", "torch")
     with server_in(arguments.run) as instance:
-        if arguments.locked is None:  # else who started this one has looked at the folder
+        if arguments.locked is None:  # else the parent process has checked the folder
             instance.claim()
         if not arguments.foreground:
             return up(instance, archives, arguments)
@@ -85,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def up(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> int:
-    """Start TorchServe behind its reverse proxy, and what keeps it up; return when it is ready."""
+    """Start the supervisor, with TorchServe behind a reverse proxy; return when all is ready."""
     began = time.monotonic()
     supervision = Supervision(instance.folder)
     _take(supervision, instance)
@@ -112,15 +116,15 @@ def up(instance: Instance, archives: list[Path], arguments: argparse.Namespace) 
 
 
 def keep_up(instance: Instance, archives: list[Path], arguments: argparse.Namespace) -> NoReturn:
-    """Keep TorchServe up behind its reverse proxy until SIGTERM or Ctrl-C, which lose no answer.
+    """Keep TorchServe running behind its reverse proxy until SIGTERM or Ctrl-C, which lose no answer.
 
-    Raises Stopped then; whatever else it raises is of the first start.
+    Raises Stopped then; any other exception comes from the first start.
     """
     settings = settings_of(arguments)
     if arguments.inside is not None:
         settings = settings.behind(arguments.inside)
     if (arguments.tls_certificate is None) != (arguments.tls_key is None):
-        raise UserError("TLS takes a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
+        raise UserError("TLS needs a certificate and its key; give both: make up TLS_CERT=file TLS_KEY=file")
     supervision = Supervision(instance.folder)
     if arguments.locked is not None:
         supervision.inherit(arguments.locked)
@@ -166,8 +170,8 @@ def keep_up(instance: Instance, archives: list[Path], arguments: argparse.Namesp
         control.serve(opening.scratch / CONTROL, deployments.deploy)
         watch.start()
 
-        def hold_on() -> None:  # whatever somebody deletes of the folder, or all of it
-            with contextlib.suppress(OSError):  # no room: the server needs neither of them
+        def hold_on() -> None:  # restore whatever was deleted from the folder, or the whole folder
+            with contextlib.suppress(OSError):  # no disk space: the server runs without these files
                 supervision.hold_on()
                 if kept_in(instance.folder) != me:
                     own(instance.folder, instance.folder)
@@ -178,11 +182,11 @@ def keep_up(instance: Instance, archives: list[Path], arguments: argparse.Namesp
 
 
 def _take(supervision: Supervision, instance: Instance) -> None:
-    """Take the folder's lock. Raises UserError where a supervisor has it, or whoever starts or stops one."""
+    """Take the folder's lock. Raises UserError if a supervisor or another command holds it."""
     try:
         instance.folder.mkdir(parents=True, exist_ok=True)
         if supervision.take() or (supervision.wait(PATIENCE) is None and supervision.take()):
-            return  # at once, or after a stop that was under way
+            return  # at once, or after a stop in progress
     except PermissionError as error:
         raise UserError(
             f"cannot write into {instance.folder}: {error.strerror}; "
@@ -190,21 +194,20 @@ def _take(supervision: Supervision, instance: Instance) -> None:
         ) from error
     holder, state = supervision.wait(), kept_in(instance.folder)
     if holder is None:
-        raise UserError(f"another command starts or stops the server of {instance.folder}; try again")
+        raise UserError(f"another command is starting or stopping the server in {instance.folder}; try again")
     place = f" on {state.address}" if state is not None and state.pid == holder.pid else ""
     if state is not None:
         with contextlib.suppress(OSError):
             if health.fault_at(state.health) == STOPPING:
-                raise UserError(f"{holder} is just stopping the server{place}; try again when it has ended")
-    raise UserError(
-        f"{holder} keeps a server up here already{place}; first: {make_command('stop', instance.folder)}"
-    )
+                raise UserError(f"{holder} is stopping the server{place}; try again when it has ended")
+    stop_it = make_command("stop", instance.folder)
+    raise UserError(f"{holder} already supervises a server here{place}; stop it first: {stop_it}")
 
 
 def _started(instance: Instance, supervision: Supervision, words: list[str]) -> subprocess.Popen[bytes]:
-    """Start the supervisor, which inherits the lock that this process has taken."""
+    """Start the supervisor, which inherits the lock from this process."""
     lock = supervision.number
-    # Before "--", behind which are files alone.
+    # Before "--": only files follow it.
     end = words.index("--") if "--" in words else len(words)
     words = [*words[:end], FOREGROUND, LOCKED, str(lock), *words[end:]]
     with (instance.folder / LOG).open("wb") as log:
@@ -223,53 +226,53 @@ def _started(instance: Instance, supervision: Supervision, words: list[str]) -> 
 
 
 def _recover(instance: Instance) -> None:
-    """End what a supervisor that was killed has left running.
+    """End what a killed supervisor has left running.
 
-    Raises UserError where `make serve` started it; NotEnded where it does not end.
+    Raises UserError if `make serve` started it, and NotEnded if it does not end.
     """
-    with instance.lock():  # a `make serve` that is under way is done then, and later ones see this process
+    with instance.lock():  # waits for a running `make serve`; later ones see this process
         left, killed = left_in(instance), kept_in(instance.folder)
         running = instance.running()
         if running is not None and killed is None and len(left) == len(instance.family()):
             raise UserError(
-                f"TorchServe runs here already, as process {running.pid}; "
-                f"first: {make_command('stop', instance.folder)}"
+                f"TorchServe is already running here, as process {running.pid}; "
+                f"stop it first: {make_command('stop', instance.folder)}"
             )
         if killed is not None:
-            say(f"the supervisor before this one, process {killed.pid}, has not stopped what it had started")
+            say(f"the previous supervisor, process {killed.pid}, ended without stopping what it had started")
         if left:
             say(f"ending what is left of it: {', '.join(map(str, left))}")
         end_what_is_left(instance)
 
 
 def _opened(instance: Instance, supervisor: subprocess.Popen[bytes]) -> str:
-    """Return the reverse proxy's address when what is behind it is ready."""
+    """Wait until the server is ready; return the reverse proxy's address."""
     end = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < end:
         if supervisor.poll() is not None:
-            said = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
+            printed = (instance.folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
             raise UserError(
-                said.removeprefix("error: ")
-                or f"the supervisor ended with status {supervisor.poll()}, and left no word; is there room "
-                f"in {instance.folder}? if not, {ANOTHER}"
+                printed.removeprefix("error: ")
+                or f"the supervisor ended with status {supervisor.poll()} and printed nothing; "
+                f"free space in {instance.folder}, or {ANOTHER}"
             )
         if (state := kept_in(instance.folder)) is not None and state.pid == supervisor.pid:
             with contextlib.suppress(OSError):
                 if health.is_ready(state.health):
                     return state.address
         time.sleep(POLL)
-    said = tail(instance.folder / LOG)
-    raise NotReady(f"nothing was ready after {READY_TIMEOUT:.0f} seconds:\n{said}")
+    log = tail(instance.folder / LOG)
+    raise NotReady(f"the server was not ready after {READY_TIMEOUT:.0f} seconds:\n{log}")
 
 
 def _served(places: Places) -> Iterable[Served]:
-    """Return what the place that answers serves; nothing while it is started again."""
+    """Return what the active slot serves; nothing during a restart."""
     running = places.answering.instance.running()
     return running.served if running is not None else ()
 
 
 def _first_model(instance: Instance, run: Path) -> tuple[str, str]:
-    """Return the name of a model that is served, and what curl takes besides to be answered by it."""
+    """Return the name of a served model, and the curl option with its token, if it needs one."""
     if (running := answering_in(instance).running()) is None:
         return "MODEL", ""
     return running.served[0].model, curl_option(INFERENCE, run) if running.keys else ""

@@ -1,4 +1,4 @@
-"""The page to play on: its files, their headers, and what it is told of the archive."""
+"""The web page: its files, their headers, and served.json, which lists the models."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ TYPES = {
     "json": "application/json",
 }
 HEADERS = {
-    # Everything comes from here and as a file, is asked of here, and shows in no other site's frame. No text
-    # becomes code: neither what a server answers, nor the name of an image.
+    # The page loads only our own files, sends requests only to us, and cannot be framed by another site. No
+    # text can become code, neither a server's response nor the name of an image.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Asked for again each time, and mostly answered by "not modified": page and server stay of one version.
+    # Revalidated each time, mostly answered with 304: page and server always have the same version.
     "Cache-Control": "no-cache",
 }
 OPEN_FOLDER, OPEN_FILE = 0o755, 0o644
 
 
 def contents() -> dict[str, bytes]:
-    """Return the page's files by their names."""
+    """Return the page's files by name."""
     return {file.name: file.read_bytes() for file in FILES.iterdir() if file.suffix[1:] in TYPES}
 
 
-def addresses(told: str) -> dict[str, tuple[bytes, str]]:
-    """Return bytes and Content-Type by the path of each address, with what the page is told."""
-    files = contents() | {SERVED: told.encode()}
+def addresses(models: str) -> dict[str, tuple[bytes, str]]:
+    """Return the bytes and Content-Type of each file by its URL path; `models` is served.json."""
+    files = contents() | {SERVED: models.encode()}
     at = {name: "/" if name == INDEX else f"/{ADDRESS}/{name}" for name in files}
     return {at[name]: (content, TYPES[name.rpartition(".")[2]]) for name, content in files.items()}
 
 
 def lay_out(folder: Path) -> None:
-    """Copy the page to where nginx's processes, which are nobody's, can read it."""
+    """Copy the page to where nginx's workers, which run as nobody, can read it."""
     page = folder / ADDRESS
     page.mkdir(exist_ok=True)
     page.chmod(OPEN_FOLDER)
@@ -56,15 +56,15 @@ def lay_out(folder: Path) -> None:
 
 
 def tell(folder: Path, archives: Iterable[Path]) -> None:
-    """Write down, for a page that was laid out, what answers from now on. Raises BadArchive."""
-    told = folder / ADDRESS / SERVED
-    new = told.with_suffix(".new")
+    """Write served.json for the archives that are served from now on. Raises BadArchive."""
+    path = folder / ADDRESS / SERVED
+    new = path.with_suffix(".new")
     new.write_text(served((read_manifest(one)["model"]["modelName"], labels_of(one)) for one in archives))
     new.chmod(OPEN_FILE)
-    new.replace(told)
+    new.replace(path)
 
 
 def served(models: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return what the page is told: each model's name and its labels."""
-    told = [{"name": name, "labels": list(labels)} for name, labels in models]
-    return json.dumps({"models": told}) + "\n"
+    """Return served.json: each model's name and its labels."""
+    listed = [{"name": name, "labels": list(labels)} for name, labels in models]
+    return json.dumps({"models": listed}) + "\n"

@@ -1,1 +1,1 @@
-"""One TorchServe: its settings, its processes, when it is ready."""
+"""One TorchServe: its settings, its processes, its readiness."""

@@ -1,4 +1,4 @@
-"""One TorchServe of this checkout: its folder, its processes, and what is known of it."""
+"""One TorchServe: its run folder, its processes, and its state file."""
 
 from __future__ import annotations
 
@@ -23,53 +23,52 @@ from marctl.serve.torchserve.java import Java
 from marctl.serve.torchserve.patches import greedy_batches
 from marctl.serve.torchserve.settings import Settings
 
-# Seconds that TorchServe gets to end by itself after SIGTERM before it is killed.
+# Seconds for TorchServe to end by itself after SIGTERM before it is killed.
 STOP_GRACE = 20.0
-# How often we look for more of its processes: one that ends may have started another one meanwhile.
+# Searches for remaining processes: one that ends may have started another in the meantime.
 ROUNDS = 5
 WORKER_ENVIRONMENT = {
-    # One arithmetic thread a worker: two workers with two threads each fight over two cores.
+    # One compute thread per worker: two workers with two threads each compete for two cores.
     "OMP_NUM_THREADS": "1",
-    # Where ONNX Runtime is installed it reports to its makers, from its import on, unless told not to.
+    # ONNX Runtime sends telemetry to its makers, from its import on, unless this turns it off.
     "ORT_DISABLE_TELEMETRY": "1",
-    # Bytes up to which memory is kept for the next image. glibc gives an image's back after each, and the
-    # kernel clears all its pages anew: a third of the time that a small one takes.
+    # Bytes of memory to keep for the next image. By default glibc returns the memory after each image, and
+    # the kernel zeroes all its pages again: a third of the time for a small image.
     "MALLOC_MMAP_THRESHOLD_": str(2**23),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
 }
-# With it alone a worker answers /explanations: handler/classifier/explain.py looks for it.
+# Workers answer /explanations only if this is set; handler/classifier/explain.py reads it.
 EXPLAIN = "EXPLAIN"
-# What a worker does not inherit, because it would run other code than the archive's and the environment's, or
-# load it otherwise, and has no use in a worker.
+# Variables that a worker does not inherit: they have no use there, and would run code from outside the
+# archive and the environment, or load it differently.
 NOT_INHERITED = frozenset({
-    # It would take the place of the settings given.
+    # It would override the given settings.
     "TS_CONFIG_FILE",
-    # By the first torch.load runs code in any pickle; by the second in none, even where a handler asks.
+    # With the first, torch.load runs code in any pickle; with the second in none, even if a handler asks.
     "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD",
-    # Another standard library, a user's own packages, and bytecode from elsewhere in a module's place.
+    # A different standard library, the user's own packages, and bytecode from another place.
     "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX", "PYTHONEXECUTABLE",
-    # Code that Python runs besides, at its start, at its end, and where somebody left a breakpoint().
+    # Extra code that Python runs at start, at exit, and at a leftover breakpoint().
     "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT",
-    # The same modules, without their asserts, or found by names that are not theirs.
+    # The same modules without their asserts, or found under names in another case.
     "PYTHONOPTIMIZE", "PYTHONCASEOK",
-    # What starts several processes tells each its number; TorchServe's worker adds it to its socket's name,
-    # under which nobody then finds it.
+    # Launchers of several processes number them with these; TorchServe's worker adds the number to its
+    # socket's name, and TorchServe then does not find the socket.
     "LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
-    # Whoever starts the server says so, not whoever set a variable.
+    # Set by the start options, not inherited.
     EXPLAIN,
 })  # fmt: skip
-# What a server's own folder for temporary files is called, and what tells it so.
+# The prefix of a server's folder for temporary files, and the variable that names the folder.
 SCRATCH, TEMPORARY = "torchserve-", "TMPDIR"
 STATE = "server.json"
-LOG = "ts_log.log"  # what TorchServe itself says, in the folder of logs
-# What tells who runs here: of make serve, of make up.
+LOG = "ts_log.log"  # TorchServe's own log, in the folder of logs
+# The state files of make serve and of make up.
 STATES = (STATE, "keeper.json")
-# In a folder of ours, the number that the file system knows the run folder by: no file that somebody brought
-# along can hold it.
+# A file that marks a folder as ours: it holds the run folder's inode number, which a copy does not match.
 OWNER = ".run-folder"
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 METRICS = Path(__file__).with_name("metrics.yaml")
-# Its one file, sitecustomize.py, is what Python runs first in a worker.
+# Its only file, sitecustomize.py, runs first in every worker.
 WORKER_START = Path(__file__).resolve().parent / "worker"
 
 
@@ -77,107 +76,107 @@ WORKER_START = Path(__file__).resolve().parent / "worker"
 class Served:
     """An archive that is served: the model's name and version, its file and the file's SHA-256.
 
-    What is loaded is a copy that nobody else can replace, where there is one.
+    If there is a private copy, that is the file loaded.
     """
 
     model: str
     version: str
-    archive: str  # as it was named
+    archive: str  # the path as given
     sha256: str
-    copy: str = ""  # what was checked and is loaded; "": the archive itself
-    sealed: bool = True  # whether it has golden answers, and its files are those that it was sealed with
+    copy: str = ""  # the checked copy that is loaded; "": the archive itself
+    sealed: bool = True  # whether it has golden answers and digests, which were checked
 
     @property
     def file(self) -> Path:
-        """What is loaded."""
+        """The file that is loaded."""
         return Path(self.copy or self.archive)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A started TorchServe: its Java process, and what it serves where."""
+    """A started TorchServe: its Java process, its addresses and what it serves."""
 
     pid: int
-    started: int  # the process's start, in clock ticks from the boot: a pid alone may have gone to another
-    boot: str  # which boot that was
+    started: int  # the process's start, in clock ticks since boot: a PID alone may have been reused
+    boot: str  # the ID of that boot
     scratch: str  # its TMPDIR: sockets, unpacked models
     inference: str
     management: str
     served: list[Served]
-    keys: str | None = None  # the file of its tokens; None where it wants none
+    keys: str | None = None  # the file of its tokens; None if tokens are off
 
     @property
     def is_sane(self) -> bool:
-        """Whether all that processes are told by is of its kind."""
+        """Whether the fields that identify processes have the right types."""
         numbers = isinstance(self.pid, int) and isinstance(self.started, int)
         return numbers and isinstance(self.boot, str) and isinstance(self.scratch, str)
 
     def authorization(self, kind: str) -> dict[str, str]:
-        """Return the header that lets a request in, with the token of a kind; none where none is wanted.
+        """Return the authorization header with a token of a kind; empty if tokens are off.
 
-        Raises what `KeyFile.token` does.
+        Raises what `KeyFile.token` raises.
         """
         return {} if self.keys is None else self.key_file.header(kind)
 
     @property
     def key_file(self) -> tokens.KeyFile:
-        """Where its tokens are. Raises UserError where it wants none."""
+        """The file of its tokens. Raises UserError if tokens are off."""
         if self.keys is None:
-            raise UserError("this server wants no tokens")
+            raise UserError("this server does not use tokens")
         return tokens.KeyFile(Path(self.keys), self.management)
 
 
 class Instance:
-    """The folder in which one TorchServe runs: settings as started, logs, and who it is."""
+    """The run folder of one TorchServe: its settings, its logs and its state file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self.console = self.logs / "console.log"
         self._logs_before = self.folder / "logs-before"
-        # Java starts here, and finds classes here first: nothing that others put beside it.
+        # Java starts here and looks here first for classes, so nothing else may be in this folder.
         self.home = self.folder / "java"
         self._state = self.folder / STATE
-        self._started: Running | None = None  # by this process: somebody may delete the file that says so
+        self._started: Running | None = None  # by this process: the state file may get deleted
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the folder holds somebody's files: a start would replace some, and might run others."""
+        """Whether the folder holds foreign files: a start could replace some, and run others."""
         if not self.folder.is_dir() or is_of(self.folder, self.folder):
             return False
         return any(not _is_nothing(entry) for entry in self.folder.iterdir())
 
     def claim(self) -> None:
-        """Make the folder, and make it a server's. Raises UserError where it holds somebody's files."""
+        """Create the folder and mark it as a server's. Raises UserError if it holds foreign files."""
         if self.is_foreign:
             raise UserError(
-                f"{self.folder} holds files that no server put there; name a folder by RUN that is empty or "
-                "not there yet, or empty this one"
+                f"{self.folder} holds files that no server put there; "
+                "set RUN to an empty or a new folder, or empty this one"
             )
-        with contextlib.suppress(OSError):  # what cannot be written is said by whoever needs it
+        with contextlib.suppress(OSError):  # a later write fails with a better message
             self.folder.mkdir(parents=True, exist_ok=True)
             own(self.folder, self.folder)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second start in the same folder waiting until this one is done."""
+        """Make a second start in the same folder wait until this one is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def running(self) -> Running | None:
-        """Return the TorchServe that runs here, None where there is none."""
+        """Return the TorchServe that runs here, None if there is none."""
         state = self._read() or self._started
         if state is None or process_of(state) is None:
             return None
         if not self._state.exists():
-            with contextlib.suppress(OSError):  # no room, or the folder is gone as well
+            with contextlib.suppress(OSError):  # the disk is full, or the folder is gone too
                 self._write(state)
         return state
 
     def family(self) -> list[Process]:
-        """Return TorchServe's processes of this folder, whether or not anything is written down of them."""
+        """Return this folder's TorchServe processes, with or without a state file."""
         state = self._read() or self._started
         java = process_of(state) if state is not None else None
         others = (one for one in processes() if java is None or one.pid != java.pid)
@@ -192,17 +191,18 @@ class Instance:
         *,
         explain: bool = False,
     ) -> Running:
-        """Start TorchServe with archives of one folder and return at once: it is not ready yet.
+        """Start TorchServe with archives from one folder, without waiting until it is ready.
 
-        With a log configuration of its own it prints on this process's output, else into a file.
-        Raises UserError where its process ends at once.
+        With a log configuration it writes to this process's output, otherwise to a file.
+        Raises UserError if its process ends at once.
         """
         if names := patches.unknown():
             raise UserError(
-                f"{patches.UNPATCHED} names {', '.join(names)}; it knows {', '.join(patches.NAMES)}"
+                f"{patches.UNPATCHED}={','.join(names)} is not known; "
+                f"use {', '.join(patches.NAMES[:-1])} or {patches.NAMES[-1]}"
             )
         shutil.rmtree(self._logs_before, ignore_errors=True)
-        if self.logs.exists():  # of one that may have died: they say why
+        if self.logs.exists():  # if the previous server died, they show why
             self.logs.rename(self._logs_before)
         self._forget()
         self.logs.mkdir(parents=True)
@@ -212,12 +212,12 @@ class Instance:
             greedy_batches.install(self.home)
         keys = str(tokens.prepare(self.home)) if settings.tokens else None
         config = self.folder / "config.properties"
-        # A copy, by a bare name: a properties file is read as Latin-1, and a checkout's path may be anything.
-        # Of two lines TorchServe takes the later: a metrics_config in the settings stands.
+        # A copy, by a bare name: properties files are Latin-1, and a checkout's path may be anything.
+        # TorchServe uses the last of two equal keys, so a metrics_config in the settings wins.
         shutil.copyfile(METRICS, self.home / METRICS.name)
         config.write_text(f"metrics_config={METRICS.name}\n{settings.text}", encoding="utf-8")
-        # In the system's temporary folder and not here: the workers' sockets lie in it, and the path
-        # of a Unix socket ends at 107 characters, which a deep checkout exceeds.
+        # In the system's temporary folder, because it holds the workers' sockets: the path of a Unix socket
+        # is limited to 107 bytes, which a deep checkout exceeds.
         scratch = tempfile.mkdtemp(prefix=SCRATCH)
         own(Path(scratch), self.folder)
         command = [
@@ -242,7 +242,7 @@ class Instance:
         self._started = state
         try:
             self._write(state)
-        except OSError:  # the disk is full: what nobody knows of could never be stopped
+        except OSError:  # the disk is full: without a state file the server could not be found again
             self.stop()
             raise
         return state
@@ -250,7 +250,7 @@ class Instance:
     def stop(self, grace: float = STOP_GRACE) -> bool:
         """End TorchServe and its workers, by force after `grace` seconds; return whether there were any.
 
-        Raises NotEnded where one still runs; nothing is forgotten then.
+        Raises NotEnded if one still runs; the state file is kept then.
         """
         found = False
         for _ in range(ROUNDS):
@@ -258,7 +258,7 @@ class Instance:
                 break
             found = True
             numbers = {one.pid for one in family}
-            for one in family:  # Java ends its workers itself; one that stands still has to go on for that
+            for one in family:  # Java ends its workers itself; a suspended one must be resumed for that
                 one.ask(signal.SIGCONT if one.parent in numbers else signal.SIGTERM)
             end(family, grace)
         self._forget()
@@ -267,7 +267,7 @@ class Instance:
     def _launch(
         self, command: list[str], environ: dict[str, str], scratch: Path, console: Path | None
     ) -> Process:
-        """Run TorchServe's launcher, which starts Java and ends; return Java."""
+        """Run TorchServe's launcher, which starts Java and exits; return the Java process."""
         with console.open("wb") if console else contextlib.nullcontext() as output:
             subprocess.run(
                 command, cwd=self.home, env=environ, check=True, start_new_session=True,
@@ -284,7 +284,7 @@ class Instance:
         return self.console.read_text(encoding="utf-8", errors="replace").strip()
 
     def _forget(self) -> None:
-        """Remove what is left of a server that has ended, by itself or not."""
+        """Delete the files of a server that has ended."""
         left = self._read() or self._started
         if left is not None:
             remove(left.scratch, self.folder)
@@ -293,11 +293,11 @@ class Instance:
         self._state.unlink(missing_ok=True)
 
     def _read(self) -> Running | None:
-        """Return what is written down, None where nothing is, or what nobody wrote."""
+        """Return the recorded state; None if there is none, or it is not valid."""
         if (state := state_file.read(self._state)) is None:
             return None
         try:
-            if "created" in state:  # by an earlier version, which went by the clock
+            if "created" in state:  # from an earlier version, which used the clock
                 state = _dated(state)
             found = Running(**{**state, "served": [Served(**one) for one in state["served"]]})
         except (TypeError, KeyError, ValueError):
@@ -308,7 +308,7 @@ class Instance:
         state_file.write(self._state, asdict(state))
 
     def _is_mine(self, process: Process, state: Running | None) -> bool:
-        """Return by what it was started with whether a process belongs to this folder's TorchServe."""
+        """Return whether a process belongs to this folder's TorchServe, judging by its environment."""
         given = process.environment
         scratch = given.get(TEMPORARY, "")
         logs = {given.get("LOG_LOCATION"), given.get("METRICS_LOCATION")}
@@ -317,17 +317,17 @@ class Instance:
 
 
 def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, logs: Path) -> dict[str, str]:
-    """Return the environment for TorchServe: the caller's, without what would change the archive."""
+    """Return the environment for TorchServe: the caller's, without the variables in NOT_INHERITED."""
     kept = {key: value for key, value in environ.items() if key not in NOT_INHERITED}
     return (
         kept
         | WORKER_ENVIRONMENT
         | {
-            # Not the caller's, which would shadow the archive's own modules.
+            # Not the caller's, which could shadow the archive's own modules.
             "PYTHONPATH": str(WORKER_START),
             "JAVA_HOME": str(java.home),
-            "TMPDIR": scratch,  # Python's and
-            "TEMP": scratch,  # Java's temporary folder: shared, two servers stop each other
+            "TMPDIR": scratch,  # Python's temporary folder, and
+            "TEMP": scratch,  # Java's: two servers that share one stop each other
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
         }
@@ -335,23 +335,23 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
 
 
 def _is_nothing(entry: Path) -> bool:
-    """Return whether an entry is nobody's: a disk's own, or the empty rest of a start on a full one."""
+    """Return whether an entry can be ignored: lost+found, or an empty file from a start on a full disk."""
     left = ("lock", "supervisor.lock", "keeper.log")
     return entry.name == "lost+found" or (entry.name in left and entry.is_file() and not entry.stat().st_size)
 
 
 def own(folder: Path, run: Path) -> None:
-    """Mark a folder as one that a server of a run folder made."""
+    """Mark a folder as created by a run folder's server."""
     mark = folder / OWNER
     try:
         mark.write_text(f"{run.stat().st_ino}\n", encoding="ascii")
     except OSError:
-        mark.unlink(missing_ok=True)  # half of it would be nobody's
+        mark.unlink(missing_ok=True)  # an incomplete mark would match no run folder
         raise
 
 
 def is_of(folder: Path, run: Path) -> bool:
-    """Return whether a folder was made by a server of a run folder."""
+    """Return whether a folder was created by a run folder's server."""
     try:
         marked = (folder / OWNER).read_text(encoding="ascii")
         return marked == f"{run.stat().st_ino}\n" and folder.stat().st_uid == os.geteuid()
@@ -360,18 +360,18 @@ def is_of(folder: Path, run: Path) -> bool:
 
 
 def remove(scratch: str, run: Path) -> None:
-    """Delete a server's temporary folder, if it was made by a server of this run folder."""
+    """Delete a temporary folder, if this run folder's server created it."""
     if Path(scratch).is_absolute() and is_of(Path(scratch), run):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_scratch(folder: str) -> bool:
-    """Return whether a folder is named as those that a start makes: a mark of its processes."""
+    """Return whether a folder has the name of a server's temporary folder."""
     return Path(folder).is_absolute() and Path(folder).name.startswith(SCRATCH)
 
 
 def _dated(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an earlier version's state with the process's start as it is counted now."""
+    """Return an earlier version's state, with the process's start in clock ticks."""
     kept = {key: value for key, value in state.items() if key != "created"}
     process = Process.of(int(kept["pid"]))
     is_it = process is not None and process.environment.get(TEMPORARY) == kept["scratch"]
@@ -379,5 +379,5 @@ def _dated(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def process_of(state: Running) -> Process | None:
-    """Return the server's Java process, None where it has ended."""
+    """Return the server's Java process, None if it has ended."""
     return living(state.pid, state.started, state.boot)

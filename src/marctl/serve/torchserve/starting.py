@@ -1,4 +1,4 @@
-"""Start this checkout's TorchServe with archives, and return when it is ready."""
+"""Start TorchServe with archives, and wait until it is ready."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from marctl.serve.torchserve.settings import Settings
 
 # Seconds for all workers to load; model-config.yaml's startupTimeout is TorchServe's own limit.
 READY_TIMEOUT = 120.0
-LOOK = "name other folders by RUN=folder and TMPDIR"
+OTHER_FOLDERS = "set RUN and TMPDIR to other folders"
 
 
 def start_and_wait(
     instance: Instance, settings: Settings, archives: list[Path], arguments: argparse.Namespace
 ) -> Running:
-    """Start TorchServe with copies of these archives, return when it is ready, and say so."""
+    """Start TorchServe with copies of these archives, wait until it is ready, and print its address."""
     served = served_copies.take(archives, instance.folder / served_copies.FOLDER, terms_of(arguments))
     return start_served(instance, settings, served, arguments)
 
@@ -34,7 +34,7 @@ def start_and_wait(
 def start_served(
     instance: Instance, settings: Settings, served: list[Served], arguments: argparse.Namespace
 ) -> Running:
-    """Start TorchServe with copies that were checked, return when it is ready, and say so."""
+    """Start TorchServe with checked copies, wait until it is ready, and print its address."""
     explain = explains(arguments)
     java = find_java()
     check_free(settings.ports)
@@ -44,7 +44,9 @@ def start_served(
     try:
         state = instance.start(settings, java, served, arguments.log_config, explain=explain)
     except OSError as error:  # its settings, logs and temporary files could not be written
-        raise UserError(f"TorchServe cannot be started: {error}; {remedy(str(error)) or LOOK}") from error
+        raise UserError(
+            f"TorchServe cannot be started: {error}; {remedy(str(error)) or OTHER_FOLDERS}"
+        ) from error
     wait_until_ready(state, instance.logs, READY_TIMEOUT)
     took = time.monotonic() - began
     say(f"serving {names_of(served)} on {state.inference}")
@@ -55,5 +57,5 @@ def start_served(
 
 
 def names_of(served: list[Served]) -> str:
-    """Return the archives' files, for people."""
+    """Return the archives' paths, for display."""
     return ", ".join(one.archive for one in served)

@@ -1,7 +1,7 @@
-"""TorchServe's tokens: without one it answers nobody. It keeps them in a file, and lets them expire.
+"""TorchServe's tokens: requests need one. TorchServe keeps them in a file, and they expire.
 
-A new token ends the old one at once. So none is asked for before the old one has expired: nobody who still
-holds a good one is shut out.
+A new token invalidates the old one at once. So a new one is requested only after the old one has expired:
+clients with a valid token are not locked out.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ import requests
 from marctl.errors import UserError
 from marctl.serve.make_command import make_command
 
-KEY_FILE = "key_file.json"  # TorchServe's name for it, in the folder that it is started in
+KEY_FILE = "key_file.json"  # TorchServe's name for it, in its working folder
 INFERENCE, MANAGEMENT = "inference", "management"
 KINDS = (INFERENCE, MANAGEMENT)
-API = "API"  # the token that makes the others new; it does not expire
+API = "API"  # the token that renews the others; it does not expire
 KEY, EXPIRES = "key", "expiration time"
 MINE, OTHERS = 0o600, 0o077
 ANSWER = 10.0  # seconds for a new token
-WRITING = 1.0  # seconds for which TorchServe may be seen while it writes the file
-POLL = 0.02  # seconds between two looks at it
+WRITING = 1.0  # seconds for TorchServe to finish writing the file
+POLL = 0.02  # seconds between two reads
 
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The file of one TorchServe's tokens, and the address at which it makes new ones."""
+    """The file of a TorchServe's tokens, and the address that issues new ones."""
 
     path: Path
     management: str
 
     def header(self, kind: str) -> dict[str, str]:
-        """Return the header that lets a request in; none while TorchServe has written no token."""
+        """Return the authorization header; empty until TorchServe has written its tokens."""
         token = self.token(kind)
         return {} if token is None else _bearer(token)
 
     def token(self, kind: str) -> str | None:
-        """Return a token that is good now, None while TorchServe has written none.
+        """Return a valid token, None until TorchServe has written its tokens.
 
-        Raises UserError, and what requests raises where an expired one cannot be replaced.
+        Raises UserError, and what requests raises if an expired token cannot be replaced.
         """
         if (keys := self._read()) is None:
             return None
@@ -55,7 +55,7 @@ class KeyFile:
 
     def _new(self, kind: str) -> str:
         with self.path.open("rb") as file:
-            # One at a time: of two who ask for a new one, the second would end the first one's.
+            # One at a time: a second request would invalidate the first one's token.
             fcntl.flock(file, fcntl.LOCK_EX)
             keys = self._written()
             if not _is_good(keys[kind]):
@@ -73,11 +73,11 @@ class KeyFile:
 
     def _written(self) -> dict[str, Any]:
         if (keys := self._read()) is None:
-            raise UserError(f"TorchServe has written no token into {self.path} yet; try again")
+            raise UserError(f"TorchServe has not written its tokens to {self.path} yet; try again")
         return keys
 
     def _read(self) -> dict[str, Any] | None:
-        """Return what the file holds, None where it stays empty. Raises UserError."""
+        """Return the file's content, None if it stays empty. Raises UserError."""
         end = time.monotonic() + WRITING
         while True:
             text = self._text()
@@ -86,12 +86,12 @@ class KeyFile:
                 if all(keys[kind][KEY] for kind in (*KINDS, API)):
                     return keys
             except (ValueError, TypeError, KeyError):
-                pass  # TorchServe may be writing it just now: it empties the file first
+                pass  # TorchServe may be writing the file, which it truncates first
             if time.monotonic() > end:
                 break
             time.sleep(POLL)
         if text:
-            raise UserError(f"{self.path} holds no tokens of TorchServe; {self._remedy}")
+            raise UserError(f"{self.path} does not hold TorchServe's tokens; {self._remedy}")
         return None
 
     @property
@@ -115,9 +115,9 @@ class KeyFile:
 
 
 def prepare(folder: Path) -> Path:
-    """Make the empty file that TorchServe writes its tokens into, and return where.
+    """Create the empty file for TorchServe's tokens, with mode 600, and return its path.
 
-    TorchServe closes it to others when it has written it: between the two, anybody could read it.
+    TorchServe restricts the mode only after writing: until then other users could read the tokens.
     """
     path = folder / KEY_FILE
     path.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def prepare(folder: Path) -> Path:
 
 
 def curl_option(kind: str, run: Path) -> str:
-    """Return what a person adds to curl to be let in."""
+    """Return the curl option that sends a token."""
     which = [] if kind == INFERENCE else [f"KIND={kind}"]
     return f' -H "Authorization: Bearer $({make_command("token", run, *which)})"'
 

@@ -1,4 +1,4 @@
-"""The comparison of servers: the pages say what was measured."""
+"""The pages that compare servers show what was measured."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 
 
 def test_pages_say_what_was_measured(tmp_path, monkeypatch):
-    """The tables of docs/benchmark.md and of the README are those of docs/benchmark.json."""
+    """The tables in docs/benchmark.md and README.md are those of docs/benchmark.json."""
     pages = {"PAGE": ROOT / "docs" / "benchmark.md", "README": ROOT / "README.md"}
     for name, page in pages.items():
         monkeypatch.setattr(serving, name, tmp_path / page.name)

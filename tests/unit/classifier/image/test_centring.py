@@ -1,4 +1,4 @@
-"""What is drawn comes to its size and place, wherever it was; what holds nothing stays as it is."""
+"""A drawing is brought to the right size and place, wherever it was; an image without ink is only resized."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from training.mnist import load_test
 SIZE, SIDE = (28, 28), 20
 IMAGES = load_test()[0][:50]
 WHITE = 255
-ALIKE = 0.8  # the cosine between a digit's pixels and those of the same one, drawn anew in another size
+ALIKE = 0.8  # the cosine between a digit's pixels and those of the same digit drawn in another size
 
 
 def resized(image: Image.Image) -> np.ndarray:
@@ -28,7 +28,7 @@ def resized(image: Image.Image) -> np.ndarray:
 
 
 def likeness(seen: np.ndarray, digit: np.ndarray) -> float:
-    """Return the cosine between two images, where one is laid on the other as well as it goes."""
+    """Return the cosine between two images at their best alignment."""
     moves = [(down, across) for down in range(-2, 3) for across in range(-2, 3)]
     ink = digit.astype(float)
     products = [(np.roll(seen, move, (0, 1)) * ink).sum() for move in moves]
@@ -39,7 +39,7 @@ def likeness(seen: np.ndarray, digit: np.ndarray) -> float:
 @pytest.mark.parametrize("place", [(0.5, 0.5), (0, 0), (1, 0), (0.2, 1)], ids=str)
 @pytest.mark.parametrize("sheet", [(140, 140), (640, 480), (300, 900), (60, 60)], ids=str)
 def test_digit_anywhere_is_seen_like_one_in_the_middle(sheet, place, dark_ink):
-    """A digit of a third of the sheet, in the middle or a corner: MNIST's own pixels, or nearly."""
+    """A digit a third of the sheet's size, in the middle or a corner, gives nearly MNIST's own pixels."""
     for digit in IMAGES[:10]:
         image = on_sheet(digit, sheet, min(sheet) // 2, place)
         seen = centred(image.point(lambda level: WHITE - level) if dark_ink else image, SIZE, SIDE)
@@ -51,14 +51,14 @@ def test_digit_anywhere_is_seen_like_one_in_the_middle(sheet, place, dark_ink):
 
 
 def test_digit_in_its_place_stays_as_it_is_resized():
-    """MNIST's digits, enlarged: nothing but the resize happens to them."""
+    """MNIST's digits, enlarged, are only resized."""
     for digit in IMAGES:
         image = Image.fromarray(digit).resize((250, 250), Image.Resampling.BICUBIC)
         assert np.array_equal(centred(image, SIZE, SIDE), resized(image))
 
 
 def test_sheet_that_is_no_square_is_not_squeezed():
-    """A square ring on a sheet twice as wide as high stays so, also where its height is right."""
+    """A square ring on a sheet twice as wide as high stays square, even if its height is right already."""
     for half in (50, 71):
         image = Image.new("L", (400, 200), WHITE)
         for level, edge in ((0, half), (WHITE, half - 15)):
@@ -71,22 +71,22 @@ def test_sheet_that_is_no_square_is_not_squeezed():
     "levels",
     [
         np.full((100, 120), 180),
-        180 + np.arange(12_000).reshape(100, 120) % 20,  # what no eye would see
-        np.random.default_rng(0).integers(0, 256, (25, 30)),  # noise, on all edges
+        180 + np.arange(12_000).reshape(100, 120) % 20,  # too faint for the eye
+        np.random.default_rng(0).integers(0, 256, (25, 30)),  # noise, at all edges
         np.where((np.arange(140) % 35 < 5)[:, None] | (np.arange(140) % 35 < 5), 0, 255),  # squares
-        220 - 30 * (np.hypot(*np.ogrid[-1:1:99j, -1:1:99j]) ** 2),  # a lamp above it, and empty
-        np.tile(np.linspace(30, 220, 120), (100, 1)),  # lit from one side, and empty
+        220 - 30 * (np.hypot(*np.ogrid[-1:1:99j, -1:1:99j]) ** 2),  # empty, with a lamp above it
+        np.tile(np.linspace(30, 220, 120), (100, 1)),  # empty, lit from one side
     ],
     ids=["even", "faint", "noise", "squares", "lamp", "light"],
 )
 def test_sheet_without_ink_stays_whole(levels):
-    """Where nothing is drawn, or the edges are full of it, the whole image is resized."""
+    """If nothing is drawn, or the edges are full of ink, the whole image is resized."""
     image = Image.fromarray(levels.astype(np.uint8))
     assert np.array_equal(centred(image, SIZE, SIDE), resized(image))
 
 
 def test_light_from_one_side_hides_nothing():
-    """A digit in a corner is found in light that falls off to a third."""
+    """A digit in a corner is found in light that falls off to about a third."""
     light = np.linspace(1, 0.35, 280)
     for digit in IMAGES[:10]:
         ink = np.asarray(on_sheet(digit, (280, 280), 140, (0, 1))) / WHITE
@@ -96,7 +96,7 @@ def test_light_from_one_side_hides_nothing():
 
 
 def test_images_of_the_models_size_and_contracts_without_ink_are_left(contract):
-    """28 x 28 comes as it is sent; without the line in model-config.yaml everything does."""
+    """A 28 x 28 image is read as it is; without input.ink in the contract, no image is centred."""
     corner = on_sheet(IMAGES[0], (140, 140), 70, (0, 0))
     small = resized(corner)
     assert np.array_equal(read_pixels(encoded(Image.fromarray(small), "PNG"), contract)[..., 0], small)
@@ -109,7 +109,7 @@ def test_images_of_the_models_size_and_contracts_without_ink_are_left(contract):
 @given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), fill=st.nothing()))
 @settings(deadline=None)
 def test_any_image_becomes_one_of_the_models_size(levels):
-    """Whatever lies in an image, of whatever shape: uint8 (H, W), the same each time."""
+    """An image of any content and shape gives uint8 (H, W), the same each time."""
     seen = centred(Image.fromarray(levels), (28, 20), 16)
     assert (seen.shape, seen.dtype) == ((20, 28), np.uint8)
     assert np.array_equal(seen, centred(Image.fromarray(levels), (28, 20), 16))
@@ -117,7 +117,7 @@ def test_any_image_becomes_one_of_the_models_size(levels):
 
 @pytest.mark.parametrize("sheet", [(1, 5000), (5000, 1), (3, 4000), (6000, 4000)], ids=str)
 def test_long_and_large_sheets_are_read(sheet):
-    """One dark pixel, or many, on sheets larger than is looked at closely."""
+    """One dark pixel, or many, on sheets larger than those that are examined at full size."""
     assert max(sheet) > MOST_PIXELS
     image = Image.new("L", sheet, 200)
     image.paste(0, (0, 0, max(1, sheet[0] // 5), max(1, sheet[1] // 5)))
@@ -126,7 +126,7 @@ def test_long_and_large_sheets_are_read(sheet):
 
 @pytest.mark.parametrize(("paper", "ink"), [(230, 20), (20, 230)], ids=["dark-ink", "light-ink"])
 def test_paper_goes_on_beyond_the_edge(paper, ink):
-    """Also where a bar's ink reaches more than a quarter of the edge."""
+    """What is added beyond the edge is paper, even if a bar's ink covers more than a quarter of the edge."""
     image = Image.new("L", (100, 100), paper)
     image.paste(ink, (20, 0, 80, 100))
     seen = centred(image, SIZE, SIDE)
@@ -136,7 +136,7 @@ def test_paper_goes_on_beyond_the_edge(paper, ink):
 
 
 def test_frame_filling_digits_are_not_smeared():
-    """A stroke that touches the edge does not go on beyond it."""
+    """A stroke that touches the edge is not continued beyond it."""
     sheets = [filling(digit, 1.0) for digit in IMAGES[:20]]
     on_two_edges = [sheet for sheet in sheets if find(resized(sheet))]
     assert len(on_two_edges) > 15
@@ -148,17 +148,17 @@ def test_frame_filling_digits_are_not_smeared():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ink": 0}, "input.ink is 0; write the pixels of the longer side of what is drawn, from 2 to 28"),
+        ({"ink": 0}, "input.ink is 0; write the length in pixels of a drawing's longer side, from 2 to 28"),
         ({"ink": 29}, "input.ink is 29"),
         ({"ink": True}, "input.ink is True"),
         ({"ink": "20"}, "input.ink is '20'"),
-        ({"resize": 32}, "input.ink goes with color grayscale and without resize"),
-        ({"color": "rgb", "mean": [0.1] * 3, "std": [0.3] * 3}, "input.ink goes with color grayscale"),
+        ({"resize": 32}, "input.ink needs color grayscale and no resize"),
+        ({"color": "rgb", "mean": [0.1] * 3, "std": [0.3] * 3}, "input.ink needs color grayscale"),
     ],
     ids=str,
 )
 def test_bad_ink_is_named(change, message):
-    """The contract says what came and what to write."""
+    """The error says what the contract has and what to write."""
     spec = {"color": "grayscale", "size": [28, 28], "ink": 20, "mean": [0.1], "std": [0.3]} | change
     with pytest.raises(BadContract, match=message.replace("[", r"\[")):
         Contract.from_config({"input": spec, "labels": ["a", "b"]})

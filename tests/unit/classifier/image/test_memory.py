@@ -1,4 +1,4 @@
-"""An image is not begun where there is not the memory to read it."""
+"""An image is refused before decoding if there is not enough memory to read it."""
 
 import math
 import re
@@ -17,17 +17,17 @@ from tests.conftest import DIGITS
 
 @pytest.fixture
 def left(monkeypatch):
-    """A function that says how many bytes of memory there are."""
+    """A function that sets how many bytes of memory are left."""
     return lambda number: monkeypatch.setattr(image_cost, "memory_left", lambda: number)
 
 
 def blank(mode: str, kind: str, pixels: int, **options) -> bytes:
-    """Return an image of about so many pixels, and not more."""
+    """Return an image of nearly this many pixels, and no more."""
     side = math.isqrt(pixels)
     return encoded(Image.new(mode, (side, side)), kind, **options)
 
 
-ROADS = {
+DECODERS = {
     "kornia": ("RGB", "PNG", {}),
     "Pillow": ("P", "PNG", {}),
     "WebP": ("RGB", "WEBP", {}),
@@ -35,36 +35,36 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_image_beyond_the_memory_is_refused(contract, left, road):
-    """Whoever decodes it; with a size that is not."""
-    mode, kind, options = ROADS[road]
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_image_beyond_the_memory_is_refused(contract, left, decoder):
+    """Every decoder refuses such an image; the error gives a size that is accepted."""
+    mode, kind, options = DECODERS[decoder]
     left(RESERVE + 30 * 10**6)
     with pytest.raises(BadImage) as refused:
         read_pixels(blank(mode, kind, 3000**2, **options), contract)
-    told = re.fullmatch(
-        r"the image is too large \(3000 x 3000 pixels\): reading it may take \d+ MB of memory, and 30 are "
-        r"left; send at most ([\d,]+) pixels, or give the server more memory",
+    match = re.fullmatch(
+        r"the image is too large \(3000 x 3000 pixels\): reading it may take \d+ MB of memory, but only 30 "
+        r"MB are free; send at most ([\d,]+) pixels, or give the server more memory",
         str(refused.value),
     )
-    smaller = blank(mode, kind, int(told[1].replace(",", "")), **options)
+    smaller = blank(mode, kind, int(match[1].replace(",", "")), **options)
     assert read_pixels(smaller, contract).shape == (28, 28, 1)
 
 
 def test_little_is_not_asked_for(contract, left):
-    """What takes nothing worth counting is read, whatever is left; what is larger is told of that size."""
+    """A small image is read however little memory is left; the error for a larger one gives that size."""
     left(0)
     assert read_pixels(DIGITS["2"], contract).any()
-    with pytest.raises(BadImage, match="and 0 are left") as refused:
+    with pytest.raises(BadImage, match="but only 0 MB are free") as refused:
         read_pixels(blank("RGB", "PNG", 3000**2), contract)
     room = int(re.search(r"at most ([\d,]+) pixels", str(refused.value))[1].replace(",", ""))
     assert read_pixels(blank("RGB", "PNG", room), contract).shape == (28, 28, 1)
-    with pytest.raises(BadImage, match="and 0 are left"):
+    with pytest.raises(BadImage, match="but only 0 MB are free"):
         read_pixels(blank("RGB", "PNG", room + 5000), contract)
 
 
 def test_usual_photo_asks_for_little(contract, monkeypatch):
-    """Decoded at an eighth, one of 12 megapixels costs no look at what is left."""
+    """A 12-megapixel JPEG is decoded at an eighth, so the memory check is skipped."""
     looked = []
     monkeypatch.setattr(image_cost, "memory_left", lambda: looked.append(True) or math.inf)
     read_pixels(blank("RGB", "JPEG", 3500**2), contract)
@@ -73,7 +73,7 @@ def test_usual_photo_asks_for_little(contract, monkeypatch):
     assert looked
 
 
-# A stand-in for the kernel's files: a machine has one version of control groups, and these are of both.
+# Stand-ins for the kernel's files: a machine has one version of control groups; these cover both.
 TREES = {
     "version 2": ("0::/a/b\n", "a/b", "memory.max", "memory.current", "inactive_file"),
     "version 2, in a container": ("0::/\n", "", "memory.max", "memory.current", "inactive_file"),
@@ -96,7 +96,7 @@ TREES = {
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """A function that writes the kernel's files: what has how much, of which groups a process is."""
+    """A function that writes the kernel's files: limits, usage, and the groups of a process."""
     for name, path in {"GROUPS": "groups", "OWN": "own", "MACHINE": "machine"}.items():
         monkeypatch.setattr(memory_left, name, tmp_path / path)
 
@@ -111,7 +111,7 @@ def kernel(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("version", TREES)
 def test_every_version_of_groups_is_read(kernel, version):
-    """The limit less what is taken, files that were only read not counted."""
+    """The memory left is the limit less the usage, not counting cached files."""
     own, group, limit, taken, returned = TREES[version]
     files = {f"groups/{group}/{limit}": "1000\n", f"groups/{group}/{taken}": "700\n"}
     kernel(own=own, machine="MemAvailable: 50 kB\n", **files)
@@ -121,7 +121,7 @@ def test_every_version_of_groups_is_read(kernel, version):
 
 
 def test_narrowest_limit_counts(kernel):
-    """Of a group, of the one around it, of the machine."""
+    """The limits are those of a group, of its parent and of the machine."""
     kernel(own="0::/a/b\n", machine="MemTotal: 9 kB\nMemAvailable: 5 kB\n")
     assert memory_left.memory_left() == 5 * 1024
     kernel(**{"groups/a/b/memory.max": "max\n", "groups/a/b/memory.current": "700\n"})
@@ -131,6 +131,6 @@ def test_narrowest_limit_counts(kernel):
 
 
 def test_system_that_does_not_tell_sets_no_limit(kernel):
-    """Elsewhere than on Linux there are no such files."""
+    """Systems other than Linux have no such files."""
     kernel()
     assert memory_left.memory_left() == math.inf

@@ -1,4 +1,4 @@
-"""Plain PNG files have Pillow's pixels, by whatever way they are read; all others are left to Pillow."""
+"""Plain PNG files have Pillow's pixels, whichever decoder reads them; all others are left to Pillow."""
 
 import random
 import tracemalloc
@@ -79,14 +79,14 @@ def by_pillow(body, contract):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_file_has_pillows_pixels(name, contract):
-    """Grey, RGB and RGBA, opaque or not, whatever else a program wrote into the file."""
+    """The file is grey, RGB or RGBA, opaque or not, whatever else a program wrote into it."""
     assert plain_png.decode(PLAIN[name]) is not None
     assert np.array_equal(read_pixels(PLAIN[name], contract), by_pillow(PLAIN[name], contract))
 
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
 def test_all_else_is_left_to_pillow(name):
-    """A file that says more than its pixels, or is no PNG, is not decoded here."""
+    """A file that holds more than plain pixels, or is not a PNG, is not decoded here."""
     assert plain_png.decode(NOT_PLAIN[name]) is None
 
 
@@ -110,7 +110,7 @@ ORIENTED = {
 
 @pytest.mark.parametrize("name", ORIENTED)
 def test_text_that_says_which_side_is_up_is_read(name, contract):
-    """Also beside a text that nobody reads."""
+    """The orientation is found even beside a text that is skipped."""
     turned = read_pixels(encoded(TURNED, "PNG"), contract)
     body = with_chunk(encoded(enlarged(DIGIT), "PNG"), *ORIENTED[name])
     assert np.array_equal(read_pixels(body, contract), turned)
@@ -137,7 +137,7 @@ def test_text_that_says_which_side_is_up_is_read(name, contract):
     "body", [PALETTE, PLAIN["grey"], NOT_PLAIN["grey-alpha"]], ids=["palette", "grey", "alpha"]
 )
 def test_pixels_are_read_whatever_the_metadata_weigh(body, chunk, last, contract):
-    """Before the pixels or behind them, one or a thousand of them."""
+    """Heavy metadata may come before or after the pixels, in one chunk or in ten."""
     pixels = read_pixels(body, contract)
     heavy = with_chunk(body, *chunk, last=last)
     assert np.array_equal(read_pixels(heavy, contract), pixels)
@@ -149,7 +149,7 @@ def test_pixels_are_read_whatever_the_metadata_weigh(body, chunk, last, contract
 
 @pytest.mark.parametrize("keyword", [b"Comment\0\0", b"Raw profile type exif\0\0"], ids=["text", "exif"])
 def test_texts_that_unpack_to_gigabytes_cost_nothing(keyword, contract):
-    """They are not unpacked, and of those that might turn the image little is, of all of them together."""
+    """Texts are not unpacked, except for a little, in total, of those that may hold an orientation."""
     bomb = (b"zTXt", keyword + zlib.compress(bytes(2**24), 9))
     parts = png_chunks(PALETTE)
     body = png_file([parts[0], *[bomb] * 200, *parts[1:]])
@@ -161,7 +161,7 @@ def test_texts_that_unpack_to_gigabytes_cost_nothing(keyword, contract):
 
 
 def test_damaged_text_is_left_to_pillow(contract):
-    """Its checksum says that the file is damaged."""
+    """Its checksum shows that the file is damaged."""
     heavy = bytearray(with_chunk(PALETTE, b"tEXt", b"Comment\0" + bytes(100)))
     heavy[heavy.index(b"Comment") + 50] = 1
     with pytest.raises(BadImage):
@@ -170,7 +170,7 @@ def test_damaged_text_is_left_to_pillow(contract):
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("png")])
 def test_archive_without_the_package_has_the_same_pixels(variant, contract, monkeypatch):
-    """Where kornia-rs is not installed, Pillow reads the plain files, too."""
+    """Without kornia-rs, Pillow also reads the plain files."""
     body = VARIANTS[variant](DIGIT)
     with_package = read_pixels(body, contract)
     monkeypatch.setattr(plain_png, "decode_image_png_u8", None)
@@ -179,18 +179,18 @@ def test_archive_without_the_package_has_the_same_pixels(variant, contract, monk
 
 
 def test_image_of_the_models_size_is_not_resized(contract, monkeypatch):
-    """MNIST's own images come to the model without a step in between."""
-    monkeypatch.setattr(plain_png, "as_image", lambda _: pytest.fail("Pillow was asked"))
+    """MNIST's own images reach the model without an intermediate step."""
+    monkeypatch.setattr(plain_png, "as_image", lambda _: pytest.fail("Pillow was used"))
     assert np.array_equal(read_pixels(PLAIN["grey"], contract)[..., 0], np.asarray(DIGIT))
 
 
 def test_bytes_of_any_kind_are_read():
-    """A bytearray, in which TorchServe's own reader has them, is as good as bytes."""
+    """A bytearray, which TorchServe's own reader returns, works as well as bytes."""
     assert np.array_equal(plain_png.decode(bytearray(PLAIN["rgb"])), plain_png.decode(PLAIN["rgb"]))
 
 
 def test_no_more_pixels_than_anywhere_else():
-    """What is too large for Pillow's way is too large for this one."""
+    """What is too large to read with Pillow is too large here too."""
     assert plain_png.LARGEST_SIDE**2 <= MAX_PIXELS
     wide = encoded(Image.new("L", (plain_png.LARGEST_SIDE + 1, 1)), "PNG")
     assert plain_png.decode(wide) is None
@@ -198,7 +198,7 @@ def test_no_more_pixels_than_anywhere_else():
 
 @pytest.mark.parametrize("missing", [1, 100, 783])
 def test_image_without_its_last_pixels_is_not_read(missing):
-    """A file whose checksums are right and whose data ends early is no plain one."""
+    """A file with correct checksums whose data ends early is not plain."""
     lines = b"".join(b"\0" + bytes(28) for _ in range(28))
     data = zlib.compress(lines[:-missing])
     body = png_file([(b"IHDR", png_header(28, 28)), (b"IDAT", data), (b"IEND", b"")])
@@ -206,7 +206,7 @@ def test_image_without_its_last_pixels_is_not_read(missing):
 
 
 def test_damaged_file_is_read_as_pillow_reads_it(contract):
-    """Bits flipped, bytes cut, chunks lost, moved and forged: never other pixels, never another error."""
+    """Flipped bits, cut bytes, and lost, moved or forged chunks never change the pixels or the error."""
     chance = random.Random(1)  # noqa: S311 - damage, no secret
     files = [PLAIN[name] for name in ("grey", "rgb", "transparent")]
     read = 0
@@ -218,14 +218,14 @@ def test_damaged_file_is_read_as_pillow_reads_it(contract):
         read += 1
         try:
             expected = by_pillow(body, contract)
-        except BadImage:  # a broken checksum of what was read all the same
+        except BadImage:  # a bad checksum in a file that was read anyway
             continue
         assert np.array_equal(read_pixels(body, contract), expected), body
     assert read > SEVERAL / 10
 
 
 def damaged(body: bytes, chance: random.Random) -> bytes:
-    """Return the file with one fault, with right checksums wherever a fault is in the chunks."""
+    """Return the file with one fault; faulty chunks get correct checksums."""
     place = chance.randrange(len(body))
     parts = png_chunks(body)
     index = chance.randrange(len(parts))

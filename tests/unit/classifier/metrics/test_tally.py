@@ -1,4 +1,4 @@
-"""What happened to batches becomes the right numbers, whatever the model answers and whoever fails."""
+"""Batches are counted correctly, whatever the model answers and whatever fails."""
 
 import threading
 
@@ -28,7 +28,7 @@ PROBABILITIES /= PROBABILITIES.sum(axis=1, keepdims=True)
 
 
 def answered(outputs: np.ndarray, *, probes: tuple[int, ...] = ()) -> BatchRecord:
-    """Return the record of a batch whose every image was read."""
+    """Return the record of a batch in which every image was read."""
     batch = BatchRecord()
     for index in range(len(outputs)):
         batch.read(index, 0.001, is_probe=index in probes)
@@ -42,7 +42,7 @@ def numbers(tally: Tally, **options) -> dict[tuple[str, str | None], float]:
 
 
 def test_histogram_counts_as_prometheus_does():
-    """A value counts for its own bound and all above; the last one counts all."""
+    """A value counts in its own bucket and all above; the last bucket counts all values."""
     histogram = Histogram((0.1, 1, 10))
     histogram.add(np.array([0.1, 0.10001, 1.0, 99.0]), np.array([1, 2, 1, 1]))
     histogram.add(np.array([5.0]))
@@ -53,12 +53,12 @@ def test_histogram_counts_as_prometheus_does():
 
 
 def test_what_is_taken_is_not_told_again():
-    """Numbers are increments; a second without a request has none, and zeros only where they are wanted."""
+    """Values are increments: without a new request there are none, or zeros if they are requested."""
     tally = Tally(LABELS, confidence.LOGITS)
     tally.add(answered(LOGITS))
     first = numbers(tally)
     assert first[REQUESTS, "200"] == first[CONFIDENCE + COUNT, None] == first[LATENCY + BUCKET, INFINITE] == 3
-    # Two of its labels have one name: they are one.
+    # Two of its labels have the same name and are counted as one.
     assert first[PREDICTIONS, "cat"] == 3
     assert (PREDICTIONS, "dog") not in first
     assert numbers(tally) == {}
@@ -68,7 +68,7 @@ def test_what_is_taken_is_not_told_again():
 
 
 def test_questions_of_health_are_left_out():
-    """A batch of them alone is none; among others they change no label and no size."""
+    """In a batch of only health checks nothing else is counted; in others they change no label or size."""
     tally = Tally(LABELS, confidence.LOGITS)
     tally.add(answered(LOGITS, probes=(0, 1, 2)))
     assert [value for _, _, value in tally.take()] == [3]
@@ -79,7 +79,7 @@ def test_questions_of_health_are_left_out():
 
 
 def test_nothing_is_lost_between_two_threads():
-    """While one thread takes, the other one adds: every batch is counted once."""
+    """One thread takes while another adds: every batch is counted once."""
     tally = Tally(LABELS, confidence.LOGITS)
     batches = 20_000
 
@@ -97,7 +97,7 @@ def test_nothing_is_lost_between_two_threads():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "written"),
     [
         ("cat", "cat"),
         ("a, b: c|d", "a%2C b%3A c%7Cd"),
@@ -109,6 +109,6 @@ def test_nothing_is_lost_between_two_threads():
     ],
     ids=["plain", "separators", "percent", "not-ascii", "nothing", "quotes", "surrogate"],
 )
-def test_label_is_written_as_torchserve_reads_it(text, told):
-    """What would split a line, or not arrive, is escaped as in an address."""
-    assert quoted(text) == told
+def test_label_is_written_as_torchserve_reads_it(text, written):
+    """Characters that would split a line or get lost are percent-encoded."""
+    assert quoted(text) == written

@@ -5,6 +5,6 @@ from tests.conftest import ROOT
 
 
 def test_names_of_a_image_are_documented():
-    """What an instance's image may be called stands in the page."""
+    """docs/platforms.md lists the keys that an instance's image can have."""
     page = (ROOT / "docs" / "platforms.md").read_text()
     assert all(f'"{key}"' in page for key in KEYS)

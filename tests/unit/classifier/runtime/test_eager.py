@@ -1,4 +1,4 @@
-"""The model's class is found in its file, made with its arguments, and imports its neighbours."""
+"""The model's class is found in its file, made with its arguments, and can import its neighbours."""
 
 import sys
 
@@ -32,7 +32,7 @@ MANIFEST = {"modelFile": "net.py", "serializedFile": "net.pth"}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a class, its neighbour and its weights, whose modules are forgotten afterwards."""
+    """A folder for a class, with its neighbour and its weights; its modules are unloaded afterwards."""
     (tmp_path / "layers.py").write_text(LAYERS + "\n\nLATE = 0.0\n")
     torch.save({f"fc.{name}": torch.zeros(shape) for name, shape in (("weight", (3, 4)), ("bias", 3))},
                tmp_path / "net.pth")  # fmt: skip
@@ -50,7 +50,7 @@ def folder(tmp_path):
     ids=["absolute", "module", "relative", "relative-module"],
 )  # fmt: skip
 def test_class_imports_its_neighbours(folder, imports):
-    """Absolutely as in training, or relatively; at its import, or later."""
+    """The import may be absolute, as in training, or relative, and run at import time or later."""
     (folder / "net.py").write_text(NET.format(imports=imports))
     model = load_eager(folder, MANIFEST, {"class": "Net"}, "cpu", "one_")
     assert model(torch.ones(2, 4)).tolist() == [[0.0] * 3] * 2
@@ -59,7 +59,7 @@ def test_class_imports_its_neighbours(folder, imports):
 
 
 def test_neighbours_of_two_folders_do_not_meet(tmp_path):
-    """Two archives may have modules of the same names."""
+    """Two archives can have modules of the same name."""
     for name, value in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "layers.py").write_text(f"VALUE = {value}\n")
@@ -71,11 +71,11 @@ def test_neighbours_of_two_folders_do_not_meet(tmp_path):
 
 
 def test_class_is_made_with_its_arguments(folder):
-    """Those of the contract; a wrong one is named, with what to write."""
+    """The contract's arguments are used; the error names a wrong one and says what to write."""
     (folder / "net.py").write_text(NET.format(imports="from layers import layer"))
     made = load_eager(folder, MANIFEST, {"class": "Net", "arguments": {"width": 3}}, "cpu", "one_")
     assert made.fc.out_features == 3
-    with pytest.raises(BadContract, match=r"Net cannot be made with the arguments depth .*write them into"):
+    with pytest.raises(BadContract, match=r"Net cannot be constructed with the arguments depth .*write"):
         load_eager(folder, MANIFEST, {"class": "Net", "arguments": {"depth": 3}}, "cpu", "one_")
     with pytest.raises(BadContract, match="arguments is 3; write names and values"):
         load_eager(folder, MANIFEST, {"class": "Net", "arguments": 3}, "cpu", "one_")
@@ -85,26 +85,26 @@ def test_class_is_made_with_its_arguments(folder):
     ("config", "sentence"),
     [
         ({}, "net.py defines Head, Net; it needs one class, or class: NAME"),
-        ({"class": "Nett"}, "class is 'Nett', and net.py defines Head, Net; name one"),
-        ({"class": ["Net"]}, r"class is \['Net'\], and net.py defines Head, Net; name one"),
+        ({"class": "Nett"}, "class is 'Nett', but net.py defines Head, Net; name one"),
+        ({"class": ["Net"]}, r"class is \['Net'\], but net.py defines Head, Net; name one"),
     ],
     ids=["several", "unknown", "list"],
 )
 def test_class_that_is_not_clear_is_refused(folder, config, sentence):
-    """The classes of the file are named."""
+    """The error names the classes in the file."""
     (folder / "net.py").write_text(NET.format(imports="from layers import layer"))
     with pytest.raises(BadContract, match=sentence):
         load_eager(folder, MANIFEST, config, "cpu", "one_")
 
 
 def test_class_that_is_no_module_is_refused(folder):
-    """It is called a class, and is none of torch's."""
+    """The error names the class and says to derive it from torch.nn.Module."""
     (folder / "net.py").write_text("class Net:\n    pass\n")
-    with pytest.raises(BadContract, match=r"Net in net.py is no torch.nn.Module; derive it from one"):
+    with pytest.raises(BadContract, match=r"Net in net.py is not a torch.nn.Module; derive it"):
         load_eager(folder, MANIFEST, {}, "cpu", "one_")
 
 
 def test_weights_without_a_class_are_named(tmp_path):
-    """A state_dict alone is no model."""
+    """A state_dict alone is not a model."""
     with pytest.raises(BadContract, match=r"the weights net.pth need a class; name it"):
         load_eager(tmp_path, {"serializedFile": "net.pth"}, {}, "cpu", "one_")

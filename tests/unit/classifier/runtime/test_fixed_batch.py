@@ -1,4 +1,4 @@
-"""A model of a fixed batch answers batches of any size."""
+"""A model with a fixed batch size answers batches of any size."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from classifier.runtime.fixed_batch import FixedBatch
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_parts_are_full_and_in_order(size):
-    """The model sees its own size alone, and each row is answered once."""
+    """The model gets only batches of its own size, and each row is answered once."""
     seen = []
 
     def model(batch):

@@ -1,4 +1,4 @@
-"""An ONNX file is loaded if it takes images and returns one row an image."""
+"""An ONNX file is loaded if it takes images and returns one row per image."""
 
 import onnx
 import pytest
@@ -30,14 +30,14 @@ def integer_output(model):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (other_input, "lookup.onnx has 2 inputs: input, mask; export it with one: the images"),
-        (float16_input, "lookup.onnx takes tensor(float16); export it with an input of float32: tensor(f"),
-        (integer_output, "the output output of lookup.onnx is tensor(int64); it has to be one of tensor(f"),
+        (other_input, "lookup.onnx has 2 inputs: input, mask; export it with one, the images"),
+        (float16_input, "lookup.onnx takes tensor(float16); export it with a float32 input: tensor(f"),
+        (integer_output, "the output output of lookup.onnx is tensor(int64); it must be one of tensor(f"),
     ],
     ids=["two-inputs", "float16", "integers"],
 )
 def test_onnx_of_other_tensors_is_refused(change, sentence, tmp_path):
-    """Inputs and types are named, with what to export."""
+    """The error names the inputs and types, and says what to export."""
     model = onnx_model(table_of(ROWS))
     change(model)
     onnx.checker.check_model(model)

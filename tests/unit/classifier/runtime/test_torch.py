@@ -1,4 +1,4 @@
-"""Weights as training programs save them are taken where they fit, and else refused in a sentence."""
+"""Weights as training programs save them are loaded if they fit, and otherwise refused in a sentence."""
 
 import argparse
 import re
@@ -16,7 +16,7 @@ FIT = r"; save model\.state_dict\(\) of this class, made with the same arguments
 
 
 class Net(nn.Module):
-    """A few layers, one of them with a counter of its own."""
+    """A few layers, one of them with a counter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Net(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """A model whose own names begin as a prefix does."""
+    """A model whose own names begin like a prefix."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def assert_same(model: nn.Module, state) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_state_dict_is_loaded_bit_by_bit(tmp_path, state, suffix):
-    """In each of the forms; the smallest float and infinity, too."""
+    """Each file format keeps every bit, even of the smallest float and infinity."""
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["fc.bias"][:] = torch.tensor([1e-45, float("inf"), -0.0])
     file = tmp_path / f"w{suffix}"
@@ -67,7 +67,7 @@ def test_state_dict_is_loaded_bit_by_bit(tmp_path, state, suffix):
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
 def test_checkpoint_is_opened(tmp_path, state, key):
-    """Whatever else a training program saved with it."""
+    """The state_dict is found, whatever else a training program saved with it."""
     optimizer = torch.optim.SGD(Net().parameters(), 0.1, momentum=0.9).state_dict()
     assert_same(loaded(tmp_path, {"epoch": 3, key: state, "optimizer": optimizer}), state)
 
@@ -77,7 +77,7 @@ def test_checkpoint_is_opened(tmp_path, state, key):
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_prefix_of_every_name_is_left_out(tmp_path, state, prefix, suffix):
-    """Those of DataParallel, Lightning and torch.compile, one in another."""
+    """The prefixes are those of DataParallel, Lightning and torch.compile, also nested."""
     file = tmp_path / f"w{suffix}"
     names = prefixed(prefix, state)
     save_file(names, file) if suffix == ".safetensors" else torch.save({"state_dict": names}, file)
@@ -85,7 +85,7 @@ def test_prefix_of_every_name_is_left_out(tmp_path, state, prefix, suffix):
 
 
 def test_own_name_is_no_prefix(tmp_path, state):
-    """Nothing is left out of names that fit, and no more than needed of others."""
+    """No prefix is removed from names that fit, and no more than needed from others."""
     own = prefixed("model.", state)
     assert_same(loaded(tmp_path, own, Wrapped), own)
     assert_same(loaded(tmp_path, prefixed("model.", own), Wrapped), own)
@@ -93,7 +93,7 @@ def test_own_name_is_no_prefix(tmp_path, state):
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_batch_norm_of_an_old_torch_is_loaded(tmp_path, state, prefix):
-    """It counted no batches; torch knows by the version in a state_dict, which is kept."""
+    """An old BatchNorm has no counter; torch sees that from the state_dict's version, which is kept."""
     new = (nn.DataParallel(Net()) if prefix else Net()).state_dict()
     del new[f"{prefix}norm.num_batches_tracked"]
     with pytest.raises(BadContract, match=r"Missing key\(s\).*num_batches_tracked"):
@@ -130,7 +130,7 @@ def without(state, *names: str):
     ids=["missing", "missing-behind-a-prefix", "unexpected", "prefix-of-some", "shape", "empty"],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, state, change, why):
-    """Which tensors, and what to save."""
+    """The error names the tensors and says what to save."""
     with pytest.raises(BadContract) as refusal:
         loaded(tmp_path, dict(change(state)))
     assert re.fullmatch(f"w.pth does not fit Net: {why}{FIT}", str(refusal.value))
@@ -145,30 +145,30 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, state, change, why):
             {"state_dict": {}, "args": argparse.Namespace()},
             r"Python objects \(argparse.Namespace\), whose code would run",
         ),
-        ({"epoch": 3, "weights": [1], "a": 1, "b": 2}, "epoch, weights, a and 1 more, and no state_dict"),
-        ([1, 2], "a list and no state_dict"),
-        (torch.zeros(3), "a Tensor and no state_dict"),
+        ({"epoch": 3, "weights": [1], "a": 1, "b": 2}, "epoch, weights, a and 1 more, but no state_dict"),
+        ([1, 2], "a list, not a state_dict"),
+        (torch.zeros(3), "a Tensor, not a state_dict"),
     ],
     ids=["module", "module-in-a-checkpoint", "arguments", "no-state-dict", "list", "tensor"],
 )
 def test_file_of_something_else_is_refused(tmp_path, saved, why):
-    """Nothing in it runs; what it holds, and what to save instead."""
+    """Nothing in it runs; the error says what it holds and what to save instead."""
     with pytest.raises(BadContract) as refusal:
         loaded(tmp_path, saved)
     assert re.fullmatch(f"w.pth holds {why}{SAVE}", str(refusal.value))
 
 
 def test_checkpoint_that_holds_itself_is_refused(tmp_path):
-    """Nobody looks for its end."""
+    """The search for a state_dict ends."""
     endless = {}
     endless["model"] = endless
-    with pytest.raises(BadContract, match=r"w\.pth holds model, and no state_dict"):
+    with pytest.raises(BadContract, match=r"w\.pth holds model, but no state_dict"):
         loaded(tmp_path, endless)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
 def test_torchscript_needs_no_class(tmp_path):
-    """It is a program, not mere weights."""
+    """TorchScript is a program, not just weights."""
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w.pth")
     with pytest.raises(BadContract, match=f"w.pth holds TorchScript, which needs no class{SAVE}"):
         load_weights(Net(), tmp_path / "w.pth")
@@ -177,7 +177,7 @@ def test_torchscript_needs_no_class(tmp_path):
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("body", [b"", b"hello", b"PK\x03\x04" + bytes(100)], ids=["empty", "text", "zip"])
 def test_damaged_file_is_refused(tmp_path, name, body):
-    """By its name, with the remedy."""
+    """The error names the file and the remedy."""
     (tmp_path / name).write_bytes(body)
     with pytest.raises(
         BadContract, match=rf"^{name} cannot be read as weights \(.*\); save [^\n]*'{name}'\)$"

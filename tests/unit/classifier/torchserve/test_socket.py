@@ -1,4 +1,4 @@
-"""A worker reads its requests faster than TorchServe does, and reads the same."""
+"""A worker reads its requests faster than TorchServe does, with the same result."""
 
 import random
 import socket
@@ -19,7 +19,7 @@ def field(data: bytes) -> bytes:
 
 
 def request(noise: random.Random) -> bytes:
-    """Return a request of TorchServe's: random headers and fields, as many and as long as it likes."""
+    """Return a request in TorchServe's format, with random headers and fields of random number and length."""
     end = struct.pack("!i", -1)
     text = [noise.randbytes(noise.randrange(20)).hex().encode() for _ in range(40)]
     names = noise.choices(text, k=noise.randrange(9))
@@ -32,7 +32,7 @@ def request(noise: random.Random) -> bytes:
 
 
 def received(read, message: bytes, noise: random.Random) -> list:
-    """Return what a reader makes of a message that comes in pieces of any length."""
+    """Return what a reader makes of a message that arrives in pieces of random length."""
     here, there = socket.socketpair()
 
     def send() -> None:
@@ -51,13 +51,13 @@ def received(read, message: bytes, noise: random.Random) -> list:
 
 
 def close(receiver: Receiver) -> None:
-    """Close the buffer, which a worker keeps to its end."""
+    """Close the buffer, which a worker keeps until it ends."""
     receiver._read.__self__.close()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_batch_is_read_as_torchserve_reads_it(seed):
-    """Whatever is in it and however it is cut into pieces, each request is the one of TorchServe's parser."""
+    """Whatever a batch holds and however it is split, the requests equal those of TorchServe's parser."""
     noise = random.Random(seed)  # noqa: S311 no secret
     message = b"".join(request(noise) for _ in range(noise.randrange(1, 17))) + struct.pack("!i", -1)
     receiver = Receiver()
@@ -83,7 +83,7 @@ def test_worker_ends_with_its_front_end(cut):
 
 
 def test_gauge_passes_on_its_first_value_and_later_ones():
-    """Values that come faster than anybody asks for them are dropped, those of another metric are not."""
+    """Values that come faster than they are scraped are dropped; those of another metric are not."""
     seen = []
     add = _now_and_then(lambda *value: seen.append(value))
     for value in range(1000):
@@ -91,11 +91,11 @@ def test_gauge_passes_on_its_first_value_and_later_ones():
     add("Other", 1)
     assert seen[0] == ("PredictionTime", 0)
     assert ("Other", 1) in seen
-    assert METRICS_EVERY < 15  # or Prometheus, which asks every 15 seconds, would see old values
+    assert METRICS_EVERY < 15  # or Prometheus, which scrapes every 15 seconds, would see old values
 
 
 def test_another_torchserve_is_left_alone(monkeypatch):
-    """What is known of one version is not done to another."""
+    """A change made for one version is not applied to another."""
     monkeypatch.setattr("ts.__version__", "0.13.0")
     monkeypatch.setattr(protocol, "_retrieve_inference_msg", TORCHSERVES_OWN)
     speed_up(SimpleNamespace(add_time=print))

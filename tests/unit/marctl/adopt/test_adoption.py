@@ -1,4 +1,4 @@
-"""What an archive holds becomes a model folder, or a sentence that asks for it."""
+"""An archive becomes a model folder; a sentence asks for what the archive lacks."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.support.archiver_mars import ARTICLE, IMAGENET, MODEL, config_of, han
 
 @pytest.fixture(autouse=True)
 def looked_at_here(monkeypatch):
-    """Look at the files in this process: what is found is the same, and the sandbox has tests of its own."""
+    """Inspect the files in this process: the result is the same, and the sandbox has its own tests."""
 
     def look(_program, folder, request, *_):
         with warnings.catch_warnings():
@@ -38,7 +38,7 @@ def looked_at_here(monkeypatch):
 
 
 def refused(folder: Path) -> str:
-    """Return how the build refuses a folder's contract, by the class with which it reads it."""
+    """Return the error with which the build refuses a folder's contract."""
     labels = folder / "index_to_name.json"
     with pytest.raises(BadContract) as error:
         Contract.from_config(
@@ -70,7 +70,7 @@ def test_one_missing_number_is_asked_for_by_its_name(tmp_path, source, sentence)
 
 
 def test_labels_without_any_are_asked_for(tmp_path):
-    """TorchScript without a label file: nothing tells how many there are, and nothing of it is loaded."""
+    """TorchScript without a label file: the number of labels is unknown, and the file is not loaded."""
     with zipfile.ZipFile(tmp_path / "script", "w") as script:
         script.writestr("model/code/__torch__.py", "what would run")
     manifest = {
@@ -82,8 +82,8 @@ def test_labels_without_any_are_asked_for(tmp_path):
     }
     written, found = adopt(packed(tmp_path / "old.mar", **change), tmp_path / "mine")
     assert "m.pt" in written
-    assert refused(tmp_path / "mine").startswith("labels is None; list one name an output")
-    assert any(line.startswith("labels: list one name an output") for line in found.untold)
+    assert refused(tmp_path / "mine").startswith("labels is None; list one name per output")
+    assert any(line.startswith("labels: list one name per output") for line in found.untold)
 
 
 CLASS = """
@@ -120,7 +120,7 @@ KINDS = {
 
 @pytest.mark.parametrize("forward", KINDS)
 def test_kind_of_outputs_is_told_by_the_last_thing_done(tmp_path, forward):
-    """Where the source tells it; else it is left to the build."""
+    """The kind is read from the source if possible; otherwise the build finds it."""
     source = CLASS.replace("{forward}", forward)
     _, found = adopt(packed(tmp_path / "old.mar", **{"model.py": source.encode()}), tmp_path / "mine")
     assert found.model.kind == KINDS[forward]
@@ -128,7 +128,7 @@ def test_kind_of_outputs_is_told_by_the_last_thing_done(tmp_path, forward):
 
 @pytest.mark.parametrize("where", ["class", "handler"])
 def test_labels_judged_each_by_itself_are_not_served_as_one(tmp_path, where):
-    """A sigmoid, in the class or in the handler: the build ends until somebody decides."""
+    """With a sigmoid in the class or in the handler, the build fails until the user decides."""
     change = {
         "class": {"model.py": CLASS.replace("{forward}", "return torch.sigmoid(self.fc(x))")},
         "handler": {"handler.py": ARTICLE.replace("data.argmax(1)", "torch.sigmoid(data)")},
@@ -136,7 +136,7 @@ def test_labels_judged_each_by_itself_are_not_served_as_one(tmp_path, where):
     mar = packed(tmp_path / "old.mar", **{name: text.encode() for name, text in change.items()})
     _, found = adopt(mar, tmp_path / "mine")
     assert refused(tmp_path / "mine").startswith("labels is None")
-    assert any("judges each label by itself" in line for line in found.untold)
+    assert any("scores each label on its own" in line for line in found.untold)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_labels_judged_each_by_itself_are_not_served_as_one(tmp_path, where):
     ids=["text", "lists", "older", "gap", "number", "list"],
 )
 def test_label_file_is_read_as_torchserve_reads_it(tmp_path, text, labels):
-    """And where it cannot be, nothing is made up in its place."""
+    """If it cannot be read, no labels are made up."""
     mar = packed(tmp_path / "old.mar", **{"index_to_name.json": json.dumps(text).encode()})
     _, found = adopt(mar, tmp_path / "mine")
     assert found.labels == labels
@@ -161,7 +161,7 @@ def test_label_file_is_read_as_torchserve_reads_it(tmp_path, text, labels):
 
 
 def test_weights_in_other_forms(tmp_path):
-    """A safetensors file or a checkpoint tells its shapes in the order of layers; others are described."""
+    """A safetensors file or a checkpoint gives the shapes in layer order; other files are described."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 7))
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     named = {"modelName": "m", "modelVersion": "1.0", "handler": "image_classifier", "modelFile": "model.py"}
@@ -176,7 +176,7 @@ def test_weights_in_other_forms(tmp_path):
         )
         written, found = adopt(mar, tmp_path / f"of {file}")
         if file == "x.pth":
-            assert any("holds no state_dict, but 'epoch', 'weights'" in line for line in found.untold)
+            assert any("contains no state_dict but 'epoch', 'weights'" in line for line in found.untold)
         else:
             assert f"m{Path(file).suffix}" in written
             assert found.labels == list("0123456")
@@ -185,7 +185,7 @@ def test_weights_in_other_forms(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_are_those_of_the_first_convolution(tmp_path, channels):
-    """They tell the colour where the handler does not, and a handler that says another one is doubted."""
+    """They give the colour if the handler does not; a handler that contradicts them is doubted."""
     weights = _saved(nn.Conv2d(channels, 4, 3).state_dict(), tmp_path)
     for number, (steps, doubted) in enumerate((("", False), ("Grayscale(), ", channels == 3))):
         source = handler(
@@ -218,7 +218,7 @@ def _saved(value, folder: Path) -> bytes:
     "name", ["m.py", "m.pth", "model-config.yaml", "index_to_name.json", "link", "golden"]
 )
 def test_no_file_is_written_over(tmp_path, name):
-    """One that is there, be it a link to nowhere, ends it, and nothing else is written."""
+    """An existing file, even a dangling link, stops the command before anything is written."""
     mine = tmp_path / "mine"
     mine.mkdir()
     if name == "link":
@@ -234,7 +234,7 @@ def test_no_file_is_written_over(tmp_path, name):
 
 
 def test_folder_with_other_files_is_gone_on_with(tmp_path):
-    """Among them images that are there already."""
+    """Images that are there already are kept."""
     (tmp_path / "mine" / "golden").mkdir(parents=True)
     (tmp_path / "mine" / "golden" / "1.png").write_bytes(DIGITS["1"])
     adopt(packed(tmp_path / "old.mar"), tmp_path / "mine")
@@ -262,7 +262,7 @@ CHANGES = {
 
 
 def hostile(folder: Path, name: str) -> Path:
-    """Return something that is no archive to adopt."""
+    """Return something that cannot be adopted."""
     mar = folder / "old.mar"
     if name in CHANGES:
         return packed(mar, **CHANGES[name])
@@ -296,27 +296,27 @@ def hostile(folder: Path, name: str) -> Path:
     [
         ("missing", "there is no archive"),
         ("folder", "is a folder; name a .mar file"),
-        ("pipe", "is no file; name a .mar"),
-        ("weights-list", "the serializedFile of MAR-INF/MANIFEST.json is no text"),
-        ("config-object", "the configFile of MAR-INF/MANIFEST.json is no text"),
-        ("version-list", "the modelVersion of MAR-INF/MANIFEST.json is no text"),
+        ("pipe", "is not a file; name a .mar"),
+        ("weights-list", "the serializedFile of MAR-INF/MANIFEST.json is not a string"),
+        ("config-object", "the configFile of MAR-INF/MANIFEST.json is not a string"),
+        ("version-list", "the modelVersion of MAR-INF/MANIFEST.json is not a string"),
         ("gzip", "is a .tar.gz; name a .mar file"),
-        ("text", "is no zip, so no .mar"),
-        ("cut", "is no zip, so no .mar"),
+        ("text", "is not a zip, so not a .mar"),
+        ("cut", "is not a zip, so not a .mar"),
         ("no-manifest", "has no MAR-INF/MANIFEST.json"),
-        ("manifest-list", "names no model and no handler"),
-        ("manifest-deep", "MAR-INF/MANIFEST.json is no JSON"),
+        ("manifest-list", "names no model or no handler"),
+        ("manifest-deep", "MAR-INF/MANIFEST.json is not JSON"),
         ("member-missing", "the manifest names 'model.py' as its modelFile, but there is no such member"),
-        ("outside", "'../evil.py' leads out of the folder"),
+        ("outside", "'../evil.py' would be unpacked outside the archive's folder"),
         ("huge-source", "'model.py' has 4,194,305 bytes, more than the"),
         ("bomb", "is damaged (it unpacks to 26"),
-        ("twice", "the member 'model.py' is there more than once"),
+        ("twice", "the member 'model.py' occurs more than once"),
         ("link", "'model.py' is a link"),
         ("spoilt", "is damaged in "),
     ],
 )
 def test_what_is_no_archive_gets_one_sentence(tmp_path, name, sentence):
-    """And leaves no file behind."""
+    """No file is left behind."""
     mar = hostile(tmp_path, name)
     with pytest.raises(BadArchive) as error:
         adopt(mar, tmp_path / "mine")
@@ -328,17 +328,17 @@ def test_what_is_no_archive_gets_one_sentence(tmp_path, name, sentence):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("../x", "the model's name is '../x'; give it one of letters"),
-        ("a\x1b[2Jb", "the model's name is 'a\\x1b[2Jb'; give it one"),
-        ("classifier", "a class file classifier.py would stand before a module of that name"),
-        ("a\u3164", r"the model's name is 'a\u3164'; give it one"),
-        ("torch", "a class file torch.py would stand before"),
-        ("convnet_handler", "a class file convnet_handler.py would stand before"),
-        ("json", "a class file json.py would stand before"),
+        ("../x", "the model's name is '../x'; choose another, of letters"),
+        ("a\x1b[2Jb", "the model's name is 'a\\x1b[2Jb'; choose another"),
+        ("classifier", "a class file classifier.py would shadow the module of that name"),
+        ("a\u3164", r"the model's name is 'a\u3164'; choose another"),
+        ("torch", "a class file torch.py would shadow"),
+        ("convnet_handler", "a class file convnet_handler.py would shadow"),
+        ("json", "a class file json.py would shadow"),
     ],
 )
 def test_name_that_cannot_be_one_asks_for_another(tmp_path, name, sentence):
-    """By --name; one with dots and dashes has a class file that Python can import."""
+    """--name gives another; one with dots and dashes gets a class file that Python can import."""
     manifest = {"model": {"modelName": name, "modelVersion": "1.0", "handler": "image_classifier"}}
     mar = packed(tmp_path / "old.mar", **{"MAR-INF/MANIFEST.json": json.dumps(manifest).encode()})
     with pytest.raises(UserError) as error:
@@ -350,16 +350,16 @@ def test_name_that_cannot_be_one_asks_for_another(tmp_path, name, sentence):
 
 
 UNREAD = {
-    "timestamp": ("!!timestamp foo", "the settings of c.yaml are no YAML that can be read"),
-    "bool": ("!!bool zz", "the settings of c.yaml are no YAML that can be read"),
-    "int": ("!!int ''", "the settings of c.yaml are no YAML that can be read"),
-    "digits": ("1\n? 0x" + "f" * 6000 + "\n: 2", "what is no text in the old c.yaml is of no meaning here"),
+    "timestamp": ("!!timestamp foo", "the settings in c.yaml are not valid YAML"),
+    "bool": ("!!bool zz", "the settings in c.yaml are not valid YAML"),
+    "int": ("!!int ''", "the settings in c.yaml are not valid YAML"),
+    "digits": ("1\n? 0x" + "f" * 6000 + "\n: 2", "a key that is not a string in the old c.yaml has no"),
 }
 
 
 @pytest.mark.parametrize("name", UNREAD)
 def test_settings_that_the_loader_chokes_on_are_not_carried_over(tmp_path, name):
-    """Whatever it raises of them; all else is adopted."""
+    """Whatever the loader raises, everything else is adopted."""
     value, sentence = UNREAD[name]
     config = {"MAR-INF/MANIFEST.json": manifest(configFile="c.yaml"), "c.yaml": f"a: {value}".encode()}
     _, found = adopt(packed(tmp_path / "old.mar", **config), tmp_path / "mine")
@@ -367,7 +367,7 @@ def test_settings_that_the_loader_chokes_on_are_not_carried_over(tmp_path, name)
 
 
 def test_source_that_is_nested_deeply_is_doubted(tmp_path):
-    """One deep enough that it is parsed, and not walked; what else there is, is adopted."""
+    """It can be parsed but is too deep to walk; everything else is adopted."""
     deep = f"x = a{'.b' * 1500}\n".encode()
     change = {"handler.py": deep + ARTICLE.encode(), "model.py": deep + MODEL.encode()}
     written, found = adopt(packed(tmp_path / "old.mar", **change), tmp_path / "mine")
@@ -392,7 +392,7 @@ def test_source_that_is_nested_deeply_is_doubted(tmp_path):
     ids=str,
 )
 def test_answer_in_another_form_is_none(change):
-    """Who looked at what strangers made may have been taken over: nothing else gets into a file."""
+    """The process that read an untrusted archive may be compromised: any other form is refused."""
     good = json.loads(adoption.written(adoption.Found(preprocessing_of("image_classifier", None))))
     adoption.read(json.dumps(good).encode())
     with pytest.raises(ValueError, match="another form"):

@@ -6,7 +6,7 @@ from marctl.adopt.handler_source import preprocessing_of
 from tests.support.archiver_mars import EXPECTED, GREY, IMAGENET, NORMALIZE, handler
 
 FUNCTIONAL = "TF.normalize(TF.to_tensor(TF.resize(TF.to_grayscale(image), [28, 28])), [0.1302], [0.3069])"
-TOLD = {
+READABLE = {
     "bare-names": (
         handler(
             "image_processing = Compose([Grayscale(), Resize([28, 28]), ToTensor(), "
@@ -136,13 +136,13 @@ class Mine(ImageClassifier):
 }
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", READABLE)
 def test_transforms_become_the_contracts_numbers(name):
-    """However they are written down: the numbers of each, and no doubt."""
-    source, expected = TOLD[name]
-    told = preprocessing_of("image_classifier", source and source.encode())
-    assert told.doubts == []
-    assert told.input == expected
+    """However they are written, the numbers are found and nothing is doubted."""
+    source, expected = READABLE[name]
+    found = preprocessing_of("image_classifier", source and source.encode())
+    assert found.doubts == []
+    assert found.input == expected
 
 
 NORMAL = f"image_processing = transforms.Compose([{GREY}, {NORMALIZE}])"
@@ -151,42 +151,42 @@ DOUBTED = {
         handler(
             "image_processing = Compose([transforms.Lambda(lambda image: image.convert('L')), ToTensor()])"
         ),
-        "a contract cannot say transforms.Lambda(",
+        "a contract cannot express transforms.Lambda(",
     ),
     "random": (
         handler("image_processing = Compose([transforms.RandomCrop(28), ToTensor()])"),
-        "a contract cannot say",
+        "a contract cannot express",
     ),
     "own-class": (
         handler(
             "image_processing = Compose([Resize((28, 28)), ToTensor()])",
             "class Resize:\n    def __init__(self, size):\n        pass\n",
         ),
-        "a contract cannot say Resize",
+        "a contract cannot express Resize",
     ),
     "three-greys": (
         handler("image_processing = Compose([Grayscale(3), Resize((28, 28)), ToTensor()])"),
-        "a contract cannot say Grayscale(3)",
+        "a contract cannot express Grayscale(3)",
     ),
     "nearest": (
         handler("image_processing = Compose([Resize((28, 28), InterpolationMode.NEAREST), ToTensor()])"),
-        "a contract cannot say Resize((28, 28), InterpolationMode.NEAREST)",
+        "a contract cannot express Resize((28, 28), InterpolationMode.NEAREST)",
     ),
     "crop-without-resize": (
         handler("image_processing = Compose([CenterCrop(28), ToTensor()])"),
-        "a contract cannot say CenterCrop(28)",
+        "a contract cannot express CenterCrop(28)",
     ),
     "crop-after-squeeze": (
         handler("image_processing = Compose([Resize((32, 32)), CenterCrop(28), ToTensor()])"),
-        "a contract cannot say CenterCrop(28)",
+        "a contract cannot express CenterCrop(28)",
     ),
     "whole-numbers": (
         handler("image_processing = Compose([Resize((28, 28)), transforms.PILToTensor()])"),
-        "stand in an order that a contract cannot say",
+        "are in an order that a contract cannot express",
     ),
     "twice": (
         handler("image_processing = Compose([Resize((9, 9)), Resize((28, 28)), ToTensor()])"),
-        "stand in an order that a contract cannot say",
+        "are in an order that a contract cannot express",
     ),
     "normalize-first": (
         handler("image_processing = Compose([Normalize(0, 1), ToTensor()])"),
@@ -194,19 +194,19 @@ DOUBTED = {
     ),
     "by-the-config": (
         handler("image_processing = Compose([Resize(CONFIG['size']), ToTensor()])"),
-        "Resize: the value of CONFIG['size'] is not told by the source",
+        "Resize: the value of CONFIG['size'] is not known from the source",
     ),
     "two-values": (
         handler("image_processing = Compose([Resize(SIDES), ToTensor()])", "SIDES = 28\nSIDES = 32"),
-        "Resize: the value of SIDES is not told by the source",
+        "Resize: the value of SIDES is not known from the source",
     ),
     "circle": (
         handler("image_processing = Compose([Resize(SIDES), ToTensor()])", "SIDES = OTHER\nOTHER = SIDES"),
-        "is not told by the source",
+        "is not known from the source",
     ),
     "spread": (
         handler("image_processing = Compose([*STEPS, ToTensor()])", "STEPS = [Resize(28)]"),
-        "a contract cannot say *STEPS",
+        "a contract cannot express *STEPS",
     ),
     "several": (
         handler(
@@ -248,24 +248,26 @@ DOUBTED = {
     ),
     "converted-otherwise": (
         handler(NORMAL, preprocess='self.image_processing(image.convert("1"))'),
-        "the handler converts images by image.convert('1')",
+        "the handler converts images with image.convert('1')",
     ),
     "no-transforms": (handler("pass", preprocess="torch.tensor(image)"), "no torchvision transforms"),
     "base-handler": (
         "from ts.torch_handler.base_handler import BaseHandler\nclass Mine(BaseHandler): pass\n",
         "no torchvision transforms",
     ),
-    "no-python": ("class (", "the handler handler.py is no Python"),
+    "no-python": ("class (", "the handler handler.py is not valid Python"),
     "text": (None, "the handler 'text_classifier' is TorchServe's own"),
 }
 
 
 @pytest.mark.parametrize("name", DOUBTED)
 def test_what_a_contract_cannot_say_is_doubted(name):
-    """Said in a sentence, and never taken for something near it."""
+    """A sentence says so, and nothing similar is assumed instead."""
     source, sentence = DOUBTED[name]
-    told = preprocessing_of("text_classifier" if source is None else "handler.py", source and source.encode())
-    assert [doubt for doubt in told.doubts if sentence in doubt], told.doubts
+    found = preprocessing_of(
+        "text_classifier" if source is None else "handler.py", source and source.encode()
+    )
+    assert [doubt for doubt in found.doubts if sentence in doubt], found.doubts
 
 
 ONE_NORMALIZE = (
@@ -286,7 +288,7 @@ GROWING = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_values_that_grow_are_doubted(name):
-    """A line of source that is gigabytes once it is worked out is not worked out."""
-    told = preprocessing_of("handler.py", GROWING[name].encode())
-    assert told.doubts
-    assert "mean" not in told.input
+    """A line of source whose value would be gigabytes is not evaluated."""
+    found = preprocessing_of("handler.py", GROWING[name].encode())
+    assert found.doubts
+    assert "mean" not in found.input

@@ -1,4 +1,4 @@
-"""Nothing is accepted without a reason."""
+"""A finding is accepted only with a reason."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from marctl.errors import UserError
     ids=["no-reason", "no-list", "no-toml"],
 )
 def test_nothing_is_accepted_without_a_reason(tmp_path, text, sentence):
-    """The file and the entry are named."""
+    """The error names the list and the entry."""
     (tmp_path / "accepted.toml").write_text(text)
     with pytest.raises(UserError, match=sentence):
         Accepted.of("code", tmp_path / "accepted.toml")

@@ -1,4 +1,4 @@
-"""The bill of materials is written over no file of a user's."""
+"""The bill of materials never overwrites a user's file."""
 
 import os
 
@@ -10,14 +10,14 @@ from marctl.errors import UserError
 
 
 def foreign(path):
-    """Write a file of a user's, which this project did not make."""
+    """Write a user's file, which this project did not make."""
     path.write_bytes(b"somebody's archive")
     return path
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder", "pipe"])
 def test_bill_is_written_over_no_file_of_a_user(tmp_path, kind):
-    """Only over what was made here, as it was made; and never through a link."""
+    """It replaces only an unchanged file that was made here, and never follows a link."""
     records = build_records.Records(tmp_path / "records")
     path, other = tmp_path / "out" / "x.cdx.json", tmp_path / "other"
     bill.keep(path, "{}\n", records)

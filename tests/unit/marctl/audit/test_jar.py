@@ -9,7 +9,7 @@ JAR = Path(str(distribution("torchserve").locate_file("ts/frontend/model-server.
 
 
 def test_jar_is_the_one_whose_libraries_are_known():
-    """Versions that the jar tells itself, and those of TorchServe's build files."""
+    """Versions come from the jar itself and from TorchServe's build files."""
     assert digest(JAR) == SHA256
     found = {f"{one.group}:{one.name}": one.version for one in libraries(JAR)}
     assert found["io.netty:netty-codec-http"] == "4.1.53.Final"
@@ -20,7 +20,7 @@ def test_jar_is_the_one_whose_libraries_are_known():
 
 
 def test_versions_are_not_told_of_another_jar(tmp_path):
-    """With one byte more it is another jar: what it does not say itself is not known."""
+    """One byte more makes it another jar: only the versions that it states itself are known."""
     other = tmp_path / "other.jar"
     other.write_bytes(JAR.read_bytes() + b"x")
     found = {one.name: one.version for one in libraries(other)}

@@ -1,4 +1,4 @@
-"""What pip-audit reports is named, and what it could not ask is no success."""
+"""pip-audit's findings are reported, and a package that it could not check is not a success."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ REPORT = {
 
 
 def saying(folder: Path, text: str, code: int) -> Path:
-    """Make a program that prints a text and ends, in the place of pip-audit."""
+    """Write a program that prints a text and exits, to stand in for pip-audit."""
     program = folder / "pip-audit"
     (folder / "said").write_text(text)
     program.write_text(f"#!/bin/sh\ncat {folder}/said\nexit {code}\n")
@@ -31,19 +31,19 @@ def saying(folder: Path, text: str, code: int) -> Path:
 
 
 def test_flaws_are_named_but_for_the_accepted(tmp_path):
-    """Each by its id and where it is mended; accepted is one by any of its names."""
+    """Each is reported with its id and the fixed version; any of its names can be accepted."""
     accepted = Accepted({"CVE-1": "it is not reached", "CVE-0": "it is gone"})
     number, found = vulnerabilities(saying(tmp_path, json.dumps(REPORT), 1), Path("a.txt"), "osv", accepted)
     assert number == 3
     assert found == [
-        "a.txt pins bad 2.0, which has PYSEC-2, mended in no version",
-        "a.txt pins own, which was not looked at: it is on no index",
+        "a.txt pins bad 2.0, which has PYSEC-2, fixed in no version",
+        "a.txt pins own, which was not checked: it is on no index",
     ]
-    assert accepted.unused() == ["accepted.toml accepts CVE-0, which is not found any more; take it out"]
+    assert accepted.unused() == ["accepted.toml accepts CVE-0, which is no longer found; remove it"]
 
 
 def test_service_that_finds_nothing_does_not_answer(tmp_path):
-    """Every package "not found" is no clean report: pip-audit would end with success."""
+    """A report of packages that are all "not found" is not clean, although pip-audit exits with 0."""
     report = {"dependencies": [{"name": name, "skip_reason": "not found"} for name in ("a", "b")]}
     program = saying(tmp_path, json.dumps(report), 0)
     with pytest.raises(UserError, match=r"it finds none of the 2 packages\); .* make audit SERVICE=pypi"):
@@ -51,6 +51,6 @@ def test_service_that_finds_nothing_does_not_answer(tmp_path):
 
 
 def test_no_report_is_no_answer(tmp_path):
-    """Whatever pip-audit ended by, nothing is known."""
-    with pytest.raises(UserError, match=r"it ended with 0 and said nothing"):
+    """Without a report nothing is known, whatever pip-audit's exit status."""
+    with pytest.raises(UserError, match=r"it exited with status 0 and no message"):
         vulnerabilities(saying(tmp_path, "", 0), Path("a.txt"), "osv", Accepted({}))

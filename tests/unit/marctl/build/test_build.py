@@ -1,4 +1,4 @@
-"""What goes into an archive is chosen by options, and what cannot be is named."""
+"""Options choose what goes into an archive, and a bad one is named."""
 
 import pytest
 
@@ -10,19 +10,19 @@ from tests.conftest import ROOT
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"model": "none.py"}, "MODEL=none.py is no file; name one: make archive MODEL=path/to/file"),
+        ({"model": "none.py"}, "MODEL=none.py is not a file; name one: make archive MODEL=path/to/file"),
         ({"weights": ""}, "an archive needs weights and a contract"),
-        ({"version": "../1"}, "VERSION='../1' cannot be part of an address"),
+        ({"version": "../1"}, "VERSION='../1' cannot be part of a URL"),
         (
             {"model": "handler/convnet_handler.py"},
-            "the archive has a file convnet_handler.py of its own already; rename yours",
+            "the archive already has a file convnet_handler.py of its own; rename yours",
         ),
-        ({"config": "golden.json"}, "the archive has a file golden.json of its own already; rename yours"),
+        ({"config": "golden.json"}, "the archive already has a file golden.json of its own; rename yours"),
     ],
     ids=["no-class", "no-weights", "version", "handlers-file", "seals-file"],
 )
 def test_bad_option_is_named(tmp_path, monkeypatch, options, sentence):
-    """Each says what came and what to write."""
+    """The error says what came and what to write."""
     for folder in ("model", "handler"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "golden.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""marctl clean removes what was made here, as it was made, and nothing else."""
+"""marctl clean removes what was made here and is unchanged, and nothing else."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from marctl.build import records as build_records
 
 
 def foreign(path):
-    """Write a file of a user's, which this project did not make."""
+    """Write a user's file, which this project did not make."""
     path.write_bytes(b"somebody's archive")
     return path
 
 
 @pytest.fixture
 def cleaned(tmp_path, monkeypatch):
-    """A function that notes a thing as made here; and one that cleans, with records of their own."""
+    """A function that records a path as made here; marctl clean uses the same separate records."""
     records = build_records.Records(tmp_path / "records")
     monkeypatch.setattr(clean, "Records", lambda: records)
 
@@ -31,7 +31,7 @@ def cleaned(tmp_path, monkeypatch):
 
 
 def test_clean_goes_past_links_pipes_and_what_cannot_go(tmp_path, cleaned, monkeypatch, capsys):
-    """A link in the place of a folder is removed, its target stays; whatever else is there stops nothing."""
+    """A link in place of a folder is removed and its target stays; nothing else stops the command."""
     names = ["a", "b", "c", "d", "e", "f"]
     folders = [tmp_path / name for name in names]
     for folder in folders:
@@ -53,7 +53,7 @@ def test_clean_goes_past_links_pipes_and_what_cannot_go(tmp_path, cleaned, monke
             raise PermissionError(1, "Operation not permitted", str(path / "x"))
         remove(path)
 
-    monkeypatch.setattr(shutil, "rmtree", stubborn)  # root may remove everything
+    monkeypatch.setattr(shutil, "rmtree", stubborn)  # root can remove everything
     assert clean.run(Namespace()) == 1
     assert not os.path.lexists(link)
     assert not plain.exists()
@@ -61,8 +61,8 @@ def test_clean_goes_past_links_pipes_and_what_cannot_go(tmp_path, cleaned, monke
     said = capsys.readouterr()
     for path in (dangling, loop, pipe):
         assert os.path.lexists(path)
-        assert f"{path} is not as it was made here, and stays" in said.out
-    assert f"error: {stuck} stays; {stuck / 'x'}: Operation not permitted\n" == said.err
+        assert f"{path} was changed since it was built, and is kept" in said.out
+    assert f"error: {stuck} is kept; {stuck / 'x'}: Operation not permitted\n" == said.err
     monkeypatch.undo()
     monkeypatch.setattr(clean, "Records", lambda: build_records.Records(tmp_path / "records"))
     assert clean.run(Namespace()) == 0
@@ -71,7 +71,7 @@ def test_clean_goes_past_links_pipes_and_what_cannot_go(tmp_path, cleaned, monke
 
 @pytest.mark.parametrize("kind", ["text", "link", "folder", "signature"])
 def test_clean_removes_signatures_alone(tmp_path, cleaned, kind):
-    """What is no signature, and has the name of one, is somebody's."""
+    """What has the name of a signature but is not one belongs to the user."""
     mar, beside = tmp_path / "x.mar", tmp_path / "x.mar.sig"
     foreign(mar)
     cleaned(mar)

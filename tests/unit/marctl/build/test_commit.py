@@ -1,4 +1,4 @@
-"""The commit that an archive names: what git tells of the model's files, or why it does not tell."""
+"""The commit that an archive names: what git reports for the model's files, or why it cannot."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ import pytest
 
 from marctl.build.commit import UNKNOWN, source_of
 
-# Git then takes every repository for another user's.
+# Makes git treat every repository as another user's.
 DISTRUST = ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.com")
 
@@ -18,7 +18,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def model(tmp_path):
-    """The weights of a model in a repository of its own with one commit, of second 1,000,000,000."""
+    """The weights of a model in its own repository with one commit, of Unix time 1,000,000,000."""
     folder = tmp_path / "its own"
     folder.mkdir()
     weights = folder / "weights.pth"
@@ -30,7 +30,7 @@ def model(tmp_path):
 
 
 def test_commit_is_that_of_the_models_repository(model, monkeypatch, tmp_path):
-    """Wherever the build is started; also by a link to its folder."""
+    """The commit is found from any working directory, and through a link to the folder."""
     commit, time = git(model.parent, "log", "-1", "--format=%H %ct").split()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(model.parent)
@@ -40,7 +40,7 @@ def test_commit_is_that_of_the_models_repository(model, monkeypatch, tmp_path):
 
 
 def test_changed_or_unknown_file_is_dirty(model, tmp_path):
-    """A file that differs, one that git does not know, and one that lies elsewhere."""
+    """A changed file, an untracked one and one outside the repository each make it dirty."""
     (model.parent / "new.json").write_text("{}")
     (tmp_path / "elsewhere.json").write_text("{}")
     for other in (model.parent / "new.json", tmp_path / "elsewhere.json"):
@@ -50,39 +50,39 @@ def test_changed_or_unknown_file_is_dirty(model, tmp_path):
 
 
 def test_without_a_repository_there_is_nothing_to_doubt(tmp_path):
-    """A folder that was downloaded has no commit, and that is no fault."""
+    """A downloaded folder has no commit, and that is not an error."""
     (tmp_path / "weights.pth").write_bytes(b"1")
     source = source_of([tmp_path / "weights.pth"])
     assert (source.commit, source.created, source.doubt) == (UNKNOWN, 0, "")
 
 
 def test_distrusted_repository_is_told(model, monkeypatch):
-    """Git does not read what another user wrote; its reason and the remedy are passed on."""
+    """Git does not read another user's repository; its reason and the remedy are reported."""
     monkeypatch.setenv(*DISTRUST)
     source = source_of([model])
     assert source.commit == UNKNOWN
     assert source.doubt == (
-        f"git does not trust {model.parent}, which belongs to another user; trust it once: "
+        f"git does not trust {model.parent}, which belongs to another user; to trust it: "
         f"git config --global --add safe.directory '{model.parent}'"
     )
 
 
 def test_missing_git_is_told(model, monkeypatch):
-    """Where there is a repository, but no git to ask."""
+    """There is a repository, but git is missing."""
     monkeypatch.setenv("PATH", "/nonexistent")
     assert source_of([model]).doubt == "git cannot be run (No such file or directory); install git"
 
 
 def test_damaged_repository_is_told(model):
-    """Whatever else git says is passed on, in one line."""
+    """Any other error of git is reported in one line."""
     (model.parent / ".git" / "refs" / "heads" / git(model.parent, "branch", "--show-current")).write_text(
         "x\n"
     )
-    assert source_of([model]).doubt.startswith(f"git cannot tell of {model.parent}: fatal: ")
+    assert source_of([model]).doubt.startswith(f"git fails in {model.parent}: fatal: ")
 
 
 def test_nothing_of_a_distrusted_repository_is_run(model, monkeypatch, tmp_path):
-    """What its settings name as programs, for status and log, stays unused."""
+    """The programs that its settings name for status and log are not run."""
     ran = tmp_path / "ran"
     for setting in ("core.fsmonitor", "gpg.program", "filter.own.clean"):
         git(model.parent, "config", setting, f"touch {ran}; cat")

@@ -1,4 +1,4 @@
-"""A model is tried before it is archived: in batches, and for the kind of its outputs."""
+"""A model is checked before it is archived: with batches, and for the kind of its outputs."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ INFLUENCED = {
 
 
 def tried(model, batch_size=5):
-    """Try a function of the table's rows, by the first image alone."""
+    """Check a function of the table's rows, with the first image only."""
     images = CONTRACT.normalize(np.asarray(opened(image(0)))[None, ..., None])
     answer = as_function(lambda x: model(x.flatten(1) @ TABLE))
     try_batches(answer, CONTRACT, images, answer(images), batch_size)
@@ -40,15 +40,15 @@ def tried(model, batch_size=5):
 
 @pytest.mark.parametrize("case", INFLUENCED)
 def test_images_that_influence_each_other_are_found(case):
-    """Also by one golden image, at any place, and at the contract's batch size or that of a form alone."""
+    """One golden image is enough, at any position, even if only one batch size is affected."""
     with pytest.raises(
-        UserError, match=r"in a batch of \d+ the model answers an image otherwise than alone: "
+        UserError, match=r"in a batch of \d+ the model answers an image differently than alone: "
     ):
         tried(INFLUENCED[case])
 
 
 def test_rows_of_their_own_are_found_sound():
-    """Also where made-up images get no number, and where another batch size sums in another order."""
+    """Also if made-up images give NaN, and if another batch size sums in another order."""
     tried(lambda rows: rows.log_softmax(1))
     tried(lambda rows: torch.where(rows.sum(1, keepdim=True) > 50, torch.nan, rows))
     tried(lambda rows: rows * (1 + 1e-6 * len(rows) / 64))
@@ -64,13 +64,13 @@ def test_rows_of_their_own_are_found_sound():
     ids=["fails", "too-few", "batch-size"],
 )
 def test_batches_that_fail_are_found(model, sentence):
-    """The size is named, and what a worker sends."""
+    """The error names the batch size and what a worker sends."""
     with pytest.raises(UserError, match=f"the model {sentence}; a worker .* up to 64 images .* of any size$"):
         tried(model)
 
 
 def rows(*outputs):
-    """The outputs by the names of golden images."""
+    """Return the outputs by name of golden image."""
     return {f"{index}.png": row for index, row in enumerate(outputs)}
 
 
@@ -93,7 +93,7 @@ CERTAIN = {
 
 @pytest.mark.parametrize("case", CERTAIN)
 def test_kind_is_told_by_the_golden_outputs(case):
-    """Where the contract does not say it, what every golden row shows; else what a softmax takes."""
+    """If the contract does not give the kind, it is what every golden row shows, otherwise logits."""
     kind, outputs = CERTAIN[case]
     assert kind_of_outputs(None, rows(*outputs)) == kind
     assert kind_of_outputs(kind, rows(*outputs)) == kind
@@ -109,17 +109,17 @@ REFUSED = {
     "sigmoids-of-none": (None, [[0.01, 0.02, 0.01]], f"those for 0.png add up to 0.04: {SIGMOIDS}"),
     "sigmoids-of-thousands": (None, [[0.001] * 5000], f"those for 0.png add up to 5: {SIGMOIDS}"),
     "sigmoids-told": ("probabilities", [[0.9, 0.8, 0.1]], f"{TOLD}probabilities, but those for 0.png add up"),
-    "logits-as-probabilities": ("probabilities", [[0.5, 0.5], [-1, 2]], "1.png reach from -1 to 2; write"),
+    "logits-as-probabilities": ("probabilities", [[0.5, 0.5], [-1, 2]], "1.png range from -1 to 2; write"),
     "probabilities-as-logits": ("logits", [[0.1, 0.9], [0.5, 0.5]], "between 0 and 1 and add up to 1; write"),
     "8-bits-as-logits": ("logits", [[0.99609375, 0, 0]], "between 0 and 1 and add up to 1; write"),
-    "logits-as-logarithms": ("log-probabilities", [[-3, -1, 2]], "for 0.png reach 2, and the logarithm"),
+    "logits-as-logarithms": ("log-probabilities", [[-3, -1, 2]], "for 0.png reach 2, but the logarithm"),
     "low-logits-as-logarithms": ("log-probabilities", [[-3, -1, -2]], "exp() of those for 0.png add up to"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_other_outputs_are_refused(case):
-    """What is no classifier with one answer, and what is not what the contract says."""
+    """These are not from a classifier with one answer, or not of the kind in the contract."""
     told, outputs, sentence = REFUSED[case]
     with pytest.raises(UserError) as refused:
         kind_of_outputs(told, rows(*outputs))
@@ -127,7 +127,7 @@ def test_other_outputs_are_refused(case):
 
 
 def test_contract_is_believed_where_it_may_be_right():
-    """Logits may lie between 0 and 1, or be log-probabilities; a thousand labels in 8 bits add up to less."""
+    """Logits may lie between 0 and 1 or be log-probabilities; 8-bit rows of 1,000 labels add up to less."""
     assert kind_of_outputs("logits", rows([0.9, 0.8, 0.1])) == "logits"
     assert kind_of_outputs("logits", rows(np.log([0.1, 0.9]))) == "logits"
     coarse = eight_bits(softmax(np.r_[8.0, np.zeros(999)]))
@@ -145,12 +145,12 @@ MADE_UP = {
     "equal-ones-of-a-thousand": (None, [np.eye(1000)[0]], [np.full(1000, 1e-9)], SIGMOIDS),
     "several-of-a-thousand": (None, [np.eye(1000)[0]], [np.eye(1000)[:2].sum(0)], SIGMOIDS),
     "sigmoids-told": ("probabilities", [[1, 0, 0]], [[1, 0, 1]], f"{TOLD}probabilities, but those for made-"),
-    "logits-as-probabilities": ("probabilities", [[0.3, 0.7]], [[5, -2]], "0 reach from -2 to 5; write what"),
+    "logits-as-probabilities": ("probabilities", [[0.3, 0.7]], [[5, -2]], "0 range from -2 to 5; write what"),
     "logits-as-logarithms": (
         "log-probabilities",
         [np.log([0.3, 0.7])],
         [[1, -2]],
-        "made-up 0 reach 1, and t",
+        "made-up 0 reach 1, but t",
     ),
     "probabilities-as-logits": ("logits", [[0.3, 0.7]], [[0.5, 0.5]], "and for made-up ones are between 0"),
     "log-sigmoids": (None, [[-0.1, -9, -0.2]], [[-3, -1, -2]], "all outputs are at most 0, but exp() of th"),
@@ -160,7 +160,7 @@ MADE_UP = {
 
 @pytest.mark.parametrize("case", MADE_UP)
 def test_made_up_images_show_what_golden_ones_do_not(case):
-    """Golden images may have one label each by chance; the outputs for noise, black and white tell more."""
+    """Golden images may have one label each by chance; outputs for noise, black and white show more."""
     told, outputs, others, sentence = MADE_UP[case]
     with pytest.raises(UserError) as refused:
         kind_of_outputs(told, rows(*outputs), made_up(*others))
@@ -170,7 +170,7 @@ def test_made_up_images_show_what_golden_ones_do_not(case):
 
 
 def made_up(*outputs):
-    """The outputs by the names of made-up images."""
+    """Return the outputs by name of made-up image."""
     return {f"made-up {index}": np.array(row, np.float64) for index, row in enumerate(outputs)}
 
 
@@ -197,14 +197,14 @@ STILL = {
 
 @pytest.mark.parametrize("case", STILL)
 def test_made_up_images_contradict_nothing_by_rounding(case):
-    """What is no number says nothing; 8 bits, float16 and bfloat16 round flat rows by more than others."""
+    """NaN proves nothing; 8 bits, float16 and bfloat16 round flat rows more than others."""
     kind, outputs, others = STILL[case]
     assert kind_of_outputs(None, rows(*outputs), made_up(*others)) == kind
     assert kind_of_outputs(kind, rows(*outputs), made_up(*others)) == kind
 
 
 def test_remedy_for_a_coarse_softmax_works():
-    """Where 8 bits lose too much of a thousand labels, each way out that is named is accepted."""
+    """If 8 bits lose too much of a thousand labels, each remedy that the error names works."""
     logits = np.r_[5.0, np.zeros(999)]
     coarse = eight_bits(softmax(logits))
     assert coarse.sum() < 0.2
@@ -220,7 +220,7 @@ def test_remedy_for_a_coarse_softmax_works():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_is_refused(value):
-    """The golden image is named."""
+    """The error names the golden image."""
     with pytest.raises(
         UserError, match=r"the golden image 1\.png are not all finite: \[1\.00000, -?(nan|inf)\]"
     ):

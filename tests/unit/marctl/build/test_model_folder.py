@@ -1,4 +1,4 @@
-"""A model is a folder: what is in it is found, and what is missing is named."""
+"""A model is a folder: its files are found, and what is missing is named."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CONTRACT = "input: {}\nlabels: [a, b]\n"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The folder mine, below the folder that we are in, with a class, weights and a contract."""
+    """The folder mine in the working directory, with a class, weights and a contract."""
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "mine"
     (mine / "golden").mkdir(parents=True)
@@ -27,7 +27,7 @@ def says(folder, text):
 
 @pytest.mark.usefixtures("folder")
 def test_files_of_a_folder_are_found():
-    """Class, weights, contract and images; the name is the folder's."""
+    """Class, weights, contract and images are found; the name is the folder's."""
     recipe = recipe_of(None, {"model": "mine"})
     assert (recipe.name, recipe.version, recipe.runtime) == ("mine", "1.0", "onnx")
     files = {str(recipe.model), str(recipe.weights), str(recipe.config), str(recipe.golden)}
@@ -36,7 +36,7 @@ def test_files_of_a_folder_are_found():
 
 
 def test_more_files_of_a_folder_are_taken(folder):
-    """Labels, figures and requirements by their names; further ones as the contract names them."""
+    """Labels, figures and requirements are found by name; the contract names any others."""
     for name in ("index_to_name.json", "resnet.json", "requirements.txt", "blocks.py", "notes.txt"):
         (folder / name).write_text(name)
     says(folder, '{name: r18, version: "2.0", model: resnet.py, extra_files: [blocks.py]}')
@@ -50,7 +50,7 @@ def test_more_files_of_a_folder_are_taken(folder):
 
 
 def test_what_is_given_counts(folder):
-    """Name, version and each file, one by one; what is not given is the folder's."""
+    """A given name, version or file is used; what is not given comes from the folder."""
     (folder / "other.pth").write_text("other")
     says(folder, "{name: r18}")
     given = {"model": "mine", "weights": "mine/other.pth", "version": "3", "labels": "mine/resnet.py"}
@@ -61,7 +61,7 @@ def test_what_is_given_counts(folder):
 
 @pytest.mark.parametrize("weights", ["net.onnx", "net.pt"])
 def test_weights_that_need_no_class_have_none(folder, weights):
-    """ONNX and TorchScript answer by themselves."""
+    """ONNX and TorchScript run without a class."""
     (folder / "resnet.py").unlink()
     (folder / "resnet.pth").rename(folder / weights)
     recipe = recipe_of(None, {"model": "mine"})
@@ -70,7 +70,7 @@ def test_weights_that_need_no_class_have_none(folder, weights):
 
 @pytest.mark.usefixtures("folder")
 def test_file_of_a_class_is_taken_as_before():
-    """MODEL=file.py with its own weights, contract and images needs no other folder."""
+    """MODEL=file.py with its own weights, contract and images needs no model folder."""
     given = {"model": "mine/resnet.py", "weights": "mine/resnet.pth", "config": "mine/model-config.yaml"}
     recipe = recipe_of("r", given | {"golden": "mine/golden"})
     assert (recipe.name, recipe.version, recipe.labels) == ("r", "1.0", None)
@@ -89,19 +89,19 @@ def test_file_of_a_class_is_taken_as_before():
         (
             lambda f: (f / "train.py").touch(),
             "the model folder mine has 2 files that may be its class (resnet.py, train.py); "
-            "say which in model-config.yaml: archive: {model: resnet.py}",
+            "name one in model-config.yaml: archive: {model: resnet.py}",
         ),
         (
             lambda f: (f / "best.safetensors").touch(),
-            "the model folder mine has 2 files that may be its weights (best.safetensors, resnet.pth); say",
+            "the model folder mine has 2 files that may be its weights (best.safetensors, resnet.pth); name",
         ),
-        (lambda f: says(f, "{model: none.py}"), "archive.model names none.py, and mine has no such file"),
-        (lambda f: says(f, "{extra_files: [x]}"), "archive.extra_files names x, and mine has no such file"),
-        (lambda f: says(f, "{class: resnet.py}"), "archive cannot hold class; it takes name, version"),
-        (lambda f: says(f, "[name]"), "archive cannot hold ['name']; it takes"),
-        (lambda f: says(f, "{version: 1.1}"), "archive.version is 1.1; write a text, in quotes"),
+        (lambda f: says(f, "{model: none.py}"), "archive.model names none.py, but mine has no such file"),
+        (lambda f: says(f, "{extra_files: [x]}"), "archive.extra_files names x, but mine has no such file"),
+        (lambda f: says(f, "{class: resnet.py}"), "archive cannot contain class; it takes name, version"),
+        (lambda f: says(f, "[name]"), "archive cannot contain ['name']; it takes"),
+        (lambda f: says(f, "{version: 1.1}"), "archive.version is 1.1; write a string, in quotes"),
         (lambda f: says(f, "{extra_files: x.py}"), "archive.extra_files is 'x.py'; write a list"),
-        (lambda f: says(f, "{name: a b}"), "NAME='a b' cannot be part of an address"),
+        (lambda f: says(f, "{name: a b}"), "NAME='a b' cannot be part of a URL"),
         (lambda f: says(f, "{"), "mine/model-config.yaml cannot be read: "),
     ],
     ids=[
@@ -110,7 +110,7 @@ def test_file_of_a_class_is_taken_as_before():
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named(folder, change, sentence):
-    """The folder, what it lacks, and what to do."""
+    """The error names the folder, what it lacks and what to do."""
     change(folder)
     with pytest.raises(UserError) as error:
         recipe_of(None, {"model": "mine"})
@@ -118,7 +118,7 @@ def test_what_is_missing_is_named(folder, change, sentence):
 
 
 def test_folder_with_nothing_given_is_asked_for_all(folder):
-    """As options of one kind: words, as people write them."""
+    """The folder gives the options that a user could give one by one."""
     assert options_of(folder, {}).keys() == {
         "version", "config", "golden", "weights", "model", "labels", "requirements",
     }  # fmt: skip

@@ -4,13 +4,13 @@ from marctl.build import records as build_records
 
 
 def foreign(path):
-    """Write a file of a user's, which this project did not make."""
+    """Write a user's file, which this project did not make."""
     path.write_bytes(b"somebody's archive")
     return path
 
 
 def test_records_that_cannot_be_read_are_none(tmp_path):
-    """Damaged records claim nothing: the file that they were of is a user's."""
+    """A file whose record is damaged counts as the user's."""
     kept = build_records.Records(tmp_path / "records")
     made = tmp_path / "made"
     with kept.making(made):

@@ -1,4 +1,4 @@
-"""The OpenAPI document is one, and has the options, limits and names of the code."""
+"""The OpenAPI document is valid, and has the options, limits and names of the code."""
 
 import re
 
@@ -15,13 +15,13 @@ from tests.support.openapi import DOCUMENT, check, resolved
 
 
 def test_document_is_openapi():
-    """By the specification's own schema, for both servers."""
+    """It is valid by the specification's own schema, for both servers."""
     for kind in (DOOR, FLASK):
         validate(description(kind))
 
 
 def test_every_schema_is_one():
-    """And every reference leads to something."""
+    """Every schema is valid, and every reference points to something."""
     for schema in DOCUMENT["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     for reference in re.findall(r'"\$ref": "(#[^"]+)"', DESCRIPTION.read_text()):
@@ -29,7 +29,7 @@ def test_every_schema_is_one():
 
 
 def test_document_names_what_the_handler_knows():
-    """Options, limits and names stand in the code; here it is held that the document has the same."""
+    """The document has the same options, limits and names as the code."""
     schemas = DOCUMENT["components"]["schemas"]
     assert set(answer_form.OPTIONS) | {answer_form.MODEL_NAME} == {
         one["name"] for one in DOCUMENT["components"]["parameters"].values() if one["in"] == "query"
@@ -57,6 +57,6 @@ def test_document_names_what_the_handler_knows():
     ],
 )
 def test_schema_is_not_content_with_everything(answer, schema):
-    """What is missing, of another type or not told of does not fit."""
+    """Values that are missing, of another type or not described do not fit."""
     with pytest.raises(ValidationError):
         check(answer, {"$ref": f"#/components/schemas/{schema}"})

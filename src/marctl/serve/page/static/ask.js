@@ -1,11 +1,11 @@
-// Questions to the server. The newest one counts; what is asked before is given up, and its answer dropped.
+// Requests to the server. Only the newest counts; earlier ones are aborted.
 
-const PAUSE = 100; // milliseconds between two pictures of one that is being drawn
-const SLOW = 300; // milliseconds after which somebody who waits is told so
-const AGAIN = 3; // seconds, where the server does not say when to ask again
+const PAUSE = 100; // milliseconds between two requests during drawing
+const SLOW = 300; // milliseconds before the page shows that it is waiting
+const AGAIN = 3; // seconds before a retry, if the server sends no Retry-After
 const LATER = new Set([429, 502, 503, 504, 507]);
 
-/** The server said no, or nothing: what it said, what to do, its status, and in how many seconds to ask again. */
+/** An error or no answer: message, hint, HTTP status, and seconds until a retry; null if there is none. */
 export class Refusal extends Error {
   constructor(message, hint, { status = 0, again = null } = {}) {
     super(message);
@@ -13,19 +13,19 @@ export class Refusal extends Error {
   }
 }
 
-/** Asks one address about pictures, and tells `slow`, `answered` and `failed` what became of the newest. */
+/** Sends pictures to one address, and calls `slow`, `answered` or `failed` for the newest. */
 export class Asker {
   #url;
-  #tell;
+  #report;
   #newest = new AbortController();
   #timer = null;
 
-  constructor(url, tell) {
+  constructor(url, report) {
     this.#url = url;
-    this.#tell = tell;
+    this.#report = report;
   }
 
-  /** Ask soon: a drawing goes on, and not each of its points is worth a question. */
+  /** Ask soon, so that drawing does not send a request per point. */
   soon(picture) {
     this.#timer ??= setTimeout(() => this.now(picture), PAUSE);
   }
@@ -33,11 +33,11 @@ export class Asker {
   async now(picture) {
     this.stop();
     const { signal } = (this.#newest = new AbortController());
-    const slow = setTimeout(() => signal.aborted || this.#tell.slow(), SLOW);
+    const slow = setTimeout(() => signal.aborted || this.#report.slow(), SLOW);
     const began = performance.now();
     try {
       const answer = await ask(this.#url, await picture(), signal);
-      if (!signal.aborted) this.#tell.answered(answer, performance.now() - began);
+      if (!signal.aborted) this.#report.answered(answer, performance.now() - began);
     } catch (error) {
       if (!signal.aborted) this.#failed(error, picture);
     } finally {
@@ -45,7 +45,7 @@ export class Asker {
     }
   }
 
-  /** Forget what was asked. */
+  /** Abort the request. */
   stop() {
     clearTimeout(this.#timer);
     this.#timer = null;
@@ -55,28 +55,28 @@ export class Asker {
   #failed(error, picture) {
     if (!(error instanceof Refusal)) throw error;
     if (error.again !== null) this.#timer = setTimeout(() => this.now(picture), error.again * 1000);
-    this.#tell.failed(error);
+    this.#report.failed(error);
   }
 }
 
 async function ask(url, picture, signal) {
-  // Read first: sent as it is, a file that is gone would look like a server that is.
+  // Read the file first: if it is gone, sending it would fail as if the server were.
   const body = await picture.arrayBuffer().catch(() => {
-    throw new Refusal("This file cannot be read.", "It may have been moved or changed; choose it anew.");
+    throw new Refusal("This file cannot be read.", "It may have been moved or changed; choose it again.");
   });
   const reply = await fetch(url, { method: "POST", body, signal }).catch((error) => {
     if (signal.aborted) throw error;
-    throw new Refusal("The server does not answer.", "Is it still up? It is asked again by itself.", { again: AGAIN });
+    throw new Refusal("The server does not answer.", "Is it still running? This page keeps trying.", { again: AGAIN });
   });
-  const told = await said(reply);
-  if (!reply.ok) throw refusal(reply, told);
-  if (typeof told !== "object" || told === null) {
-    throw new Refusal("The server answers something else than JSON.", "Its archive may be older than this page.");
+  const content = await contentOf(reply);
+  if (!reply.ok) throw refusal(reply, content);
+  if (typeof content !== "object" || content === null) {
+    throw new Refusal("The server's answer is not JSON.", "Its archive may be older than this page.");
   }
-  return told;
+  return content;
 }
 
-async function said(reply) {
+async function contentOf(reply) {
   const text = await reply.text();
   try {
     return JSON.parse(text);
@@ -85,11 +85,11 @@ async function said(reply) {
   }
 }
 
-/** Three ways to say no: ours, TorchServe's own, and a sentence. */
-function refusal(reply, told) {
+/** Errors have three forms: ours, TorchServe's, and plain text. */
+function refusal(reply, content) {
   const { status } = reply;
-  const message = told?.error?.message ?? told?.message ?? told;
-  const hint = told?.error?.hint ?? "";
+  const message = content?.error?.message ?? content?.message ?? content;
+  const hint = content?.error?.hint ?? "";
   const wait = Number(reply.headers.get("Retry-After")) || AGAIN;
   const again = LATER.has(status) ? wait : null;
   return new Refusal(sentence(message || `The server answers ${status}.`), sentence(hint), { status, again });

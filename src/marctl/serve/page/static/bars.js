@@ -1,7 +1,7 @@
-// The probabilities, a bar each: in the labels' order where all fit, else the likeliest ones.
+// A bar per probability: all labels in their order if they fit, else the most likely ones.
 
-const ALL = 12; // labels that are shown in their own order
-const LIKELIEST = 10; // shown of more
+const ALL = 12; // up to this many labels are all shown, in their order
+const LIKELIEST = 10; // shown if there are more
 
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
@@ -21,7 +21,7 @@ export class Bars {
     this.empty();
   }
 
-  /** How many probabilities are to be asked for. */
+  /** How many probabilities to request. */
   get count() {
     return this.#rows.length;
   }
@@ -31,7 +31,7 @@ export class Bars {
     this.#rows.forEach((row, index) => fill(row, names[index] ?? "", null, false));
   }
 
-  /** Take the likeliest labels, {label, index, probability} each, the likeliest first. */
+  /** Show the most likely labels, each {label, index, probability}, the most likely first. */
   show(likeliest) {
     const shown = this.#inOrder ? [...likeliest].sort((one, other) => one.index - other.index) : likeliest;
     this.#rows.forEach((row, index) => {

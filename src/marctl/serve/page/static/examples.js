@@ -1,4 +1,4 @@
-// Digits as a hand draws them: strokes of points [x, y], 0 to 1 from left and top.
+// Handwritten digits: strokes of points [x, y], from 0 to 1, from the left and the top.
 
 export const EXAMPLES = {
   "0": [

@@ -1,4 +1,4 @@
-// The page: a sheet of paper, a server that is asked about it, and what it answers.
+// The page: sends what is on the paper to the server and shows the answers.
 
 import { Asker } from "./ask.js";
 import { Bars, percentOf } from "./bars.js";
@@ -6,8 +6,8 @@ import { EXAMPLES } from "./examples.js";
 import { Paper } from "./paper.js";
 import { Seen } from "./seen.js";
 
-const SURE = 0.9; // from here on nothing else is worth a word
-const SPOKEN = 700; // milliseconds without a change, after which the answer is said to who cannot see it
+const SURE = 0.9; // below this probability the second label is shown too
+const SPOKEN = 700; // milliseconds without a change before a screen reader gets the answer
 const NO_EXPLANATION = 501;
 const DIGEST = 12; // digits of the archive's SHA-256 that are shown
 
@@ -31,7 +31,7 @@ let speaking = null;
 introduce();
 listen();
 
-/** Ask what is served here: until somebody knows, there is nothing to be done. */
+/** Return the model and its labels; the page can do nothing until it has them. */
 async function served() {
   for (;;) {
     try {
@@ -72,7 +72,7 @@ function listen() {
     at(button).addEventListener("click", () => at(input).click());
     at(input).addEventListener("change", () => {
       take(at(input).files);
-      at(input).value = ""; // the same file once more is a change, too
+      at(input).value = ""; // so that choosing the same file again is a change
     });
   }
   document.addEventListener("keydown", pressed);
@@ -152,7 +152,7 @@ function showAnswer(answer, took) {
   at("sure").replaceChildren(...words.map((text, index) => element(index ? "span" : "b", text)));
   bars.show(answer.top_k);
   const [height, width] = seen.show(answer.input);
-  at("size").textContent = `Your picture in ${width} × ${height} pixels.`;
+  at("size").textContent = `Your picture at ${width} × ${height} pixels.`;
   const { name, version, sha256 } = answer.model;
   at("model").textContent = [`${name} ${version}`, sha256?.slice(0, DIGEST)].filter(Boolean).join(" · ");
   at("took").textContent = `answered in ${Math.round(took)} ms`;
@@ -169,12 +169,12 @@ function showTrouble({ message, hint, again }) {
   legend(false);
   write("message", message);
   write("advice", hint);
-  at("again").hidden = again === null; // a picture that is refused would be refused again
+  at("again").hidden = again === null; // a refused picture would be refused again
   state("failed");
   say("");
 }
 
-/** An alert that is written anew is read out anew: not each time that the same trouble comes. */
+/** Change only new text: a screen reader reads an alert each time it is written. */
 function write(id, text) {
   if (at(id).textContent !== text) at(id).textContent = text;
 }
@@ -210,10 +210,10 @@ function note(text) {
 
 function legend(is) {
   at("legend").hidden = !is;
-  if (!at("why").hidden) note(""); // else it says why there is no button
+  if (!at("why").hidden) note(""); // else the note says why there is no button
 }
 
-/** Say it aloud once nothing changes any more: who listens hears no half-drawn answers. */
+/** Announce it once nothing has changed for a while, not each answer to a half-finished drawing. */
 function say(text) {
   clearTimeout(speaking);
   speaking = setTimeout(() => { at("said").textContent = text; }, SPOKEN);

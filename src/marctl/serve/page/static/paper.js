@@ -1,19 +1,19 @@
-// A sheet of paper: what a pointer draws on it, or a picture, and the way back.
+// The paper: a drawing or a picture, and its undo history.
 
-const SIDE = 280; // pixels of what is sent
-const PEN = 0.075; // the pen's width, of a side
+const SIDE = 280; // pixels; side of the PNG that is sent
+const PEN = 0.075; // the pen's width, as a fraction of the side
 const WHITE = "#fff", BLACK = "#000"; // as sent, whatever the screen's colours are
 const DRAWING = 500; // milliseconds in which an example is drawn
 
-// A stroke is a list of points [x, y], 0 to 1 from left and top.
+// A stroke is a list of points [x, y], from 0 to 1, from the left and the top.
 const EMPTY = Object.freeze({ strokes: Object.freeze([]), file: null, image: null });
 
-/** Sends `change` whenever something is drawn, `settle` when a stroke has ended or all is another picture. */
+/** Sends `change` while something is drawn, `settle` when a stroke has ended or the picture was replaced. */
 export class Paper extends EventTarget {
   #canvas;
-  #states = [EMPTY]; // the last one is what is on the paper
-  #pointer = null; // which one draws
-  #turn = 0; // of the example that is being drawn
+  #states = [EMPTY]; // the last one is on the paper
+  #pointer = null; // the one that is drawing
+  #turn = 0; // changes with every action, so that an example or a slow picture in progress stops
   #moving = false;
 
   constructor(canvas) {
@@ -36,7 +36,7 @@ export class Paper extends EventTarget {
     return this.#states.length > 1;
   }
 
-  /** The file that is on the paper, null where something drawn is; and whether it can be shown. */
+  /** The file on the paper, null for a drawing. */
   get file() {
     return this.#state.file;
   }
@@ -67,11 +67,11 @@ export class Paper extends EventTarget {
     this.#stop();
     const turn = this.#turn;
     const image = await createImageBitmap(file).catch(() => null);
-    // Meanwhile another picture may have come, or somebody have begun to draw.
+    // In the meantime there may be another picture or a drawing.
     if (turn === this.#turn) this.#put({ ...EMPTY, file, image });
   }
 
-  /** Draw strokes as if by hand; at once, where nothing is to move. */
+  /** Draw strokes as if by hand, or at once if the user prefers reduced motion. */
   play(strokes) {
     this.#stop();
     this.#states.push({ ...EMPTY, strokes: [] });
@@ -91,7 +91,7 @@ export class Paper extends EventTarget {
     frame(began);
   }
 
-  /** Return what is to be sent: the file as it is, or the drawing as a PNG, black on white. */
+  /** Return what to send: the file itself, or the drawing as a PNG, black on white. */
   async picture() {
     const { strokes, file } = this.#state;
     if (file) return file;
@@ -115,14 +115,14 @@ export class Paper extends EventTarget {
     this.#stop();
     this.#pointer = event.pointerId;
     this.#moving = true;
-    // Somebody who draws on a picture begins anew; the way back leads to the picture.
+    // Drawing on a picture starts a new drawing; undo brings the picture back.
     this.#states.push({ ...EMPTY, strokes: [...this.#state.strokes, [this.#point(event)]] });
     this.#changed(false);
   }
 
   #go(event) {
     if (event.pointerId !== this.#pointer) return;
-    // A pointer moves more often than the screen is drawn: all that it went through.
+    // A pointer moves more often than the screen is drawn; these are all its positions.
     const events = event.getCoalescedEvents?.() ?? [];
     const points = (events.length ? events : [event]).map((one) => this.#point(one));
     this.#state.strokes.at(-1).push(...points);
@@ -146,7 +146,7 @@ export class Paper extends EventTarget {
     this.#changed(true);
   }
 
-  /** End what draws, be it a hand or an example. */
+  /** Stop drawing, by hand or by example. */
   #stop() {
     this.#turn += 1;
     this.#pointer = null;
@@ -178,13 +178,13 @@ function draw(context, strokes, side, color) {
     const points = stroke.map(([x, y]) => [x * side, y * side]);
     context.beginPath();
     context.moveTo(...points[0]);
-    // Through the middles, with the points as handles: a hand's line has no corners.
+    // A smooth curve through the midpoints, with the points as control points.
     for (let i = 1; i < points.length - 1; i++) {
       const [x, y] = points[i], [next, below] = points[i + 1];
       context.quadraticCurveTo(x, y, (x + next) / 2, (y + below) / 2);
     }
     const [x, y] = points.at(-1);
-    context.lineTo(x + 0.01, y); // a dot, too, is a line
+    context.lineTo(x + 0.01, y); // so that a dot is a line too
     context.stroke();
   }
 }

@@ -1,6 +1,6 @@
-// What the model sees, pixel by pixel, and which of these pixels spoke for its answer, or against it.
+// The model's input, pixel by pixel, and which of these pixels count for its answer or against it.
 
-const GAMMA = 0.6; // so that what matters little can still be seen
+const GAMMA = 0.6; // so that small contributions are still visible
 
 export class Seen {
   #picture;
@@ -20,16 +20,16 @@ export class Seen {
     this.#picture.setAttribute("aria-label", "What the model sees: nothing yet");
   }
 
-  /** Take rows of grey levels, or of [red, green, blue], 0 to 255. Return height and width. */
+  /** Show rows of grey levels, or of [red, green, blue], 0 to 255. Return height and width. */
   show(rows) {
     this.plain();
     paint(this.#picture, rows, (value) => `rgb(${[value, value, value].flat().slice(0, 3).join(" ")})`);
     const size = [rows.length, rows[0].length];
-    this.#picture.setAttribute("aria-label", `What the model sees: your picture in ${size.join(" by ")} pixels`);
+    this.#picture.setAttribute("aria-label", `What the model sees: your picture at ${size.join(" by ")} pixels`);
     return size;
   }
 
-  /** Take a number for each pixel, or for each of its colours: above 0 it spoke for the answer, below against it. */
+  /** Show a number per pixel, or per colour of a pixel: above 0 it counts for the answer, below 0 against it. */
   explain(attributions) {
     const rows = attributions.map((row) => row.map((value) => [value].flat().reduce((sum, one) => sum + one)));
     const largest = rows.flat().reduce((most, share) => Math.max(most, Math.abs(share)), 0) || 1;
@@ -39,7 +39,7 @@ export class Seen {
     this.#frame.classList.add("explained");
   }
 
-  /** Show the pixels alone. */
+  /** Show only the pixels. */
   plain() {
     this.#frame.classList.remove("explained");
     paint(this.#overlay, [[0]], () => "transparent");

@@ -1,7 +1,7 @@
-"""What is changed in TorchServe 0.12.0, which gets no more fixes: docs/patches.md has reasons and gains.
+"""The changes to TorchServe 0.12.0, which gets no more fixes: docs/patches.md has their reasons and gains.
 
-Each patch is for one version or one file alone, and does nothing on another. UNPATCHED in the environment
-leaves patches out, by their names: UNPATCHED=socket,late-torch make serve.
+Each patch is for one version or one file, and does nothing with any other. UNPATCHED in the environment
+names patches to leave out: UNPATCHED=socket,late-torch make serve.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ UNPATCHED = "UNPATCHED"
 
 
 def unknown() -> list[str]:
-    """Return the names in UNPATCHED that no patch has."""
+    """Return the names in UNPATCHED that are not patches."""
     return sorted(_left_out() - set(NAMES))
 
 
 def is_wanted(name: str) -> bool:
-    """Return whether a patch is not left out."""
+    """Return whether a patch is to be applied."""
     return name not in _left_out()
 
 

@@ -1,17 +1,18 @@
-"""Have TorchServe's workers take what waits, instead of waiting for more.
+"""Make an idle TorchServe worker take all waiting requests at once, instead of waiting for more.
 
-TorchServe 0.12.0 holds a request back until its batch is full or maxBatchDelay is over, also when it is
-alone, and the least delay it knows is a millisecond: more than all the rest of an answer takes. With a
-batchSize of 1 it does not wait, but then answers a quarter of the requests (docs/performance.md). What helps
-is a delay of 0: a worker that is free takes all that has come meanwhile, up to batchSize. TorchServe cannot
-be told so (0 counts as not set) and gets no more fixes, so two of its bytes are changed at the start:
+TorchServe 0.12.0 holds a request back until its batch is full or maxBatchDelay is over, even if it is the
+only one. The shortest delay is a millisecond, which is more than the rest of an answer takes. With a
+batchSize of 1 it does not wait, but then answers only a quarter of the requests (docs/performance.md). The
+solution is a delay of 0: an idle worker takes all requests that have arrived, up to batchSize. TorchServe has
+no setting for it (0 counts as not set) and gets no more fixes, so two of its instructions are changed at the
+start:
 
     long maxDelay = maxBatchDelay;   becomes   long maxDelay = 0;
     if (maxDelay <= 0) break;        becomes   if (maxDelay < 0) break;
 
-The installed TorchServe stays as it is. The changed class lies in the folder that it is started in, where
-its launcher lets Java look first. Only the one file whose digest is known is changed; with any other,
-TorchServe waits as it always did.
+The installed TorchServe is not modified. The changed class is written to the folder that TorchServe starts
+in, where Java looks first. Only a class with the known digest is changed; with any other, TorchServe waits
+as before.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from pathlib import Path
 JAR = Path("frontend") / "model-server.jar"
 CLASS = "org/pytorch/serve/wlm/Model.class"
 SHA256 = "7c5523f1fe77fe79aa32665469e17725e70518692abcf4987989ef72f10d4cff"
-# In its method pollBatch: where, and what stands there instead.
+# In its method pollBatch: the offsets and the new bytes.
 #   aload_0, getfield maxBatchDelay, i2l   ->   lconst_0, four times nop
 #   ifgt                                   ->   ifge
 EDITS = ((17047, b"\x09\x00\x00\x00\x00"), (17290, b"\x9c"))
 
 
 def install(folder: Path) -> bool:
-    """Write the changed class into the folder that TorchServe is started in; False where it is unknown."""
+    """Write the changed class to TorchServe's working folder; return False if the class is unknown."""
     target = folder / CLASS
     original = _original()
     if original is None or hashlib.sha256(original).hexdigest() != SHA256:
@@ -46,7 +47,7 @@ def install(folder: Path) -> bool:
 
 
 def _original() -> bytes | None:
-    """Return the class as the installed TorchServe has it, None where it has none of that name."""
+    """Return the installed TorchServe's class, None if there is none of that name."""
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         return None

@@ -1,9 +1,9 @@
-"""Import torch when something needs it, and not because TorchServe mentions it.
+"""Import torch only when something needs it.
 
-TorchServe's modules import torch in every worker, to ask for its version and for a GPU. That costs each
-process half a gigabyte and two seconds of a processor, also where ONNX Runtime answers and nothing else of
-torch is ever touched. `install()` lets a stand-in answer these questions; whatever else is asked of it
-imports torch for real, and all goes on as if that had been done at once.
+TorchServe's modules import torch in every worker, to look up its version and a GPU. That costs each process
+half a gigabyte and two seconds of CPU time, even if ONNX Runtime computes the answers and torch is not used
+otherwise. `install()` puts a stand-in in torch's place that answers these two questions; any other access
+imports the real torch, with the same result as an import at the start.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from typing import Any
 
 NAME, KNOWN = "late-torch", "0.12.0"
 TORCH, PROFILER = "torch", "torch.profiler"
-# What ts.torch_handler.base_handler takes from there at its import, for a way of handling not used here.
+# Names that ts.torch_handler.base_handler imports from there, for a feature that is not used here.
 PROFILER_NAMES = ("ProfilerActivity", "profile", "record_function")
-# Where there is an NVIDIA driver torch itself has to be asked.
+# With an NVIDIA driver, only torch itself knows whether there is a usable GPU.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 
 class StandIn(ModuleType):
-    """Stands for a module of torch's: what is not set on it is that module's own, imported to answer."""
+    """Stands in for one of torch's modules: reading an attribute that is not set imports the module."""
 
     def __getattr__(self, name: str) -> Any:
-        if (self.__name__, name) == (PROFILER, "__path__"):  # asked of it by each import from it
+        if (self.__name__, name) == (PROFILER, "__path__"):  # every import from it looks this up
             raise AttributeError(name)
         load()
         return getattr(sys.modules[self.__name__], name)
 
 
 class Submodules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a module of torch that importing torch itself has just loaded, as it is asked for by name."""
+    """Finds a submodule of torch by name after the import of torch itself has loaded it."""
 
     def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
-        """Return a spec for what is loaded already; None leaves it to the usual finders."""
+        """Return a spec for a module that is already loaded; None leaves it to the usual finders."""
         if fullname.startswith(f"{TORCH}.") and fullname in sys.modules:
             return importlib.util.spec_from_loader(fullname, self)
         return None
@@ -55,9 +55,9 @@ class Submodules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Put the stand-in in torch's place, unless torch is imported already or a GPU may be there.
+    """Install the stand-in, unless torch is already imported or there may be a GPU.
 
-    With another TorchServe than the known one, or left out by UNPATCHED, torch is imported as usual.
+    With another version of TorchServe, or if UNPATCHED names this patch, torch is imported as usual.
     """
     if NAME in os.environ.get("UNPATCHED", "").replace(" ", "").split(",") or not _is_known():
         return
@@ -86,10 +86,10 @@ def _is_known() -> bool:
 
 
 def load() -> ModuleType:
-    """Import torch in the place of the stand-in; return it."""
+    """Replace the stand-in by the real torch; return it."""
     if isinstance(sys.modules.get(TORCH), StandIn):
         stand_ins = [sys.modules.pop(name) for name in (TORCH, PROFILER)]
         for stand_in in stand_ins:
-            # Who holds one is answered from the module itself from now on, also for what was set on it.
+            # References to a stand-in see the module's own attributes from now on, even those set before.
             stand_in.__dict__.update(vars(importlib.import_module(stand_in.__name__)))
     return sys.modules[TORCH]

@@ -1,6 +1,6 @@
-"""Python runs this file first in each of TorchServe's workers: they are started with its folder on the path.
+"""Python runs this file first in every TorchServe worker, because its folder is on their PYTHONPATH.
 
-Nothing else may lie in this folder: it comes before the archive, and would shadow it.
+Nothing else may be in this folder: it comes before the archive, and would shadow its modules.
 """
 
 import sys
@@ -9,13 +9,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 WORKER = "model_service_worker"
-# Where memory is short the kernel ends who has most, plus this many thousandths of all that the machine or
-# the container may have: with less than 1000 that could be Java, in a small container.
+# When memory runs out, the kernel kills the process that has most, counting this many thousandths of the
+# machine's or container's memory on top. Below 1000 that could be Java, in a small container.
 FIRST_TO_GO = "1000"
 LATE_TORCH = Path(__file__).parents[1] / "patches" / "late_torch.py"
 
-# A worker rather than Java: another one answers what was in it. TorchServe's launcher, which hands on what it
-# has to Java, comes here too.
+# Better a worker than Java: another worker answers its requests. The check is needed because this also runs
+# in TorchServe's launcher, and Java would inherit the value from it.
 if any(WORKER in word for word in sys.orig_argv):
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")

@@ -1,4 +1,4 @@
-"""What is said of a server's health."""
+"""What is reported about a server's health."""
 
 import time
 
@@ -7,7 +7,7 @@ from marctl.serve.status_pages import READY
 
 
 def test_ready_is_not_said_of_what_nobody_looked_at(monkeypatch):
-    """What was seen counts for seconds only."""
+    """The result of a health check is valid for seconds only."""
     seen = Health()
     seen.saw(None)
     assert seen.answer(READY)[0] == 200

@@ -1,4 +1,4 @@
-"""A properties file keeps all it says, whichever ports it is moved to."""
+"""A properties file keeps all its settings, whichever ports it is moved to."""
 
 import pytest
 
@@ -10,7 +10,7 @@ CONFIG = (ROOT / "config.properties").read_text()
 
 
 def test_ports_are_those_of_the_file():
-    """The five ports, and the addresses made of them."""
+    """The five ports, and the addresses made from them, are read from the file."""
     settings = Settings.from_file(ROOT / "config.properties")
     assert settings.ports == [8080, 8081, 8082, 7070, 7071]
     assert settings.inference == "http://127.0.0.1:8080"
@@ -18,7 +18,7 @@ def test_ports_are_those_of_the_file():
 
 
 def test_moved_ports_change_nothing_else():
-    """PORT counts the five ports up, and leaves every other line alone."""
+    """PORT is the first of the five ports; every other line stays the same."""
     moved = Settings.from_file(ROOT / "config.properties", 9080).text.splitlines()
     changed = [new for old, new in zip(CONFIG.splitlines(), moved, strict=True) if old != new]
     assert changed == [
@@ -31,7 +31,7 @@ def test_moved_ports_change_nothing_else():
 
 
 def test_host_moves_the_http_addresses_alone():
-    """In a container HTTP listens on all addresses; it is asked on loopback, on the same ports."""
+    """In a container HTTP listens on all addresses; clients use loopback, with the same ports."""
     moved = Settings.from_file(ROOT / "config.properties").on_host(ANY_ADDRESS)
     lines = moved.text.splitlines()
     changed = [new for old, new in zip(CONFIG.splitlines(), lines, strict=True) if old != new]
@@ -52,7 +52,7 @@ def test_host_moves_the_http_addresses_alone():
     ],
 )
 def test_addresses_are_read_as_they_are_written(tmp_path, line, address):
-    """Scheme, spaces and a slash at the end; all addresses of the machine are asked on loopback."""
+    """Scheme, spaces and a trailing slash are understood; 0.0.0.0 is reached on loopback."""
     file = tmp_path / "a.properties"
     file.write_text(CONFIG.replace("inference_address=http://127.0.0.1:8080", line))
     assert Settings.from_file(file).inference == address
@@ -71,7 +71,7 @@ def test_addresses_are_read_as_they_are_written(tmp_path, line, address):
     ids=["true", "upper-case", "false", "another-word", "nothing"],
 )
 def test_tokens_are_on_unless_they_are_turned_off(tmp_path, line, wanted):
-    """As TorchServe reads its key; TOKENS decides otherwise, and changes no other line."""
+    """The key is read as TorchServe reads it; TOKENS overrides it and changes no other line."""
     file = tmp_path / "a.properties"
     file.write_text(CONFIG.replace("disable_token_authorization=true", line))
     settings = Settings.from_file(file)
@@ -85,7 +85,7 @@ def test_tokens_are_on_unless_they_are_turned_off(tmp_path, line, wanted):
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1:x", "0"])
 def test_address_without_a_port_is_refused(tmp_path, value):
-    """The sentence quotes the line."""
+    """The error quotes the line."""
     file = tmp_path / "a.properties"
     file.write_text(CONFIG.replace("http://127.0.0.1:8080", value))
     with pytest.raises(UserError, match=f"inference_address={value}: no port"):
@@ -94,10 +94,10 @@ def test_address_without_a_port_is_refused(tmp_path, value):
 
 @pytest.mark.parametrize("key", PORT_KEYS)
 def test_missing_port_is_named(tmp_path, key):
-    """Each of the five has to be there: TorchServe would open its own default in its place."""
+    """All five must be set: TorchServe would open its default port instead of a missing one."""
     file = tmp_path / "a.properties"
     file.write_text("\n".join(line for line in CONFIG.splitlines() if not line.startswith(key)))
-    with pytest.raises(UserError, match=f"sets no {key}"):
+    with pytest.raises(UserError, match=f"does not set {key}"):
         Settings.from_file(file)
 
 
@@ -107,15 +107,15 @@ def test_missing_port_is_named(tmp_path, key):
     ids=["missing", "word", "negative"],
 )
 def test_body_limit_that_is_none_is_refused(tmp_path, text, shown):
-    """A file that does not say how large a request may be is named with what to write."""
+    """The error names a file that sets no valid limit, and says what to write."""
     file = tmp_path / "mine.properties"
     file.write_text(text)
-    with pytest.raises(UserError, match=f"sets max_request_size to {shown}; write the bytes"):
+    with pytest.raises(UserError, match=f"sets max_request_size to {shown}; set it to a number of bytes"):
         body_limit(file)
     with pytest.raises(UserError, match="cannot read"):
         body_limit(tmp_path / "none")
 
 
 def test_body_limit_is_that_of_the_file():
-    """Read from the settings that TorchServe gets: one limit for all."""
+    """It is read from TorchServe's settings: one limit for all servers."""
     assert f"\nmax_request_size={body_limit(ROOT / 'config.properties')}\n" in CONFIG

@@ -1,10 +1,10 @@
-"""The patched class is TorchServe 0.12.0's, with the two edits that are known."""
+"""The patched class is TorchServe 0.12.0's, with the two known edits."""
 
 from marctl.serve.torchserve.patches import greedy_batches
 
 
 def test_installed_torchserve_is_the_known_one(tmp_path):
-    """The class is the one whose bytes are known, and each edit changes what it says it changes."""
+    """The class has the known bytes, and each edit changes exactly what it should."""
     assert greedy_batches.install(tmp_path)
     changed, original = (tmp_path / greedy_batches.CLASS).read_bytes(), greedy_batches._original()
     (load, zero), (branch, other_branch) = greedy_batches.EDITS
@@ -18,7 +18,7 @@ def test_installed_torchserve_is_the_known_one(tmp_path):
 
 
 def test_unknown_torchserve_is_left_alone(tmp_path, monkeypatch):
-    """Another version's class is not touched, and one that was changed earlier is not used for it."""
+    """Another version's class is not patched, and a class patched earlier is not used for it."""
     greedy_batches.install(tmp_path)
     monkeypatch.setattr(greedy_batches, "SHA256", "0" * 64)
     assert not greedy_batches.install(tmp_path)
