@@ -19,12 +19,6 @@ namespace {
 
 constexpr std::size_t BATCH = 32;
 
-// One file, and its pixels in the contract's form if it can be read.
-struct Read {
-    std::string path;
-    std::optional<Image> image;
-};
-
 Bytes bytes_of(const std::string& path) {
     struct stat found {};
     errno = 0;
