@@ -258,7 +258,7 @@ def test_each_image_and_each_request_is_counted(engine, monkeypatch):
 
 def test_fault_in_an_answer_costs_one_request(engine, monkeypatch):
     """If our code fails to write an answer, that request gets 500 and the others their answers."""
-    one = engine.handler._tell.__globals__
+    one = engine.handler.answer.__globals__
 
     def failing(_):
         raise ArithmeticError

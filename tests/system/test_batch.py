@@ -217,7 +217,7 @@ def test_file_that_came_meanwhile_is_not_replaced(tmp_path):
     with Table(out, ARCHIVE) as table:
         table.write([Row("a.png", "3", "", ARCHIVE)])
         out.write_text("mine")
-        with pytest.raises(BadTable, match="is there"):
+        with pytest.raises(BadTable, match="exists and is complete"):
             table.finish()
     assert out.read_text() == "mine"
     out.unlink()

@@ -382,7 +382,7 @@ def test_too_many_requests_are_told_to_wait(door_to):
     assert refused
     assert {reply.text for reply in replies if reply.ok} == {"2"}
     assert refused[0].headers["Retry-After"] == "1"
-    assert refused[0].json()["error"]["hint"].startswith("send at most 5 a second")
+    assert refused[0].json()["error"]["hint"].startswith("send at most 5 requests a second")
 
 
 def test_too_many_connections_are_told_to_wait(door_to):

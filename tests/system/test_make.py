@@ -241,7 +241,7 @@ def test_options_of_a_build_hold_for_the_next(built):
     ("options", "sentence"),
     [
         ({"NAME": "a b"}, "NAME='a b' cannot be part of a URL; use letters, digits, - _ ."),
-        ({"MAR": "none/x.mar"}, "there is no folder none to build x.mar in"),
+        ({"MAR": "none/x.mar"}, "there is no folder none for x.mar"),
     ],
     ids=["name", "folder"],
 )

@@ -289,7 +289,7 @@ def _wish(wanted: Any) -> Wish:
 
 
 def _unknown_output(wanted: Any) -> BadRequest:
-    return bad_json(f"the output {shown(wanted)} is not known", f"use the names {', '.join(ANSWERS)}")
+    return bad_json(f"there is no output {shown(wanted)}", f"ask for {', '.join(ANSWERS)}")
 
 
 def _parameters(of: Mapping[str, Any]) -> dict[str, Any]:
