@@ -117,7 +117,7 @@ evaluate: $(DEVELOPS) ## Measure the weights on the 10,000 test images, draw doc
 evaluate-real: $(DEVELOPS) ## Measure them on images as people send them, write docs/real-images.md
 	$(BIN)/python -m training.evaluate_real
 test: $(DEVELOPS) $(TENSORFLOW)/installed $(AUDIT)/installed lint types ready ## Lint, check types, run all tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 check: $(DEVELOPS) lint types ## Lint, check format and types, run the unit tests (no server, no network; a minute)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/pytest --quiet tests/unit

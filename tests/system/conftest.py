@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -24,6 +26,7 @@ from tests.conftest import ROOT, Served, export, free_port, make
 from tests.support.cpp_program import Program
 from tests.support.flask_process import flask_of
 from tests.support.rows import Engine
+from tests.support.stacks import of_folder
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +130,14 @@ def scripted() -> Path:
     done = export("torchscript")
     assert done.returncode == 0, done.stderr
     return ROOT / "exported" / "convnet.scripted.pt"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder for a server; what a failed test leaves in it is killed, whatever make stop thinks."""
+    folder = tmp_path / "run"
+    yield folder
+    make("stop", RUN=str(folder))
+    for one in of_folder(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)

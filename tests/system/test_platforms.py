@@ -348,7 +348,7 @@ BAD_JSON = {
     "floats-huge": (numbers([1, 1, 28, 28], [3e38] * 784), "a value is not a number up to 1,000,000"),
     "floats-huge-whole": (numbers([1, 1, 28, 28], [10**400] * 784), "a value is not a number up to"),
     "id": ({"id": 7, **v2()}, "id is 7, not text"),
-    "output": ({**v2(), "outputs": [{"name": "logits"}]}, "there is no output an object with the keys 'name'; ask for label, index"),
+    "output": ({**v2(), "outputs": [{"name": "logits"}]}, "there is no output an object with"),
     "outputs": ({**v2(), "outputs": "label"}, "there is no output 'label'; ask for label, index"),
     "classification": (
         {**v2(), "outputs": [{"name": "label", "parameters": {"classification": 3}}]},
