@@ -116,11 +116,19 @@ def read_request(connection: socket.socket) -> None:
     """Read a whole request: a client answered earlier may see a closed connection instead."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(2**16)
+        data += received(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     [length] = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line]
     while len(body) < length:
-        body += connection.recv(2**16)
+        body += received(connection)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Return what has arrived. Raises ConnectionError at the end, where recv returns nothing forever."""
+    data = connection.recv(2**16)
+    if not data:
+        raise ConnectionError
+    return data
 
 
 @pytest.fixture(scope="module", params=["torchserve", "flask"])
