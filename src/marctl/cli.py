@@ -59,7 +59,7 @@ COMMANDS = {
     "article": Command("marctl.client.article", "send an image as the article's own client does"),
     "bench": Command("marctl.bench", "measure this checkout's servers"),
     "seal": Command("marctl.build.seal"),
-    "once": Command("marctl.build.once"),
+    "once": Command("marctl.once"),
     "path": Command("marctl.build.path"),
     "convert": Command("marctl.export.convert"),
     "to-tensorflow": Command("marctl.export.to_tensorflow"),

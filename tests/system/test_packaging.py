@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from marctl.build.records import digest
+from marctl.records import digest
 from tests.conftest import DIGITS, ROOT, free_port
 
 

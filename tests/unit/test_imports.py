@@ -130,6 +130,11 @@ def layer(name: str) -> str:
     return name.split(".")[1]
 
 
+def part_of_the_tool(name: str) -> str:
+    """Return the package or module of marctl that a module belongs to."""
+    return name.split(".")[1]
+
+
 def test_modules_are_found():
     """The reader finds modules of each package and the kind of each import."""
     assert {name.partition(".")[0] for name in MODULES} == set(FOLDERS)
@@ -159,6 +164,21 @@ def test_no_two_modules_need_each_other():
     }
     try:
         TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_packages_of_the_tool_import_one_way():
+    """No two of marctl's packages need each other: each can be read, and changed, without those behind it."""
+    needs: dict[str, set[str]] = {}
+    for name in MODULES:
+        if name.startswith("marctl."):
+            others = {
+                part_of_the_tool(one.module) for one in imports_of(name) if one.module.startswith("marctl.")
+            }
+            needs.setdefault(part_of_the_tool(name), set()).update(others)
+    try:
+        TopologicalSorter({part: others - {part} for part, others in needs.items()}).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 

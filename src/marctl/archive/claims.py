@@ -16,11 +16,13 @@ from classifier import canonical
 from classifier.golden import ANSWERS as GOLDEN_ANSWERS
 from classifier.golden import FOLDER as GOLDEN_FOLDER
 from classifier.runtime import MEMBERS
-from marctl.build.commit import LATEST, UNKNOWN
 from marctl.printable import printable
 
 # The runtime without an exported member; MEMBERS has the member of every other runtime.
 EAGER = "eager"
+# Of a record: the commit that is not known, and the latest time, since a zip cannot hold one after 2107.
+UNKNOWN = "unknown"
+LATEST = 4354819198
 COMMIT = re.compile(rf"[0-9a-f]{{40}}(-dirty)?|{UNKNOWN}")
 TORCH = re.compile(r"\d{1,4}(\.\d{1,9}){1,3}((a|b|rc)\d{1,9})?(\.(post|dev)\d{1,9}){0,2}", re.ASCII)
 REMEDY = "build the archive with: make archive"

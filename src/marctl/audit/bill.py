@@ -18,8 +18,8 @@ from marctl.archive.mar import BadArchive, read_manifest, reading
 from marctl.archive.members import check_members
 from marctl.archive.private_copy import private_copy
 from marctl.audit.jar import Library, digest, libraries
-from marctl.build.records import Records
 from marctl.errors import UserError
+from marctl.records import Records
 
 SPEC = "1.6"
 TORCHSERVE = "torchserve"

@@ -34,9 +34,9 @@ from marctl.build.model_folder import (
     model_name,
     options_of,
 )  # fmt: skip
-from marctl.build.records import Records, digest, digest_of
 from marctl.errors import UserError
 from marctl.extras import need
+from marctl.records import Records, digest, digest_of
 
 # Found beside the package, never by import: an environment may contain an older one.
 INSIDE = Path(classifier.__file__).resolve().parents[1]

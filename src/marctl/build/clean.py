@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from marctl.archive.signing import SUFFIX, is_signature
-from marctl.build.records import Records
 from marctl.printable import printable
+from marctl.records import Records
 
 
 def add_arguments(_: argparse.ArgumentParser) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from marctl.archive.claims import LATEST, UNKNOWN
 from marctl.errors import UserError
 
-UNKNOWN = "unknown"
 EPOCH = "SOURCE_DATE_EPOCH"
-LATEST = 4354819198  # a zip cannot hold a time after 2107
 NO_REPOSITORY = "not a git repository"
 DISTRUSTED = re.compile(r"detected dubious ownership in repository at '(.*)'")
 

@@ -25,8 +25,9 @@ from classifier.contract import OUTPUTS, BadContract, Contract
 from marctl import __version__
 from marctl.archive.opened import Opened
 from marctl.build.model_card import model_card
-from marctl.build.model_check import check_finite, kind_of_outputs, try_batches
+from marctl.build.model_check import check_finite, kind_of_outputs
 from marctl.errors import UserError
+from marctl.export.batches import try_batches
 from marctl.export.export import eager_of
 from marctl.export.runtime_member import EAGER, runtime_member
 

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from marctl.build.once import make
 from marctl.errors import UserError
+from marctl.once import make
 
 SCRIPTED, TRACED, AOTI, ONNX, TENSORFLOW = "scripted", "traced", "aoti", "onnx", "tensorflow"
 ENDINGS = {

@@ -12,8 +12,8 @@ import torch
 
 from classifier import golden
 from marctl.archive.opened import Opened
-from marctl.build.model_check import try_batches
 from marctl.errors import UserError
+from marctl.export.batches import try_batches
 
 # The contract's name in each exported file, which needs nothing else to be run.
 CONTRACT = "contract"

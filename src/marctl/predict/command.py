@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out takes one folder or pattern, but {len(images)} were given; quote the pattern")
     # Imported only when used: asking a server needs no runtime, and a runtime needs no HTTP client.
     if arguments.url:
-        from marctl.client import ask_server
+        from marctl.predict import ask_server
 
         return ask_server.run(arguments, images)
     if arguments.out is not None:

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from marctl import records as build_records
 from marctl.audit import bill
-from marctl.build import records as build_records
 from marctl.errors import UserError
 
 

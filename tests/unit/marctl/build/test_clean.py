@@ -6,8 +6,8 @@ from argparse import Namespace
 
 import pytest
 
+from marctl import records as build_records
 from marctl.build import clean
-from marctl.build import records as build_records
 
 
 def foreign(path):

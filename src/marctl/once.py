@@ -12,8 +12,8 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from marctl.build.records import Records, digest, digest_of
 from marctl.errors import UserError
+from marctl.records import Records, digest, digest_of
 
 REMEDY = "move it away"
 

@@ -1,6 +1,6 @@
 """Damaged records claim nothing."""
 
-from marctl.build import records as build_records
+from marctl import records as build_records
 
 
 def foreign(path):
