@@ -20,8 +20,8 @@ unexport PYTHONPATH
 override VENV := .venv
 override BIN := $(VENV)/bin
 # The list of given variables is passed only to marctl itself, not to the tests and benchmarks, which start marctl
-# on their own.
-override SAY_GIVEN := MARCTL_VARIABLES="$(GIVEN)"
+# on their own. make needs no shell for this line, so the signals that it passes on reach marctl.
+override SAY_GIVEN := env MARCTL_VARIABLES='$(GIVEN)'
 override MARCTL := $(SAY_GIVEN) $(BIN)/marctl
 override BENCH := $(BIN)/python -m bench
 # TensorFlow and torch are kept apart, and serving needs none of the audit's tools.
@@ -117,7 +117,7 @@ evaluate: $(DEVELOPS) ## Measure the weights on the 10,000 test images, draw doc
 evaluate-real: $(DEVELOPS) ## Measure them on images as people send them, write docs/real-images.md
 	$(BIN)/python -m training.evaluate_real
 test: $(DEVELOPS) $(TENSORFLOW)/installed $(AUDIT)/installed lint types ready ## Lint, check types, run all tests
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile
 check: $(DEVELOPS) lint types ## Lint, check format and types, run the unit tests (no server, no network; a minute)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/pytest --quiet tests/unit

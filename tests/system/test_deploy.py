@@ -157,7 +157,7 @@ def test_new_version_takes_over_without_a_failed_request(own_up, archives):
     with ThreadPoolExecutor() as pool:
         back = pool.submit(deploy, own_up, old)
         wait_until(lambda: Instance(own_up.run).running() is not None)
-        assert "error: another version is being deployed" in deploy(own_up, new).stderr
+        assert "error: another deployment is in progress" in deploy(own_up, new).stderr
     assert back.result().returncode == 0, back.result().stderr
     assert answer(own_up) == "2"
     assert labels(own_up) == list(DIGITS)
