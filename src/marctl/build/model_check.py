@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,6 @@ import numpy as np
 from classifier import golden
 from classifier.outputs import KINDS, LOG_PROBABILITIES, LOGITS, PROBABILITIES
 from marctl.errors import UserError
-
-Model = Callable[[np.ndarray], np.ndarray]  # float32 (N, C, H, W) to outputs (N, labels)
 
 # How far from 1 the sum of one image's probabilities may be. A softmax in 8 bits gives multiples of 1/256,
 # each off by at most half of that: 0.0195 for ten labels. Float16 and float32 stay far below.

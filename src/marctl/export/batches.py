@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from classifier.protocols.body import MOST_IMAGES
 from marctl.errors import UserError
 
 Model = Callable[[np.ndarray], np.ndarray]  # float32 (N, C, H, W) to outputs (N, labels)
+Batch = TypeVar("Batch", bound=Sized)  # an array or a tensor
 
 # golden.TOLERANCE is for the outputs of real images; those of made-up ones may be of any size. If images
 # influence each other, outputs differ by far more than this share of the largest one.
@@ -28,7 +29,7 @@ def try_batches(
     """
     made_up = _made_up(contract.shape)
     others = contract.normalize(np.stack(list(made_up.values())))
-    alone = np.concatenate([_answered(model, one[None]) for one in others])
+    alone = np.concatenate([answered(model, one[None], _too_few) for one in others])
     for size in sorted({1, 2, 3, batch_size, MOST_IMAGES}):
         places = np.arange(size)
         for first in (0, 1):  # so that each place in the batch has a golden image once
@@ -37,7 +38,7 @@ def try_batches(
             ours, theirs = ours % len(images), theirs % len(others)
             batch = np.empty((size, *contract.shape), np.float32)
             batch[is_golden], batch[~is_golden] = images[ours], others[theirs]
-            outputs = _answered(model, batch)
+            outputs = answered(model, batch, _too_few)
             _compare(outputs[is_golden], expected[ours], golden.TOLERANCE, size)
             with np.errstate(invalid="ignore"):  # the outputs for made-up images may be infinite or NaN
                 scale = np.abs(alone[theirs]).max(axis=1, initial=1, keepdims=True)
@@ -60,15 +61,21 @@ def _made_up(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     }
 
 
-def _answered(model: Model, batch: np.ndarray) -> np.ndarray:
+def answered(model: Callable[[Batch], Batch], batch: Batch, refused: Callable[[str], UserError]) -> Batch:
+    """Return a model's outputs for a batch. Raises what `refused` makes of the words for its fault."""
     try:
         outputs = model(batch)
-    except Exception as error:
-        first = str(error).partition("\n")[0]
-        raise _too_few(f"fails on a batch of {len(batch)} ({type(error).__name__}: {first})") from error
+    except Exception as error:  # the model's own code
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise refused(f"fails on a batch of {len(batch)} ({what})") from error
     if len(outputs) != len(batch):
-        raise _too_few(f"answers a batch of {len(batch)} with {len(outputs)} rows")
+        raise refused(f"answers a batch of {len(batch)} with {len(outputs)} rows")
     return outputs
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, without the pages that torch adds."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _too_few(what: str) -> UserError:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from marctl.export.batches import Model
 from marctl.export.command import AOTI, ONNX, SCRIPTED, TRACED
-from marctl.export.export import Exporter, Model, export
+from marctl.export.export import Exporter, export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

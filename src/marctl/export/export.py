@@ -13,7 +13,7 @@ import torch
 from classifier import golden
 from marctl.archive.opened import Opened
 from marctl.errors import UserError
-from marctl.export.batches import try_batches
+from marctl.export.batches import Model, answered, try_batches
 
 # The contract's name in each exported file, which needs nothing else to be run.
 CONTRACT = "contract"
@@ -21,7 +21,6 @@ BATCH = 2  # of the example; exporters treat a batch size of 1 as a constant
 
 Module = torch.nn.Module
 Exporter = Callable[[Module, Any], bytes]
-Model = Callable[[np.ndarray], np.ndarray]  # from a float32 batch to its outputs
 
 
 def eager_of(opened: Opened) -> Module:
@@ -48,13 +47,8 @@ def example_for_any_batch(model: Module, contract: Any) -> torch.Tensor:
     The exporters' own errors for a model with a fixed batch size are pages long.
     """
     example = example_of(contract)
-    try:
-        with torch.inference_mode():
-            rows = len(model(example))
-    except Exception as error:  # the model's own code
-        raise _fixed(f"fails on a batch of {BATCH} ({type(error).__name__}: {first_line(error)})") from error
-    if rows != BATCH:
-        raise _fixed(f"answers a batch of {BATCH} with {rows} rows")
+    with torch.inference_mode():
+        answered(model, example, _fixed)
     return example
 
 
@@ -63,11 +57,6 @@ def _fixed(what: str) -> UserError:
         f"the model {what}, but an export takes batches of any size; change the class, or serve the class "
         "itself: make archive RUNTIME=eager"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's first line, without the pages that torch adds."""
-    return str(error).strip().partition("\n")[0]
 
 
 def export(archive: Path, out: Path, write: Exporter, load: Callable[[Path], Model]) -> None:

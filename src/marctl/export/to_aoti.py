@@ -16,12 +16,12 @@ import torch
 
 from classifier.runtime.torch import PROCESSOR, processor_features
 from marctl.errors import UserError
+from marctl.export.batches import first_line
 from marctl.export.export import (
     CONTRACT,
     Module,
     contract_json,
     example_for_any_batch,
-    first_line,
 )
 
 

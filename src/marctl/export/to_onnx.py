@@ -9,12 +9,12 @@ import onnx
 import torch
 
 from marctl.errors import UserError
+from marctl.export.batches import first_line
 from marctl.export.export import (
     CONTRACT,
     Module,
     contract_json,
     example_for_any_batch,
-    first_line,
 )
 
 
