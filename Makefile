@@ -115,7 +115,7 @@ train: $(DEVELOPS) ## Train on MNIST's 60,000 images and save model/convnet.pth
 evaluate: $(DEVELOPS) ## Measure the weights on the 10,000 test images, draw docs/*.png
 	$(BIN)/python -m training.evaluate
 evaluate-real: $(DEVELOPS) ## Measure them on images as people send them, write docs/real-images.md
-	$(BIN)/python -m training.evaluate_real
+	$(BIN)/python -m training.evaluate_real && $(BIN)/python -m training.contact_sheets
 test: $(DEVELOPS) $(TENSORFLOW)/installed $(AUDIT)/installed lint types ready ## Lint, check types, run all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 check: $(DEVELOPS) lint types ## Lint, check format and types, run the unit tests (no server, no network; a minute)

@@ -3,5 +3,5 @@
 
 #include "image.h"
 
-// Return a grey image of width x height, with the longer side of its drawing `ink` pixels long.
+// Return a grey image of width x height with its drawing in the middle, white on black, `ink` pixels long.
 Image centred(const Image& image, int width, int height, int ink);

@@ -57,7 +57,7 @@ Contract Contract::from_json(const std::string& json) {
 
 Image Contract::fit(const Image& image) const {
     const Image seen = in_channels(image, channels);
-    if (ink_ && (seen.width != width || seen.height != height)) return centred(seen, width, height, *ink_);
+    if (ink_) return centred(seen, width, height, *ink_);
     if (!resize_) return resize(seen, width, height, Filter::bilinear);
     const auto [shorter, longer] = std::minmax(seen.width, seen.height);
     const std::int64_t scaled = std::int64_t(double(std::int64_t(*resize_) * longer) / shorter);  // as torchvision

@@ -95,6 +95,25 @@ Image resize(const Image& image, int width, int height, Filter filter) {
     return down(across(image, width, filter), height, filter);
 }
 
+Image reduced(const Image& image, int factor) {
+    if (factor == 1) return image;
+    Image small((image.height + factor - 1) / factor, (image.width + factor - 1) / factor, image.channels);
+    for (int y = 0; y < small.height; ++y)
+        for (int x = 0; x < small.width; ++x) {
+            const int bottom = std::min((y + 1) * factor, image.height), right = std::min((x + 1) * factor, image.width);
+            const std::uint32_t count = std::uint32_t(bottom - y * factor) * std::uint32_t(right - x * factor);
+            // Pillow divides by a multiplication, whose factor it works out in float32.
+            const auto inverse = std::uint32_t(4294967296.0F / float(count * 256U));
+            for (int c = 0; c < image.channels; ++c) {
+                std::uint32_t sum = count / 2;
+                for (int row = y * factor; row < bottom; ++row)
+                    for (int column = x * factor; column < right; ++column) sum += image.at(row, column)[c];
+                small.at(y, x)[c] = std::uint8_t((sum * inverse) >> 24);
+            }
+        }
+    return small;
+}
+
 Image cropped(const Image& image, int left, int top, int width, int height) {
     Image cut(height, width, image.channels);
     for (int y = 0; y < height; ++y)

@@ -1,16 +1,21 @@
 """How training varies MNIST's digits, so that the model can read images as people send them.
 
-Everything is torch on whole batches, with torch's global random numbers. "Ink" is float32 (N, 1, H, W), 0
-where there is none and 1 where it is full, like MNIST's images. The result is an image: float32
-(N, 1, 28, 28), 0 black and 1 white, in either polarity.
+Everything but the last step is torch on whole batches, with torch's global random numbers. "Ink" is float32
+(N, 1, H, W), 0 where there is none and 1 where it is full, like MNIST's images. "Pages" are what people send:
+float32 (N, 1, 56, 56), 0 black and 1 white, in either polarity. In the last step the handler's own code
+prepares them (classifier/image/centring.py): the model learns from exactly what it will be given.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
+
+from classifier.image.centring import centred
 
 SIDE = 28
 MNIST_SHARE = 20 / SIDE  # of the side, filled by MNIST's digits
@@ -25,7 +30,7 @@ MAX_SHIFT = 0.14  # of half the side: two pixels
 # are like that. If it finds no ink, it leaves the image alone; then a digit may have any size and place.
 CENTRED_FILLS = (0.62, 0.8)
 CENTRED_SHIFT = 0.08  # of half the side
-FILLS = (0.4, 1.0)
+FILLS = (0.4, 1.08)  # above 1, the image cuts a little off
 LEFT_ALONE = 8  # one in so many
 # How extreme an image may be.
 WIDE_ANGLE = 25.0  # degrees
@@ -33,10 +38,15 @@ WIDE_SHEAR = 0.4
 WIDE_STRETCH = 0.35  # the logarithm of width to height
 LEAST_CONTRAST = 0.3
 MOST_GRAIN = 0.25  # deviation of the noise, relative to the contrast
+SMALL = 4  # one in so many images is sent in the model's own size
+# This share of the pages shows lines of a cell, each edge with this probability. They are at most so many
+# pixels of 56 from the edge, as wide, and as steep.
+FRAMED, EDGE_HAS_LINE, MOST_INSET, MOST_LINE, MOST_SLANT = 0.1, 0.7, 5.0, 3.5, 0.05
 COARSE = 5  # one in so many images is coarse, like an enlarged icon
-COARSE_SIDES = (7, 8, 8, 9, 10, 12)
+COARSE_SIDES = (7, 8, 8, 9, 10, 12, 16, 16)
 COARSE_STRETCH = (-0.3, 0.2)  # the logarithm of width to height
 MOST_GAIN = 2.0  # how much darker a coarse image's ink may be than the mean of what it covers
+BLACK_AND_WHITE = 0.3  # the share of coarse images that have no grey
 SEEN = 0.3  # ink above which a pixel belongs to the digit
 # The luminance table of the JPEG standard (ITU-T T.81, Annex K), at quality 50.
 JPEG_STEPS = torch.tensor(
@@ -68,7 +78,7 @@ def distort(ink: torch.Tensor) -> torch.Tensor:
     return _sampled(ink, matrix, shift)
 
 
-def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
+def as_sent(ink: torch.Tensor, ink_side: int, often: float = 0.3) -> torch.Tensor:
     """Return images (N, 1, 28, 28) of MNIST's digits (N, 1, 28, 28) as people may draw and send them.
 
     They are as the handler passes them to the model. `often` is the share of images that have each fault of
@@ -77,21 +87,56 @@ def as_sent(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
     drawn = penned(ink)
     coarse = len(drawn) // COARSE
     drawn = torch.cat([coarsened(drawn[:coarse]), drawn[coarse:]])
-    return taken(placed(drawn), often)
+    pages = taken(placed(drawn), often)
+    small = len(pages) // SMALL
+    files = (F.avg_pool2d(pages[:small], FINE // SIDE), pages[small:])
+    return torch.cat([prepared(file, ink_side) for file in files])
+
+
+def prepared(pages: torch.Tensor, ink_side: int) -> torch.Tensor:
+    """Prepare pages (N, 1, S, S) as the handler does: images (N, 1, 28, 28), most of them white on black."""
+    levels = (pages * 255).round().to(torch.uint8).numpy()
+    images = [centred(Image.fromarray(page), (SIDE, SIDE), ink_side) for page in levels[:, 0]]
+    return torch.from_numpy(np.stack(images)[:, None] / np.float32(255))
 
 
 def taken(ink: torch.Tensor, often: float = 0.3) -> torch.Tensor:
-    """Return images (N, 1, 28, 28) of ink (N, 1, 56, 56): put on paper, lit and photographed.
+    """Return pages (N, 1, 56, 56) of ink (N, 1, 56, 56): on paper, in some light, by some camera.
 
-    One in five has been compressed as JPEG.
+    One in five was saved as JPEG.
     """
     page, contrast = on_paper(ink, often)
-    seen = blurred(F.avg_pool2d(negated(lit(page, often)), FINE // SIDE), often)
+    seen = blurred(negated(lit(framed(page, contrast), often)), often)
     grain = sometimes(len(ink), MOST_GRAIN, often) * contrast
-    seen = (seen + column(grain) * torch.randn(seen.shape)).clamp(0, 1)
+    noise = F.interpolate(torch.randn(len(ink), 1, SIDE, SIDE), size=seen.shape[-2:])
+    seen = (seen + column(grain) * noise).clamp(0, 1)
     saved = len(ink) // 5
     steps = between(saved, 0, math.log(COARSEST_STEPS)).exp()
     return torch.cat([seen[:-saved], compressed(seen[-saved:], steps).clamp(0, 1)])
+
+
+def framed(pages: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
+    """Draw the lines of a cell on some of the pages (N, 1, S, S), dark, along one to four of the edges."""
+    count, side = len(pages), pages.shape[-1]
+    from_edge, width = (
+        between(count * 4, 0, MOST_INSET).view(4, -1, 1),
+        between(count, 0.5, MOST_LINE)[:, None],
+    )
+    slant = between(count, -MOST_SLANT, MOST_SLANT)[:, None, None]
+    along = (torch.arange(side) - side / 2)[None, None]
+    has_lines = (torch.rand(4, count, 1, 1) < EDGE_HAS_LINE) & (torch.rand(count) < FRAMED)[
+        None, :, None, None
+    ]
+    lines = torch.zeros(count, side, side, dtype=torch.bool)
+    for edge in range(4):
+        # How far each pixel is from the edge; a line is aslant along it.
+        away = (torch.arange(side)[None, :, None] - slant * along - from_edge[edge][:, :, None]).expand(
+            -1, side, side
+        )
+        line = (away >= 0) & (away < width[:, :, None]) & has_lines[edge]
+        lines |= torch.rot90(line, edge, (1, 2))
+    dark = (column(pages.amax(dim=(1, 2, 3))) - column(contrast)).clamp(min=0)
+    return torch.where(lines[:, None], torch.minimum(pages, dark), pages)
 
 
 def penned(ink: torch.Tensor) -> torch.Tensor:
@@ -179,9 +224,9 @@ def negated(pages: torch.Tensor) -> torch.Tensor:
 
 
 def blurred(images: torch.Tensor, often: float) -> torch.Tensor:
-    """Blur images (N, 1, 28, 28), each by its own amount, up to a deviation of two pixels."""
-    soft = F.pad(images, (4, 4, 4, 4), mode="replicate")
-    for window in ((5, 1), (1, 5)) * 2:
+    """Blur pages (N, 1, 56, 56), each by its own amount, up to a deviation of four of their pixels."""
+    soft = F.pad(images, (8, 8, 8, 8), mode="replicate")
+    for window in ((9, 1), (1, 9)) * 2:
         soft = F.avg_pool2d(soft, window, stride=1)
     return images + column(sometimes(len(images), 0.8, often)) * (soft - images)
 
@@ -195,7 +240,9 @@ def coarsened(ink: torch.Tensor) -> torch.Tensor:
     side = COARSE_SIDES[int(torch.randint(len(COARSE_SIDES), ()))]
     mode = ("bilinear", "bicubic", "nearest")[int(torch.randint(3, ()))]
     few = F.interpolate(whole, size=(side, side), mode="area") * column(between(len(ink), 1, MOST_GAIN))
-    return F.interpolate(few.clamp(0, 1), size=ink.shape[-2:], mode=mode).clamp(0, 1)
+    has_no_grey = column(torch.rand(len(few)) < BLACK_AND_WHITE)
+    few = torch.where(has_no_grey, (few > few.amax(dim=(2, 3), keepdim=True) / 2).float(), few.clamp(0, 1))
+    return F.interpolate(few, size=ink.shape[-2:], mode=mode).clamp(0, 1)
 
 
 def compressed(images: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -203,14 +250,15 @@ def compressed(images: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
     `steps` (N,) is how much coarser a file's steps are than those of quality 50: 10 is quality 5.
     """
-    count, padded = len(images), -(-SIDE // BLOCK) * BLOCK
-    page = F.pad(images, (0, padded - SIDE) * 2, mode="replicate") * 255 - 128
+    count, side = len(images), images.shape[-1]
+    padded = -(-side // BLOCK) * BLOCK
+    page = F.pad(images, (0, padded - side) * 2, mode="replicate") * 255 - 128
     blocks = page.view(count, -1, BLOCK, padded // BLOCK, BLOCK).transpose(2, 3).flatten(3)  # (N, 4, 4, 64)
     table = JPEG_STEPS.flatten() * column(steps)
     transform = torch.kron(_cosines(), _cosines())
     levels = torch.round(blocks @ transform.T / table) * table
     page = (levels @ transform).unflatten(3, (BLOCK, BLOCK)).transpose(2, 3)
-    saved: torch.Tensor = (page.reshape(count, 1, padded, padded)[..., :SIDE, :SIDE] + 128) / 255
+    saved: torch.Tensor = (page.reshape(count, 1, padded, padded)[..., :side, :side] + 128) / 255
     return saved
 
 

@@ -19,6 +19,7 @@ from classifier.contract import Contract
 from model.convnet import ConvNet
 from training.calibration import expected_calibration_error
 from training.mnist import load_test
+from training.train import as_served
 
 MODEL = Path(__file__).parents[1] / "model"
 DOCS = MODEL.parent / "docs"
@@ -49,7 +50,7 @@ def classify(images: np.ndarray, contract: Contract) -> np.ndarray:
     model = ConvNet()
     model.load_state_dict(torch.load(MODEL / "convnet.pth", weights_only=True))
     with torch.inference_mode():
-        outputs = model.eval()(torch.from_numpy(contract.normalize(images[..., None])))
+        outputs = model.eval()(torch.from_numpy(as_served(images, contract)))
     return np.asarray(outputs)
 
 

@@ -1,14 +1,16 @@
 """Measure the weights on images as people send them, read from real files like a request's.
 
-Writes the figures as JSON, and the tables of docs/real-images.md and docs/robustness.png, which compare them
-with those of the previous weights.
+They are digits by other hands than MNIST's, MNIST's digits as families.py draws them, and images without a
+digit. Writes the figures as JSON, and the tables of docs/real-images.md and docs/robustness.png, which
+compare them with those of the previous weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from classifier.contract import Contract
 from classifier.image.decode import read_pixels
 from model.convnet import ConvNet
 from training.calibration import expected_calibration_error
-from training.families import FAMILIES, LARGE, WHITE, Family, encoded
+from training.families import FAMILIES
+from training.image_files import LARGE, WHITE, Family, encoded
 from training.mnist import load_test
 from training.no_digit import KINDS, Kind
+from training.other_digits import semeion
 from training.real_report import write_report
 
 MODEL = Path(__file__).parents[1] / "model"
@@ -33,11 +37,41 @@ IMAGES = 1_000
 NO_DIGITS = 300  # of each kind
 SEED = 1
 UNSURE = 0.5  # a probability below it is low
+SURE = 0.9  # a probability from which on a wrong answer is not expected
 FULL = 16  # the darkest level of scikit-learn's digits
-OTHERS = {
-    "scikit-learn's digits": Image.Resampling.BICUBIC,
-    "the same, in blocks": Image.Resampling.NEAREST,
-}
+POLARITIES = {"black on white": True, "white on black": False}  # whether the ink is dark
+
+
+@dataclass(frozen=True)
+class Other:
+    """Images of digits that were not made here, as files of `side` x `side` pixels in either polarity."""
+
+    name: str
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]  # ink uint8 (N, H, W), labels (N,)
+    side: int
+    resampling: Image.Resampling = Image.Resampling.NEAREST
+
+    def __str__(self) -> str:
+        return self.name
+
+    def file(self, ink: np.ndarray, *, dark_ink: bool) -> bytes:
+        """Return ink, uint8 (H, W), as a PNG file, black on white or white on black."""
+        image = Image.fromarray(WHITE - ink if dark_ink else ink)
+        return encoded(image.resize((self.side, self.side), self.resampling), "PNG")
+
+
+def scikit_learn() -> tuple[np.ndarray, np.ndarray]:
+    """Return scikit-learn's digits, uint8 (1797, 8, 8), ink 255 on 0, and their labels, int64 (1797,)."""
+    data = load_digits()
+    return np.rint(data.images / FULL * WHITE).astype(np.uint8), data.target
+
+
+OTHERS = (
+    Other("scikit-learn's digits", scikit_learn, LARGE, Image.Resampling.BICUBIC),
+    Other("the same, in blocks", scikit_learn, LARGE),
+    Other("Semeion's digits, 16 x 16", semeion, 16),
+    Other("Semeion's digits, 160 x 160", semeion, 160),
+)
 
 
 class Reader:
@@ -57,17 +91,32 @@ class Reader:
         return np.asarray(outputs.exp())
 
     def figures(self, files: Iterable[bytes], truth: np.ndarray) -> dict[str, float]:
-        """Return the accuracy on files (N) with labels (N,), and the calibration error."""
-        probabilities = self.probabilities(files)
-        right = probabilities.argmax(axis=1) == truth
-        error = expected_calibration_error(probabilities.max(axis=1), right)
-        return {"images": len(right), "accuracy": float(right.mean()), "calibration_error": round(error, 5)}
+        """Return the figures of files (N) with labels (N,), as `figures` does."""
+        return figures(self.probabilities(files), truth)
+
+
+def figures(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the figures of probabilities (N, labels), given the true labels (N,).
+
+    These are the number of images, the accuracy, the calibration error, and the share of answers that are
+    wrong although their probability is 0.9 or more.
+    """
+    right, sure = probabilities.argmax(axis=1) == truth, probabilities.max(axis=1)
+    return {
+        "images": len(right),
+        "accuracy": float(right.mean()),
+        "calibration_error": round(expected_calibration_error(sure, right), 5),
+        "wrong_but_sure": float((~right & (sure >= SURE)).mean()),
+    }
 
 
 def main() -> None:
     """Measure, then write and print the figures."""
     arguments = _arguments()
-    reader = Reader(arguments.weights, Contract.from_file(MODEL / "model-config.yaml"))
+    contract = Contract.from_file(MODEL / "model-config.yaml")
+    if arguments.unprepared:
+        contract = replace(contract, ink=None)
+    reader = Reader(arguments.weights, contract)
     measured = measure(reader, arguments.images)
     arguments.figures.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     if arguments.figures == DOCS / "real-images.json":
@@ -75,7 +124,12 @@ def main() -> None:
     for name, severities in measured["families"].items():
         print(f"{name:26}", *(f"{one['accuracy']:7.2%}" for one in severities))
     for name, one in (measured["mnist"] | measured["others"]).items():
-        print(f"{name:40} {one['accuracy']:7.2%}  calibration error {one['calibration_error']:.4f}")
+        print(
+            f"{name:44} {one['accuracy']:7.2%}  calibration error {one['calibration_error']:.4f}"
+            f"  wrong, but sure {one['wrong_but_sure']:.2%}"
+        )
+    for digit, one in measured["others_by_digit"].items():
+        print(f"{digit} is wrong in {one['wrong']} of {one['images']}, but sure in {one['wrong_but_sure']}")
     for name, one in measured["no_digit"].items():
         print(f"{name:26} {one['unsure']:7.2%} below {UNSURE}, mean {one['mean']:.2f}")
 
@@ -83,23 +137,26 @@ def main() -> None:
 def measure(reader: Reader, count: int) -> dict[str, Any]:
     """Return all figures, ready for JSON."""
     images, labels = load_test()
-    chosen = np.random.default_rng(SEED).permutation(len(images))[:count]
-    digits, truth = images[chosen], labels[chosen]
+    order = np.random.default_rng(SEED).permutation(len(images))
+    digits, truth = images[order], labels[order]
     whole = reader.figures((encoded(Image.fromarray(image), "PNG") for image in images), labels)
     bar = tqdm(FAMILIES, unit="family", leave=False)
+    rows, by_digit = others(reader)
     return {
         "mnist": {"MNIST's 10,000 test images": whole},
-        "families": {family.name: of_family(reader, family, digits, truth) for family in bar},
-        "others": others(reader),
-        "no_digit": {kind.name: of_kind(reader, kind, digits[:NO_DIGITS]) for kind in KINDS},
+        "others": rows,
+        "others_by_digit": by_digit,
+        "families": {family.name: of_family(reader, family, digits, truth, count) for family in bar},
+        "no_digit": {kind.name: of_kind(reader, kind, digits[: min(count, NO_DIGITS)]) for kind in KINDS},
     }
 
 
 def of_family(
-    reader: Reader, family: Family, digits: np.ndarray, truth: np.ndarray
+    reader: Reader, family: Family, digits: np.ndarray, truth: np.ndarray, count: int
 ) -> list[dict[str, float]]:
-    """Return the figures at each severity, mild first."""
-    digits, truth = digits[: family.most], truth[: family.most]
+    """Return the figures at each severity, mild first, of the first `count` digits that the family draws."""
+    chosen = family.choice(truth, count)
+    digits, truth = digits[chosen], truth[chosen]
     return [reader.figures(files(family, severity, digits), truth) for severity in family.severities]
 
 
@@ -109,23 +166,32 @@ def files(family: Family, severity: float, digits: np.ndarray) -> Iterable[bytes
     return (family.draw(digit, severity, chance) for digit in digits)
 
 
-def others(reader: Reader) -> dict[str, dict[str, float]]:
-    """Return the figures on digits that are not MNIST's: 8 x 8 pixels, enlarged, in both polarities."""
-    data = load_digits()
-    figures = {}
-    for name, way in OTHERS.items():
-        for polarity in ("black on white", "white on black"):
-            dark = polarity == "black on white"
-            images = (foreign(image, way, dark_ink=dark) for image in data.images)
-            figures[f"{name}, {polarity}"] = reader.figures(images, data.target)
-    return figures
+def others(reader: Reader) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, int]]]:
+    """Return the figures of images not made here: of each set in each polarity, and of each digit."""
+    rows, answers, truths = {}, [], []
+    for other in OTHERS:
+        ink, truth = other.load()
+        for polarity, dark_ink in POLARITIES.items():
+            probabilities = reader.probabilities(other.file(image, dark_ink=dark_ink) for image in ink)
+            rows[f"{other.name}, {polarity}"] = figures(probabilities, truth)
+            answers.append(probabilities)
+            truths.append(truth)
+    return rows, by_digit(np.concatenate(answers), np.concatenate(truths))
 
 
-def foreign(image: np.ndarray, way: Image.Resampling, *, dark_ink: bool) -> bytes:
-    """Return one of scikit-learn's digits, levels from 0 to 16 (8, 8), enlarged, as a PNG file."""
-    ink = np.rint(image / FULL * WHITE).astype(np.uint8)
-    large = Image.fromarray(WHITE - ink if dark_ink else ink).resize((LARGE, LARGE), way)
-    return encoded(large, "PNG")
+def by_digit(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, int]]:
+    """Return what happens to each digit, given probabilities (N, labels) and the true labels (N,).
+
+    These are the number of its images, how many of them are read as another digit, and how many of these with
+    a probability of 0.9 or more.
+    """
+    wrong = probabilities.argmax(axis=1) != truth
+    sure = wrong & (probabilities.max(axis=1) >= SURE)
+    counted = {"images": truth, "wrong": truth[wrong], "wrong_but_sure": truth[sure]}
+    return {
+        str(digit): {name: int((which == digit).sum()) for name, which in counted.items()}
+        for digit in range(probabilities.shape[1])
+    }
 
 
 def of_kind(reader: Reader, kind: Kind, digits: np.ndarray) -> dict[str, Any]:
@@ -144,6 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=MODEL / "convnet.pth", help="the state_dict")
     parser.add_argument("--figures", type=Path, default=DOCS / "real-images.json", help="the file to write")
+    parser.add_argument("--unprepared", action="store_true", help="only resize images, as without input.ink")
     parser.add_argument("--images", type=int, default=IMAGES, help="images per family and severity")
     return parser.parse_args()
 

@@ -8,74 +8,48 @@ or white on black at random.
 from __future__ import annotations
 
 import functools
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from training.augmentation import MNIST_SHARE, SEEN, SIDE
+from training.augmentation import MNIST_SHARE, SIDE
+from training.image_files import (
+    LARGE,
+    LUMINANCE,
+    PHONE_QUALITY,
+    PHONE_TINT,
+    SCALE,
+    WHITE,
+    Chance,
+    Family,
+    across,
+    encoded,
+    enlarged,
+    file_of,
+    filling,
+    inked,
+    on_paper,
+    thickened,
+    thinned,
+)
+from training.surroundings import in_cell, in_margin, on_squared_paper, plotted
 
-SCALE = 5  # pixels drawn for each of MNIST's, along a side
-LARGE = SIDE * SCALE
 MIDDLE = 1  # the severity that counts
-WHITE = 255
 PHONE = (4000, 3000)  # 12 megapixels
-PHONE_QUALITY = 85
 PHONE_INK, PHONE_PAPER = 50.0, 215.0
-PHONE_TINT = (1.0, 0.97, 0.9)  # of a lamp: the share of red, green and blue in its light
 GRAIN = 6.0  # grey levels of a photo's noise
-LUMINANCE = np.array([0.299, 0.587, 0.114])
 COLOURS_TRIED = 500
-
-Chance = np.random.Generator
-
-
-@dataclass(frozen=True)
-class Family:
-    """One way in which images differ from MNIST's, at three severities from mild to strong."""
-
-    name: str
-    meaning: str  # what a severity's number means
-    severities: tuple[float, float, float]
-    draw: Callable[[np.ndarray, float, Chance], bytes]
-    most: int | None = None  # images per severity, if each takes long
-
-
-def enlarged(digit: np.ndarray, side: int = LARGE) -> Image.Image:
-    """Return the digit's ink as an L image (side, side), 255 where it is full."""
-    return Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
-
-
-def filling(digit: np.ndarray, share: float, place: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """Return an L image (140, 140) of ink whose longer side fills `share` of it, at a place from 0 to 1."""
-    large = enlarged(digit)
-    crop = large.crop(large.point(lambda level: WHITE * (level > SEEN * WHITE)).getbbox())
-    scale = share * LARGE / max(crop.size)
-    crop = crop.resize([max(1, round(length * scale)) for length in crop.size], Image.Resampling.BICUBIC)
-    sheet = Image.new("L", (LARGE, LARGE))
-    room = [LARGE - length for length in crop.size]
-    sheet.paste(crop, (round(room[0] * place[0]), round(room[1] * place[1])))
-    return sheet
-
-
-def on_paper(ink: Image.Image, chance: Chance, dark: float = 0.0, light: float = WHITE) -> np.ndarray:
-    """Return grey levels float (H, W): dark on light, or light on dark."""
-    share = np.asarray(ink, dtype=np.float32) / WHITE
-    return light + (dark - light) * share if chance.integers(2) else dark + (light - dark) * share
-
-
-def file_of(levels: np.ndarray, kind: str, **options: object) -> bytes:
-    """Return grey levels (H, W), or colours (H, W, 3), from 0 to 255 as a file of that format."""
-    return encoded(Image.fromarray(np.clip(np.rint(levels), 0, WHITE).astype(np.uint8)), kind, **options)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """Return the image as a file of that format."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+# Of digits that their frame cuts: pixels drawn for each of MNIST's, and the least width, as a share of the
+# height. Without it a 1 would be all ink.
+CUT_SCALE, LEAST_WIDTH = 10, 1 / 3
+# Of files of MNIST's size that others made: the ink's and the paper's levels, black on white.
+OTHERS_INK, OTHERS_PAPER = (0, 60), (215, 250)
+BALLPOINT = (1.2, 1.0, 0.4)  # the share of red, green and blue that its ink takes, blue least
+BALLPOINT_THINNER = 1.2  # of MNIST's pixels
+BALLPOINT_GRAIN = 3.0  # grey levels
+GREY_PAPER = (140, 200)
+SLASH_WIDTHS = (1.2, 2.4)  # of MNIST's pixels
+SLASH_ANGLES = (40, 65)  # degrees
 
 
 def black_on_white(digit: np.ndarray, ink: float, _: Chance) -> bytes:
@@ -99,15 +73,12 @@ def of_size(digit: np.ndarray, share: float, chance: Chance) -> bytes:
 
 def thin(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
     """Take this many of MNIST's pixels off the strokes' width; what would vanish stays as it is."""
-    ink, size = enlarged(digit), _odd(pixels)
-    eroded = ink.filter(ImageFilter.MinFilter(size))
-    lost = ImageChops.subtract(ink, eroded.filter(ImageFilter.MaxFilter(size)))
-    return file_of(on_paper(ImageChops.lighter(eroded, lost), chance), "PNG")
+    return file_of(on_paper(thinned(enlarged(digit), pixels), chance), "PNG")
 
 
 def thick(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
     """Add this many of MNIST's pixels to the strokes' width."""
-    return file_of(on_paper(enlarged(digit).filter(ImageFilter.MaxFilter(_odd(pixels))), chance), "PNG")
+    return file_of(on_paper(thickened(enlarged(digit), pixels), chance), "PNG")
 
 
 def tilted(digit: np.ndarray, degrees: float, chance: Chance) -> bytes:
@@ -132,13 +103,13 @@ def blurred(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
 
 def side_lit(digit: np.ndarray, loss: float, chance: Chance) -> bytes:
     """Let the light fall off by this share from one edge to the other."""
-    light = 1 - loss * (_across(LARGE, LARGE, chance) + 1) / 2
+    light = 1 - loss * (across(LARGE, LARGE, chance) + 1) / 2
     return file_of(on_paper(enlarged(digit), chance) * light, "JPEG", quality=PHONE_QUALITY)
 
 
 def shadowed(digit: np.ndarray, loss: float, chance: Chance) -> bytes:
     """Cover part of the image with a shadow that takes this share of the light."""
-    edge = (_across(LARGE, LARGE, chance) - chance.uniform(-0.4, 0.4)) / chance.uniform(0.02, 0.15)
+    edge = (across(LARGE, LARGE, chance) - chance.uniform(-0.4, 0.4)) / chance.uniform(0.02, 0.15)
     levels = on_paper(enlarged(digit), chance) * (1 - loss / (1 + np.exp(-edge)))
     return file_of(levels, "JPEG", quality=PHONE_QUALITY)
 
@@ -203,11 +174,52 @@ def photographed(digit: np.ndarray, share: float, chance: Chance) -> bytes:
     ink = Image.new("L", size)
     ink.paste(enlarged(digit, side), (place[0], place[1]))
     soft = np.asarray(ink.filter(ImageFilter.BoxBlur(6)), dtype=np.float32) / WHITE
-    light = 1 - np.float32(chance.uniform(0, 0.5)) * (_across(*size, chance) + 1) / 2
+    light = 1 - np.float32(chance.uniform(0, 0.5)) * (across(*size, chance) + 1) / 2
     levels = (PHONE_PAPER + (PHONE_INK - PHONE_PAPER) * soft) * light + _grain().reshape(soft.shape)
     grey = Image.fromarray(np.clip(levels, 0, WHITE).astype(np.uint8))
     colours = [grey.point([round(level * share) for level in range(WHITE + 1)]) for share in PHONE_TINT]
     return encoded(Image.merge("RGB", colours), "JPEG", quality=PHONE_QUALITY)
+
+
+def cut(digit: np.ndarray, pixels: float, chance: Chance) -> bytes:
+    """Let the digit fill the image to its four edges, which cut off this many of MNIST's pixels each."""
+    large = enlarged(digit, SIDE * CUT_SCALE)
+    left, top, right, bottom = inked(large)
+    off = round(pixels * CUT_SCALE)
+    # What a narrow digit lacks in width is paper.
+    beside = max(0, round((LEAST_WIDTH * (bottom - top) - (right - left)) / 2))
+    box = (left + off - beside, top + off, right - off + beside, bottom - off)
+    return file_of(on_paper(large.crop(box), chance), "PNG")
+
+
+def of_own_size(digit: np.ndarray, share: float, chance: Chance) -> bytes:
+    """Return a file of 28 x 28 pixels, not made as MNIST's are.
+
+    The digit fills this share of the side and is anywhere. Neither ink nor paper is quite black or white.
+    """
+    place = chance.uniform(0, 1, 2)
+    ink = filling(digit, share, (place[0], place[1])).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return file_of(on_paper(ink, chance, chance.uniform(*OTHERS_INK), chance.uniform(*OTHERS_PAPER)), "PNG")
+
+
+def by_ballpoint(digit: np.ndarray, contrast: float, chance: Chance) -> bytes:
+    """Write thinly, in blue or black on grey paper, this many grey levels apart."""
+    ink = np.asarray(thinned(enlarged(digit), BALLPOINT_THINNER), dtype=np.float32)[..., None] / WHITE
+    taken = np.array(BALLPOINT if chance.integers(2) else (1, 1, 1))
+    paper = chance.uniform(*GREY_PAPER) + chance.normal(0, BALLPOINT_GRAIN, (LARGE, LARGE, 1))
+    return file_of(paper - contrast * taken / (taken @ LUMINANCE) * ink, "JPEG", quality=PHONE_QUALITY)
+
+
+def slashed(digit: np.ndarray, length: float, chance: Chance) -> bytes:
+    """Draw a slash through a zero, as long as this share of its height, or of its width if that is more."""
+    ink = enlarged(digit)
+    left, top, right, bottom = inked(ink)
+    middle = np.array([left + right, top + bottom]) / 2
+    angle = np.radians(chance.uniform(*SLASH_ANGLES))
+    half = length * max(right - left, bottom - top) / 2 * np.array([np.cos(angle), -np.sin(angle)])
+    ends = [tuple(point) for point in (middle - half, middle + half)]
+    ImageDraw.Draw(ink).line(ends, fill=WHITE, width=round(chance.uniform(*SLASH_WIDTHS) * SCALE))
+    return file_of(on_paper(ink, chance), "PNG")
 
 
 FAMILIES = (
@@ -230,20 +242,15 @@ FAMILIES = (
     Family("transparent, black ink", "opacity", (1.0, 0.7, 0.45), transparent_black),
     Family("transparent, white ink", "opacity", (1.0, 0.7, 0.45), transparent_white),
     Family("photo, 12 megapixels", "share of the shorter side", (0.8, 0.65, 0.5), photographed, most=50),
+    Family("plot of matplotlib", "inches a side", (3.7, 2.2, 1.2), plotted, most=100),
+    Family("margin of another colour", "share of the side", (0.1, 0.2, 0.4), in_margin),
+    Family("cell of a form", "slant and thickness", (1, 2, 4), in_cell),
+    Family("photo of squared paper", "grey levels from the paper", (30, 50, 70), on_squared_paper),
+    Family("cut by its frame", "pixels cut off", (0, 0.3, 0.6), cut),
+    Family("28 x 28 by others", "share of the side", (0.95, 0.7, 0.45), of_own_size),
+    Family("ballpoint on grey paper", "grey levels apart", (80, 55, 35), by_ballpoint),
+    Family("slashed zero", "length of the slash", (0.6, 1.0, 1.4), slashed, digits=(0,)),
 )
-
-
-def _odd(pixels: float) -> int:
-    """Return the side of a filter that removes or adds this many of MNIST's pixels, half on either side."""
-    return 2 * round(pixels * SCALE / 2) + 1
-
-
-def _across(width: int, height: int, chance: Chance) -> np.ndarray:
-    """Return each pixel's position along a random direction, from -1 to 1: float32 (H, W)."""
-    angle = chance.uniform(0, 2 * np.pi)
-    across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(np.cos(angle))
-    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
-    return (across + down) / np.float32(abs(np.cos(angle)) + abs(np.sin(angle)))
 
 
 def _transparent(digit: np.ndarray, opacity: float, level: int) -> bytes:

@@ -29,7 +29,7 @@ IDX_UBYTE = 0x08
 
 
 class BadDataset(RuntimeError):
-    """A file of MNIST that is missing or differs from the original."""
+    """A file of a data set that is missing or differs from the original."""
 
 
 def load_test() -> tuple[np.ndarray, np.ndarray]:
@@ -53,19 +53,24 @@ def parse_idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
+def checked(path: Path, sha256: str) -> bytes:
+    """Return what a gzip file contains if it has this SHA-256; otherwise raise BadDataset."""
+    if not path.exists():
+        raise BadDataset(f"{path} is missing; restore it with: git checkout -- {path}")
+    data = gzip.decompress(path.read_bytes())
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise BadDataset(f"{path} has the SHA-256 {digest}, the original has {sha256}")
+    return data
+
+
 def _pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     images = _checked(folder / f"{part}-images-idx3-ubyte.gz")
     return parse_idx(images), parse_idx(_checked(folder / f"{part}-labels-idx1-ubyte.gz"))
 
 
 def _checked(path: Path) -> bytes:
-    if not path.exists():
-        raise BadDataset(f"{path} is missing; restore it with: git checkout -- {path}")
-    data = gzip.decompress(path.read_bytes())
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256[path.stem]:
-        raise BadDataset(f"{path} has the SHA-256 {digest}, the original has {SHA256[path.stem]}")
-    return data
+    return checked(path, SHA256[path.stem])
 
 
 def _fetch_train() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from training import outliers
-from training.families import LARGE, WHITE, Chance, file_of, on_paper
+from training.image_files import LARGE, WHITE, Chance, file_of, on_paper
 
 # Capitals except those that could be read as a digit: B, C, D, G, I, J, L, O, Q, S, Z.
 LETTERS = "AEFHKMNPRTUVWXY"

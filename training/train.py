@@ -14,22 +14,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from classifier.contract import Contract
+from classifier.image.centring import centred
 from model.convnet import ConvNet
-from training.augmentation import as_sent, distort, negated, taken
+from training.augmentation import as_sent, distort, negated, prepared, taken
 from training.calibration import best_temperature, expected_calibration_error, fold
 from training.hands import written
 from training.mnist import load_test, load_train
+from training.other_digits import written_by_pen
 from training.outliers import outliers
 
 MODEL = Path(__file__).parents[1] / "model"
 BATCH = 128
 # Images without a digit that are added to each batch.
-OUTLIERS = 12
+OUTLIERS = 24
+SIZE = (28, 28)
 WEIGHT_DECAY = 0.02
 # The share of the target that is spread over all labels: it keeps the logits small, so that float32 sums in
 # another order, as in other runtimes, differ by less.
@@ -48,16 +52,15 @@ class Stage:
     often: float  # the share of those others that have each fault
     rate: float  # the highest learning rate
     written: int  # extra digits of each other way of writing (hands.py)
-    hands: int  # how many of these ways
+    pens: int  # how often each digit of other_digits.py is written, with another pen each time
 
 
-# The last ways of writing were drawn after the first stage had been measured. The weights are the mean of the
-# final weights of the later stages, which have seen all ways.
+# The weights are the mean of the final weights of the later stages.
 STAGES = (
-    Stage(36, 56, 0.3, 2e-3, 240, 29),
-    Stage(9, 64, 0.25, 1e-3, 480, 40),
-    Stage(9, 80, 0.25, 1e-3, 480, 40),
-    Stage(9, 80, 0.25, 1e-3, 480, 40),
+    Stage(16, 56, 0.3, 2e-3, 240, 2),
+    Stage(4, 64, 0.25, 1e-3, 240, 2),
+    Stage(4, 80, 0.25, 1e-3, 240, 2),
+    Stage(4, 80, 0.25, 1e-3, 240, 2),
 )
 
 
@@ -78,6 +81,15 @@ class Labelled:
     labels: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from, and what measures its course."""
+
+    learned: Labelled  # digits like MNIST's
+    first: Labelled  # those with the first stage's other hands; the later stages' are written on the way
+    held_out: list[Labelled]  # the plain images and those as sent
+
+
 def main() -> None:
     """Train, then write the weights and, beside them, a JSON file with the figures."""
     arguments = _arguments()
@@ -86,13 +98,14 @@ def main() -> None:
     # One thread here and one in the process that makes the batches: the same weights on any number of cores.
     torch.set_num_threads(1)
     contract = Contract.from_file(MODEL / "model-config.yaml")
+    side = ink_side(contract)
     images, truth = load_train()
     ink, labels = torch.from_numpy(images[:, None] / np.float32(255)), torch.tensor(truth, dtype=torch.long)
     learned, plain = (Labelled(ink[part], labels[part]) for part in (LEARNED, HELD_OUT))
     first = with_hands(learned, STAGES[0])
-    sent = torch.cat([as_sent(some) for some in plain.images.split(100)])
+    sent = torch.cat([as_sent(some, side) for some in plain.images.split(100)])
     held_out = [plain, Labelled(sent, plain.labels)]
-    model, course = fit(learned, first, held_out, contract, STAGES)
+    model, course = fit(Material(learned, first, held_out), contract, STAGES)
     temperature = calibrate(model, held_out, contract)
     torch.save(model.state_dict(), arguments.out)
     accuracy, calibration_error = on_test_set(model, contract)
@@ -117,18 +130,25 @@ def main() -> None:
 
 def with_hands(learned: Labelled, stage: Stage) -> Labelled:
     """Return the digits, followed by those that the stage's other hands have written."""
-    images, labels = written(stage.written, stage.hands)
-    return Labelled(torch.cat([learned.images, images]), torch.cat([learned.labels, labels]))
+    more = [written(stage.written)]
+    if stage.pens:
+        more.append(written_by_pen(stage.pens))
+    images, labels = (
+        torch.cat([first, *others])
+        for first, others in zip((learned.images, learned.labels), zip(*more, strict=True), strict=True)
+    )
+    return Labelled(images, labels)
 
 
-def fit(
-    learned: Labelled, first: Labelled, held_out: list[Labelled], contract: Contract, stages: Sequence[Stage]
-) -> tuple[ConvNet, Course]:
-    """Train on digits like MNIST's, stage by stage; return the model and its course.
+def ink_side(contract: Contract) -> int:
+    """Return how many pixels long a drawing is. Raises ValueError if the contract does not say."""
+    if contract.ink is None:
+        raise ValueError("training needs a contract with input.ink")
+    return contract.ink
 
-    `first` are those digits with the first stage's other hands; the later stages' are written here.
-    `held_out` are the plain images and those as sent; only the course is measured with them.
-    """
+
+def fit(material: Material, contract: Contract, stages: Sequence[Stage]) -> tuple[ConvNet, Course]:
+    """Train stage by stage; return the model and its course."""
     # No dropout: endless variants cannot be memorised, and the small network needs all its capacity.
     # With channels last, training takes a fifth less time.
     model = ConvNet().eval().to(memory_format=torch.channels_last)
@@ -136,10 +156,10 @@ def fit(
     for number, stage in enumerate(stages):
         if number:  # with its own seed, so that a stage can be repeated alone
             torch.manual_seed(SEED + number)
-        digits = with_hands(learned, stage) if number else first
+        digits = with_hands(material.learned, stage) if number else material.first
         for loss in epochs_of(stage, model, digits, contract):
             course.loss.append(loss)
-            for part, accuracies in zip(held_out, (course.plain, course.as_sent), strict=True):
+            for part, accuracies in zip(material.held_out, (course.plain, course.as_sent), strict=True):
                 accuracies.append(accuracy_of(model, part, contract))
         ends.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
     model.load_state_dict(mean_of(ends[1:]))
@@ -199,10 +219,13 @@ def varied(
 
     M exceeds the number of digits: images without a digit are added, whose target is the same for all labels.
     """
+    side = ink_side(contract)
     plain = distort(digits[: stage.plain])
     half = len(plain) // 2
-    sent, no_digits = as_sent(digits[stage.plain :], stage.often), taken(outliers(digits[:OUTLIERS]))
-    images = torch.cat([plain[:half], negated(plain[half:]), sent, no_digits])
+    files = prepared(negated(plain[half:]).clamp(0, 1), side)
+    sent = as_sent(digits[stage.plain :], side, stage.often)
+    no_digits = prepared(taken(outliers(digits[:OUTLIERS])), side)
+    images = torch.cat([plain[:half], files, sent, no_digits])
     columns = len(contract.labels)
     truth = torch.full((len(images), columns), 1 / columns)
     truth[: len(labels)] = (1 - SMOOTHING) * F.one_hot(labels, columns) + SMOOTHING / columns
@@ -238,9 +261,15 @@ def on_test_set(model: ConvNet, contract: Contract) -> tuple[float, float]:
     """Return the accuracy on MNIST's 10,000 test images, and the expected calibration error."""
     images, labels = load_test()
     with torch.inference_mode():
-        outputs = model(torch.from_numpy(contract.normalize(images[..., None]))).numpy()
+        outputs = model(torch.from_numpy(as_served(images, contract))).numpy()
     right = outputs.argmax(axis=1) == labels
     return float(np.mean(right)), expected_calibration_error(np.exp(outputs.max(axis=1)), right)
+
+
+def as_served(images: np.ndarray, contract: Contract) -> np.ndarray:
+    """Return what the handler makes of uint8 images (N, H, W): float32 (N, 1, 28, 28), normalized."""
+    pixels = [centred(Image.fromarray(image), SIZE, ink_side(contract)) for image in images]
+    return contract.normalize(np.stack(pixels)[..., None])
 
 
 def _arguments() -> argparse.Namespace:

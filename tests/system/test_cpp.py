@@ -13,6 +13,7 @@ from classifier.runtime.torch import as_function
 from tests.conftest import DIGITS
 from tests.support.cpp_program import RGB, exported, rgb
 from tests.support.images import bad_images, drawn_again_and_again, on_sheet, png_of
+from training.families import FAMILIES
 from training.mnist import load_test
 
 pytestmark = pytest.mark.cpp
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.cpp
 # stb_image's JPEG decoder rounds its cosines and colours differently from libjpeg-turbo. The largest
 # difference seen is 1 in 28 x 28 grey and 3 in 224 x 224 RGB.
 JPEG_LEVELS = 3
+PNG_BEGINS = b"\x89PNG"
 LOSSLESS = [name for name in VARIANTS if name.startswith(("png", "bmp", "gif"))]
 JPEGS = [name for name in VARIANTS if name.startswith(("jpeg", "mpo"))]
 UNREAD = [name for name in VARIANTS if name.startswith(("webp", "tiff"))]
@@ -42,8 +44,8 @@ def test_all_test_images_are_answered_as_by_the_archive(program, scripted, engin
     # Float32 sums in another order; the outputs reach -63, where two steps of float32 are 8e-6.
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
     assert [run.rows[name][0] for name in files] == engine.handler.postprocess(expected)
-    for name, image in zip(files, load_test()[0], strict=True):
-        assert np.array_equal(run.pixels(name), image.ravel())
+    for name, seen in zip(files, pixels, strict=True):
+        assert np.array_equal(run.pixels(name), seen.ravel())
 
 
 @pytest.mark.parametrize("resize", [None, 28, 256], ids=["grey", "rgb-squeezed", "rgb-cropped"])
@@ -55,7 +57,7 @@ def test_pixels_are_the_handlers(resize, program, scripted, contract):
         contract = Contract.from_config({"input": spec, "labels": ["r", "g", "b"]})
         model = exported(program.folder / "rgb.pt", rgb(spec.get("resize")))
     files = {name: VARIANTS[name](opened(DIGITS["8"])) for name in LOSSLESS}
-    files |= shapes(contract) | turned() | holes() | sheets()
+    files |= shapes(contract) | turned() | holes() | sheets() | drawn()
     run = program(model, files, "--pixels")
     assert (run.errors, run.status) == ([], 0)
     for name, body in files.items():
@@ -73,6 +75,20 @@ def sheets() -> dict[str, bytes]:
         light = np.linspace(1, chance.uniform(0.5, 1), width) if number % 2 else 1
         levels = (ink if number % 3 else 1 - ink) * 255 * light
         files[f"sheet-{number}"] = encoded(Image.fromarray(levels.astype(np.uint8)), "PNG")
+    return files
+
+
+def drawn() -> dict[str, bytes]:
+    """Three digits of each family at each severity, unless it is saved with loss or takes long to draw."""
+    files = {}
+    for family in FAMILIES:
+        if family.most and family.most < 100:
+            continue
+        for severity in family.severities:
+            for number in range(3):
+                body = family.draw(load_test()[0][3 + number], severity, np.random.default_rng(number))
+                if body.startswith(PNG_BEGINS):
+                    files[f"{family.name}-{severity}-{number}".replace(" ", "-")] = body
     return files
 
 

@@ -1,8 +1,8 @@
-"""Scale and centre a drawing as MNIST's authors did with their digits.
+"""Bring a drawing to the size, place and grey levels that the model knows, as MNIST's authors did.
 
-The image is first resized as a whole. If its ink does not have the size and place that the contract requires,
-the part of the image around the ink is resized again, closer or from further away. So a digit in a corner, a
-small one and one on a sheet that is not square are read like one in the middle.
+The drawing is found on a small copy of the image. Then its part of the image is scaled: the ink's longer side
+becomes `ink_side` pixels, and the mean place of the ink comes to the middle. Ink becomes white, all else
+black.
 """
 
 from __future__ import annotations
@@ -14,188 +14,234 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-LOOKS = 3
-# Ink differs from the background by at least this share of the largest difference: ink in a shadow still
-# does, and the lines of most paper are fainter.
-INK = 0.35
-# Nothing is drawn if the largest difference is below this, in grey levels.
-VISIBLE = 24
-# Ink on more than this share of the edge, or on this many of the four edges, means that there is no plain
-# background: a shadow, a table, noise, squares. Such an image stays as it is.
-MOST_OF_EDGE = 0.4
-EDGES = 3
-# In the model's pixels: a digit's size and the place of its ink are not corrected for less than this.
-SIZE_TOLERANCE, PLACE_TOLERANCE = 1.5, 1.5
-# Ratio between the aspect ratios of a window and of the model's input beyond which the image is squeezed.
-SQUEEZE_TOLERANCE = 1.05
-# The image is reduced to this many pixels a side before the closer looks, which limits their cost.
-MOST_PIXELS = 448
+from .drawing import INK, Drawing, find, is_even
 
-
-class Ink(NamedTuple):
-    """A drawing, in pixels of the grid: the size of its bounding box, and the mean place of its ink."""
-
-    width: int
-    height: int
-    x: float
-    y: float
-    paper: float  # the grey level of the background
+# A drawing is looked for on a grid of at most this many pixels a side,
+GRID = 72
+# once more, closely, if its longer side is shorter than this there,
+SMALL = 14
+# and taken from pixels as fine as this many in one of the model's, each way.
+FINE = 3
+WHITE = 255
+# Ink at least this strong, in percent of the strongest, counts for the contrast; the strongest fifth of it is
+# white.
+SEEN, FULL = 35, 5
+# An image of the model's own size stays as it is if its contrast is at least this, and the drawing's size and
+# place are off by at most so many pixels.
+CONTRAST, SIZE_TOLERANCE, PLACE_TOLERANCE = 200, 1.5, 1.5
 
 
 class Window(NamedTuple):
-    """A part of the image, in its pixels; it may extend beyond the edges."""
+    """A part of the image, in its pixels; it may reach beyond the edges."""
 
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-class Grid(NamedTuple):
-    """The places of a grid's pixels, as indices and in half pixels from its middle, and its edge."""
-
-    columns: np.ndarray  # int (W,)
-    rows: np.ndarray  # int (H,)
-    across: np.ndarray  # float64 (W,)
-    down: np.ndarray  # float64 (H, 1)
-    edge: np.ndarray  # indices of the flattened grid, int (N,)
-    edge_across: np.ndarray  # float64 (N,), like the next
-    edge_down: np.ndarray
-    squares_across: float  # the sum of the squares of the edge's places
-    squares_down: float
+    left: float
+    top: float
+    pixel: float  # the side of one of the model's pixels
 
 
 def centred(image: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndarray:
-    """Return a grey image as uint8 (H, W), with the longer side of its drawing `ink_side` pixels long.
+    """Return a grey image as uint8 (H, W) with its drawing in the middle, white on black.
 
-    The mean place of the ink is in the middle. `size` is (width, height). If nothing is drawn, or too much of
-    the edge is inked, the whole image is resized instead.
+    `size` is the width and height. If nothing is drawn, it is the whole image, resized.
     """
-    seen = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    window = Window(0, 0, *image.size)
-    for look in range(LOOKS - 1):
-        ink = find(seen)
-        if ink is None or _fits(ink, window, size, ink_side):
-            break
-        if look == 0:
-            image = _reduced(image)
-            window = Window(0, 0, *image.size)
-        window = _around(ink, window, size, ink_side, image.size)
-        seen = _look(image, window, size, ink.paper)
-    return seen
+    if image.size == size:
+        placed = in_place(np.asarray(image), ink_side)
+        if placed is not None:
+            return placed
+    drawing, factor = _found(image)
+    if drawing is None:
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    if factor > 1 and _longer(drawing) < SMALL:
+        part = image.crop(_surroundings(image, drawing, factor))
+        closer, its_factor = _found(part)
+        if closer is not None:
+            image, drawing, factor = part, closer, its_factor
+    return _white_on_black(*_look(image, drawing, factor, size, ink_side))
 
 
-def find(seen: np.ndarray) -> Ink | None:
-    """Find the drawing on a sheet, uint8 (H, W), lit evenly or from one side; None if there is none.
+def _found(image: Image.Image) -> tuple[Drawing | None, int]:
+    """Return the drawing, and how many of the image's pixels, each way, are one of the grid that it is on."""
+    factor = -(-max(image.size) // GRID)
+    return find(np.asarray(_reduced(image, factor))), factor
 
-    Only integer sums and the same steps for each pixel are used: every language gets the same result.
-    """
-    height, width = seen.shape
-    grid = _grid(height, width)
-    flat, edge = _in_even_light(seen, grid)
-    middle = len(edge) // 2
-    paper = float(edge[middle])
-    apart = np.abs(flat - paper).ravel()
-    farthest = int(apart.argmax())
-    most = float(apart[farthest])
-    if most < VISIBLE:
-        return None
-    inked = (apart >= INK * most).reshape(height, width)
-    columns, rows = inked.sum(axis=0), inked.sum(axis=1)
-    edges = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
-    if sum(map(bool, edges)) >= EDGES or sum(edges) > MOST_OF_EDGE * len(edge):
-        return None
-    count = int(rows.sum())
-    columns_used, rows_used = columns.nonzero()[0], rows.nonzero()[0]
-    # Ink that reaches the edge darkens or lightens it: the background is at the other end of its levels.
-    dark = float(flat.ravel()[farthest]) < paper
-    return Ink(
-        int(columns_used[-1] - columns_used[0]) + 1,
-        int(rows_used[-1] - rows_used[0]) + 1,
-        int(columns @ grid.columns) / count + 0.5,
-        int(rows @ grid.rows) / count + 0.5,
-        float(edge[middle + middle // 2 if dark else middle // 2]),
+
+def _longer(drawing: Drawing) -> int:
+    """Return the longer side of the ink, in the grid's pixels."""
+    sides = (np.flatnonzero(drawing.ink.any(axis=axis)) for axis in (0, 1))
+    return max(int(used[-1] - used[0]) + 1 for used in sides)
+
+
+def _surroundings(image: Image.Image, drawing: Drawing, factor: int) -> tuple[int, int, int, int]:
+    """Return the part of the image with the ink and, on each side, as much again."""
+    columns, rows = (np.flatnonzero(drawing.ink.any(axis=axis)) for axis in (0, 1))
+    left, top = int(columns[0]) + drawing.part.left, int(rows[0]) + drawing.part.top
+    right, bottom = int(columns[-1]) + 1 + drawing.part.left, int(rows[-1]) + 1 + drawing.part.top
+    margin = max(right - left, bottom - top)
+    return (
+        max(left - margin, drawing.part.left) * factor,
+        max(top - margin, drawing.part.top) * factor,
+        min(min(right + margin, drawing.part.right) * factor, image.width),
+        min(min(bottom + margin, drawing.part.bottom) * factor, image.height),
     )
 
 
-def _in_even_light(seen: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the levels (H, W) without the gradient of the light, and those of the edge, sorted."""
-    edge = seen.ravel()[grid.edge]
-    if edge.tobytes() == edge[:1].tobytes() * len(edge):  # as in most drawings
-        return seen, edge
-    levels, edge = seen.astype(np.float64), edge.astype(np.float64)
-    across = float(edge @ grid.edge_across) / grid.squares_across
-    down = float(edge @ grid.edge_down) / grid.squares_down
-    flat = levels - across * grid.across - down * grid.down
-    return flat, np.sort(flat.ravel()[grid.edge])
+def in_place(levels: np.ndarray, ink_side: int) -> np.ndarray | None:
+    """Return an image (H, W) that is as the model knows them already, white on black; else None."""
+    paper = int(levels[0, 0])
+    if paper not in {0, WHITE} or not is_even(levels):
+        return None
+    strength = levels if paper == 0 else WHITE - levels
+    most = int(strength.max())
+    if most < CONTRAST:
+        return None
+    # As float32, sums are a matter of a microsecond, and these are exact.
+    inked = (strength >= np.uint8(-(-most * INK // 100))).astype(np.float32)
+    of_height, of_width = (_ones_and_places(length) for length in levels.shape)
+    columns, rows = of_height.ones @ inked, inked @ of_width.ones
+    count = float(rows @ of_height.ones)
+    off_x = float(columns @ of_width.places) / count - levels.shape[1] / 2
+    off_y = float(rows @ of_height.places) / count - levels.shape[0] / 2
+    if abs(off_x) > PLACE_TOLERANCE or abs(off_y) > PLACE_TOLERANCE:
+        return None
+    return strength if abs(max(_extent(columns), _extent(rows)) - ink_side) <= SIZE_TOLERANCE else None
+
+
+class _Axis(NamedTuple):
+    ones: np.ndarray  # float32 (N,)
+    places: np.ndarray  # float32 (N,): the middles of its pixels
 
 
 @cache
-def _grid(height: int, width: int) -> Grid:
-    columns, rows = np.arange(width), np.arange(height)
-    across, down = columns * 2.0 + 1 - width, rows[:, None] * 2.0 + 1 - height
-    edge = np.flatnonzero((abs(across) == width - 1) | (abs(down) == height - 1))
-    edge_across, edge_down = (places.ravel()[edge] for places in np.broadcast_arrays(across, down))
-    squares = (float(places @ places) for places in (edge_across, edge_down))
-    return Grid(columns, rows, across, down, edge, edge_across, edge_down, *squares)
+def _ones_and_places(length: int) -> _Axis:
+    return _Axis(np.ones(length, np.float32), np.arange(length, dtype=np.float32) + np.float32(0.5))
 
 
-def _fits(ink: Ink, window: Window, size: tuple[int, int], ink_side: int) -> bool:
-    width, height = size
-    squeezed = (window.width * height) / (window.height * width)
-    return (
-        abs(max(ink.width, ink.height) - ink_side) <= SIZE_TOLERANCE
-        and abs(ink.x - width / 2) <= PLACE_TOLERANCE
-        and abs(ink.y - height / 2) <= PLACE_TOLERANCE
-        and max(squeezed, 1 / squeezed) <= SQUEEZE_TOLERANCE
-    )
+def _extent(marks: np.ndarray) -> int:
+    """Return how far it is from the first mark above 0 to the last."""
+    used = (marks > 0).tobytes()
+    return used.rindex(1) + 1 - used.index(1)
 
 
-def _around(ink: Ink, window: Window, size: tuple[int, int], ink_side: int, image: tuple[int, int]) -> Window:
-    """Return the window that centres the ink and gives it the right size.
+def _look(
+    image: Image.Image, drawing: Drawing, factor: int, size: tuple[int, int], ink_side: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return how far each pixel is from the paper, towards the ink, int (H, W); and where ink is, bool.
 
-    Its middle stays within the image: what was taken for ink may be background beyond an edge.
+    The latter is None if nothing but the drawing is in the image.
     """
+    top, left, bottom, right = (length * factor for length in drawing.part)
     width, height = size
-    pixel_width, pixel_height = window.width / width, window.height / height
-    scale = max(ink.width * pixel_width, ink.height * pixel_height) / ink_side
-    x = min(max(window.left + ink.x * pixel_width, 0.0), float(image[0]))
-    y = min(max(window.top + ink.y * pixel_height, 0.0), float(image[1]))
-    return Window(
-        _rounded(x - scale * width / 2),
-        _rounded(y - scale * height / 2),
-        max(_rounded(scale * width), 2),
-        max(_rounded(scale * height), 2),
-    )
-
-
-def _look(image: Image.Image, window: Window, size: tuple[int, int], paper: float) -> np.ndarray:
-    """Resize a part of the image to `size`, and fill what is beyond the edges with background."""
-    columns, of_width = _within(window.left, window.width, image.width, size[0])
-    rows, of_height = _within(window.top, window.height, image.height, size[1])
+    window = _around(drawing, factor, size, ink_side)
+    columns, of_width = _within(window.left, window.pixel, left, min(right, image.width), width)
+    rows, of_height = _within(window.top, window.pixel, top, min(bottom, image.height), height)
+    part = _near(image, window.pixel, of_width, of_height)
     part_size = (columns.stop - columns.start, rows.stop - rows.start)
-    part = image.crop((of_width.start, of_height.start, of_width.stop, of_height.stop))
-    seen = np.full(size[::-1], _rounded(min(max(paper, 0.0), 255.0)), np.uint8)
-    seen[rows, columns] = np.asarray(part.resize(part_size, Image.Resampling.BILINEAR))
-    return seen
+    levels = np.asarray(part.resize(part_size, Image.Resampling.BILINEAR))
+    paper, inked = drawing.paper, None
+    if drawing.others is not None or isinstance(paper, np.ndarray):
+        grid = window.pixel / factor
+        across = _cells(columns, window.left / factor, grid, drawing.part.left, drawing.part.right)
+        down = _cells(rows, window.top / factor, grid, drawing.part.top, drawing.part.bottom)
+        places = np.ix_(down, across)
+        paper = paper[places] if isinstance(paper, np.ndarray) else paper
+    strength = paper - levels if drawing.is_dark else levels - paper
+    if drawing.others is not None:
+        strength[(_thicker(drawing.others) & ~_thicker(drawing.ink))[places]] = 0
+        inked = _in_window(drawing.ink[places], rows, columns, size)
+    return _in_window(strength, rows, columns, size), inked
 
 
-def _within(start: int, length: int, limit: int, cells: int) -> tuple[slice, slice]:
-    """Return which of the grid's cells are within the image, and the pixels that they cover."""
-    first, last = max(start, 0), min(start + length, limit)
-    from_cell = min(_rounded((first - start) * cells / length), cells - 1)
-    to_cell = max(_rounded((last - start) * cells / length), from_cell + 1)
-    return slice(from_cell, to_cell), slice(first, last)
+def _in_window(values: np.ndarray, rows: slice, columns: slice, size: tuple[int, int]) -> np.ndarray:
+    """Return (H, W) with the values at those places, and 0 elsewhere."""
+    if values.shape == size[::-1]:
+        return values
+    whole = np.zeros(size[::-1], values.dtype)
+    whole[rows, columns] = values
+    return whole
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    longer = max(image.size)
-    if longer <= MOST_PIXELS:
-        return image
-    size = [max(1, _rounded(length * MOST_PIXELS / longer)) for length in image.size]
-    return image.resize((size[0], size[1]), Image.Resampling.BILINEAR)
+def _white_on_black(strength: np.ndarray, inked: np.ndarray | None) -> np.ndarray:
+    """Return uint8 (H, W): 0 where there is paper, 255 where ink is as strong as in most of the drawing."""
+    strength = np.maximum(strength, 0, dtype=np.int32)
+    own = strength.ravel() if inked is None else strength[inked]
+    most = int(own.max(initial=0))
+    if most == 0:
+        return strength.astype(np.uint8)
+    strong = np.sort(own[own * 100 >= SEEN * most])
+    full = int(strong[-1 - len(strong) // FULL])
+    levels: np.ndarray = np.minimum((strength * WHITE + full // 2) // full, WHITE)
+    return levels.astype(np.uint8)
+
+
+def _around(drawing: Drawing, factor: int, size: tuple[int, int], ink_side: int) -> Window:
+    """Return the window in which the drawing is in the middle and has its size."""
+    columns, rows = drawing.ink.sum(axis=0), drawing.ink.sum(axis=1)
+    used_columns, used_rows = columns.nonzero()[0], rows.nonzero()[0]
+    count = int(rows.sum())
+    x = (drawing.part.left + int(columns @ np.arange(len(columns))) / count + 0.5) * factor
+    y = (drawing.part.top + int(rows @ np.arange(len(rows))) / count + 0.5) * factor
+    longer = max(int(used_columns[-1] - used_columns[0]), int(used_rows[-1] - used_rows[0])) + 1
+    pixel = longer * factor / ink_side
+    return Window(x - pixel * size[0] / 2, y - pixel * size[1] / 2, pixel)
+
+
+def _within(start: float, pixel: float, low: int, high: int, cells: int) -> tuple[slice, tuple[float, float]]:
+    """Return which of the window's cells lie within limits, and which part of the image they are."""
+    first = min(max(math.ceil((low - start) / pixel), 0), cells - 1)
+    last = max(min(math.floor((high - start) / pixel), cells), first + 1)
+    return slice(first, last), (max(start + first * pixel, 0.0), min(start + last * pixel, float(high)))
+
+
+def _near(
+    image: Image.Image, pixel: float, of_width: tuple[float, float], of_height: tuple[float, float]
+) -> Image.Image:
+    """Return that part of the image with FINE or a few more pixels, each way, in one of the model's."""
+    if pixel < FINE:
+        factor = math.ceil(FINE / pixel)
+        width, height = image.width * factor, image.height * factor
+        left, right = _pixels(of_width, float(factor), width)
+        top, bottom = _pixels(of_height, float(factor), height)
+        return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, right, bottom))
+    factor = int(pixel / FINE)
+    left, right = _pixels(of_width, 1 / factor, -(-image.width // factor))
+    top, bottom = _pixels(of_height, 1 / factor, -(-image.height // factor))
+    box = (
+        left * factor,
+        top * factor,
+        min(right * factor, image.width),
+        min(bottom * factor, image.height),
+    )
+    return image.crop(box) if factor == 1 else image.reduce(factor, box)
+
+
+def _pixels(part: tuple[float, float], scale: float, most: int) -> tuple[int, int]:
+    """Return the first pixel of a part of the image at that scale, and the one after the last."""
+    first = min(_rounded(part[0] * scale), most - 1)
+    return first, max(min(_rounded(part[1] * scale), most), first + 1)
+
+
+def _cells(cells: slice, start: float, pixel: float, low: int, high: int) -> np.ndarray:
+    """Return which of the grid's columns, counted within its part, each of the window's columns lies in."""
+    middles = (np.arange(cells.start, cells.stop) + 0.5) * pixel + start
+    return np.clip(middles.astype(np.int64) - low, 0, high - low - 1)
+
+
+def _thicker(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with the pixels around it."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    result = wide.copy()
+    result[:, 1:] |= wide[:, :-1]
+    result[:, :-1] |= wide[:, 1:]
+    return result
 
 
 def _rounded(number: float) -> int:
-    """Round halves up, unlike Python's own function."""
+    """Round halves up, which Python's own function does not."""
     return math.floor(number + 0.5)
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """Return the means of squares of that many pixels a side."""
+    return image if factor == 1 else image.reduce(factor)

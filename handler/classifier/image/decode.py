@@ -18,7 +18,7 @@ from ..contract import Contract
 from ..errors import BadImage, Reason
 from . import jpeg as jpeg_file
 from . import png as plain_png
-from .centring import centred
+from .centring import centred, in_place
 from .limits import MAX_PIXELS, memory_to_read, refuse_beyond_memory, refuse_costly, too_large
 
 # Formats that Pillow decodes itself: none starts another program, as EPS does.
@@ -47,7 +47,11 @@ def read_pixels(body: bytes, contract: Contract) -> np.ndarray:
         return _by_pillow(body, contract)
     channels, *size = contract.shape
     if plain.shape == (*size, channels) and contract.resize is None:
-        return plain
+        if contract.ink is None:
+            return plain
+        placed = in_place(plain[..., 0], contract.ink)
+        if placed is not None:
+            return placed[..., None]
     return _fitted(plain_png.as_image(plain), contract)
 
 
@@ -75,10 +79,8 @@ def _by_pillow(body: bytes, contract: Contract) -> np.ndarray:
 def _fitted(image: Image.Image, contract: Contract) -> np.ndarray:
     """Return a decoded image as a person sees it: uint8 (H, W, C) in the contract's colour and size."""
     seen = _in_mode(as_seen(image), contract.mode)
-    size = (contract.width, contract.height)
-    # An image that already has the model's size is taken to be centred.
-    if contract.ink is not None and seen.size != size:
-        return centred(seen, size, contract.ink)[..., None]
+    if contract.ink is not None:
+        return centred(seen, (contract.width, contract.height), contract.ink)[..., None]
     fitted = _fit(seen, contract)
     pixels = np.frombuffer(fitted.tobytes(), np.uint8)
     return pixels.reshape(contract.height, contract.width, len(contract.mode))
