@@ -72,7 +72,9 @@ def test_drawn_digits_are_images_of_any_size():
 
 
 @pytest.mark.parametrize(
-    ("name", "read"), [(other_digits.STROKES, pen_strokes), (other_digits.IMAGES, semeion)], ids=str
+    ("name", "read"),
+    [(other_digits.STROKES, pen_strokes), (other_digits.IMAGES, semeion)],
+    ids=["strokes", "images"],
 )
 def test_changed_or_missing_file_is_refused(name, read, tmp_path, monkeypatch):
     """If one byte differs, the error has both digests; if the file is missing, how to restore it."""
