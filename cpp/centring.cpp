@@ -11,7 +11,7 @@
 namespace {
 
 // The reasons for these are in handler/classifier/image/centring.py.
-constexpr int GRID = 72, FINE = 3, WHITE = 255, SEEN = 35, FULL = 5, CONTRAST = 200, SMALL = 14;
+constexpr int GRID = 72, FINE = 3, WHITE = 255, FULL = 5, CONTRAST = 200, SMALL = 14;
 constexpr double SIZE_TOLERANCE = 1.5, PLACE_TOLERANCE = 1.5;
 
 struct Window {
@@ -169,7 +169,7 @@ Image white_on_black(Look seen) {
     if (most == 0) return image_of(seen.strength);
     std::vector<int> strong;
     for (std::size_t i = 0; i < seen.strength.values.size(); ++i)
-        if (seen.inked.values[i] && seen.strength.values[i] * 100 >= SEEN * most)
+        if (seen.inked.values[i] && seen.strength.values[i] * 100 >= INK * most)
             strong.push_back(seen.strength.values[i]);
     std::sort(strong.begin(), strong.end());
     const int full = strong[strong.size() - 1 - strong.size() / FULL];

@@ -12,7 +12,7 @@ constexpr int WHITE = 255, VISIBLE = 24, EVEN = 12, SOFT = 12, LEAST = 5;
 constexpr double BAND = 1.0 / 12, SIDE = 0.8, SIDES = 0.9, LEAST_BOX = 0.45, FILLED = 0.55;
 constexpr int CORNERS = 3, LEAST_FRAME = 8, FOUR = 4, FRAMES = 3;
 constexpr double NEAR = 0.3, COVERS = 0.85, WHOLE = 0.97, LEAVES = 0.6, THIN = 0.15, BEHIND = 0.4;
-constexpr int LINES = 3;
+constexpr int LINES = 3, MOST_CROSSINGS = 7;
 constexpr double BOLD = 0.4, BOLD_EDGE = 0.5;
 constexpr double FROM_THE_MIDDLE = 0.6, SPECK = 0.04, GAP = 0.2, GAP_AT_EDGE = 0.12, PIECE = 0.5;
 constexpr double SHADED_EDGE = 0.1, MIXED = 0.1, PALE_EDGE = 0.8, PALE = 0.7;
@@ -423,6 +423,20 @@ bool is_shaded(const Reading& reading) {
     return pale > PALE_EDGE * strong && all_pale > PALE * inked;
 }
 
+// Whether the ink is that of stripes, noise or a page, which goes on beyond the edges.
+bool is_pattern(const Reading& reading) {
+    const Grid& ink = reading.ink;
+    if (std::ranges::count(reading.others.values, 1) > std::ranges::count(ink.values, 1)) return true;
+    std::vector<int> around;
+    for (int x = 0; x < ink.width; ++x) around.push_back(ink.at(0, x));
+    for (int y = 1; y < ink.height; ++y) around.push_back(ink.at(y, ink.width - 1));
+    for (int x = ink.width - 2; x >= 0; --x) around.push_back(ink.at(ink.height - 1, x));
+    for (int y = ink.height - 2; y >= 0; --y) around.push_back(ink.at(y, 0));
+    int crossings = 0;
+    for (std::size_t i = 1; i < around.size(); ++i) crossings += around[i] > around[i - 1];
+    return crossings > MOST_CROSSINGS;
+}
+
 // Whether the levels change so slowly that this is light, and no ink.
 bool is_soft(const Grid& levels, const Reading& reading) {
     int steepest = 0;
@@ -492,8 +506,10 @@ std::optional<Drawing> find(const Grid& levels) {
     const auto [even, light] = in_even_light(levels);
     const auto reading = read(even);
     if (!reading || (light && is_soft(even, *reading))) return std::nullopt;
-    if (reading->part != Box{0, 0, levels.height, levels.width} || !is_shaded(*reading))
+    if (reading->part != Box{0, 0, levels.height, levels.width} || !is_shaded(*reading)) {
+        if (is_pattern(*reading)) return std::nullopt;
         return drawing(*reading, light.value_or(Grid(levels.height, levels.width)), reading->level, reading->is_dark);
+    }
     const auto dark = without_shadow(levels);
     const auto bright = without_shadow(made(levels, [](int level) { return WHITE - level; }));
     if (dark && (!bright || dark->contrast >= bright->contrast)) return drawing(dark->reading, dark->paper, 0, true);

@@ -15,11 +15,10 @@ from PIL import Image, ImageOps
 
 from classifier.contract import Contract
 from classifier.image.decode import read_pixels
-from training.evaluate_real import MODEL, SEED, Reader
+from training.evaluate_real import DOCS, MODEL, SEED, Reader
 from training.families import FAMILIES
 from training.mnist import load_test
 
-DOCS = Path(__file__).parent.parent / "docs"
 ROWS, PAIRS = 8, 5  # pairs in a row
 SIDE = 140  # pixels of an image on the sheet
 DPI = 100

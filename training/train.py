@@ -33,7 +33,6 @@ MODEL = Path(__file__).parents[1] / "model"
 BATCH = 128
 # Images without a digit that are added to each batch.
 OUTLIERS = 24
-SIZE = (28, 28)
 WEIGHT_DECAY = 0.02
 # The share of the target that is spread over all labels: it keeps the logits small, so that float32 sums in
 # another order, as in other runtimes, differ by less.
@@ -268,7 +267,8 @@ def on_test_set(model: ConvNet, contract: Contract) -> tuple[float, float]:
 
 def as_served(images: np.ndarray, contract: Contract) -> np.ndarray:
     """Return what the handler makes of uint8 images (N, H, W): float32 (N, 1, 28, 28), normalized."""
-    pixels = [centred(Image.fromarray(image), SIZE, ink_side(contract)) for image in images]
+    size, side = (contract.width, contract.height), ink_side(contract)
+    pixels = [centred(Image.fromarray(image), size, side) for image in images]
     return contract.normalize(np.stack(pixels)[..., None])
 
 

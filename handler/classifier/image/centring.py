@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .drawing import INK, Drawing, find, is_even
+from .drawing import INK, WHITE, Box, Drawing, find, is_even
 
 # A drawing is looked for on a grid of at most this many pixels a side,
 GRID = 72
@@ -22,13 +22,25 @@ GRID = 72
 SMALL = 14
 # and taken from pixels as fine as this many in one of the model's, each way.
 FINE = 3
-WHITE = 255
-# Ink at least this strong, in percent of the strongest, counts for the contrast; the strongest fifth of it is
-# white.
-SEEN, FULL = 35, 5
+FULL = 5  # the strongest fifth of the ink is white
 # An image of the model's own size stays as it is if its contrast is at least this, and the drawing's size and
 # place are off by at most so many pixels.
 CONTRAST, SIZE_TOLERANCE, PLACE_TOLERANCE = 200, 1.5, 1.5
+
+
+class Found(NamedTuple):
+    """A drawing, and where its ink is on the grid."""
+
+    drawing: Drawing
+    factor: int  # how many of the image's pixels, each way, are one of the grid
+    box: Box
+    x: float  # the mean place of the ink
+    y: float
+
+    @property
+    def longer(self) -> int:
+        """The longer side of the box, in the grid's pixels."""
+        return max(self.box.bottom - self.box.top, self.box.right - self.box.left)
 
 
 class Window(NamedTuple):
@@ -48,40 +60,40 @@ def centred(image: Image.Image, size: tuple[int, int], ink_side: int) -> np.ndar
         placed = in_place(np.asarray(image), ink_side)
         if placed is not None:
             return placed
-    drawing, factor = _found(image)
-    if drawing is None:
+    found = _found(image)
+    if found is None:
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    if factor > 1 and _longer(drawing) < SMALL:
-        part = image.crop(_surroundings(image, drawing, factor))
-        closer, its_factor = _found(part)
+    if found.factor > 1 and found.longer < SMALL:
+        part = image.crop(_surroundings(image, found))
+        closer = _found(part)
         if closer is not None:
-            image, drawing, factor = part, closer, its_factor
-    return _white_on_black(*_look(image, drawing, factor, size, ink_side))
+            image, found = part, closer
+    return _white_on_black(*_look(image, found, size, ink_side))
 
 
-def _found(image: Image.Image) -> tuple[Drawing | None, int]:
-    """Return the drawing, and how many of the image's pixels, each way, are one of the grid that it is on."""
+def _found(image: Image.Image) -> Found | None:
     factor = -(-max(image.size) // GRID)
-    return find(np.asarray(_reduced(image, factor))), factor
+    drawing = find(np.asarray(_reduced(image, factor)))
+    if drawing is None:
+        return None
+    top, left, *_ = drawing.part
+    columns, rows = drawing.ink.sum(axis=0), drawing.ink.sum(axis=1)
+    across, down = columns.nonzero()[0], rows.nonzero()[0]
+    box = Box(int(down[0]) + top, int(across[0]) + left, int(down[-1]) + 1 + top, int(across[-1]) + 1 + left)
+    count = int(rows.sum())
+    x = left + int(columns @ np.arange(len(columns))) / count + 0.5
+    y = top + int(rows @ np.arange(len(rows))) / count + 0.5
+    return Found(drawing, factor, box, x, y)
 
 
-def _longer(drawing: Drawing) -> int:
-    """Return the longer side of the ink, in the grid's pixels."""
-    sides = (np.flatnonzero(drawing.ink.any(axis=axis)) for axis in (0, 1))
-    return max(int(used[-1] - used[0]) + 1 for used in sides)
-
-
-def _surroundings(image: Image.Image, drawing: Drawing, factor: int) -> tuple[int, int, int, int]:
+def _surroundings(image: Image.Image, found: Found) -> tuple[int, int, int, int]:
     """Return the part of the image with the ink and, on each side, as much again."""
-    columns, rows = (np.flatnonzero(drawing.ink.any(axis=axis)) for axis in (0, 1))
-    left, top = int(columns[0]) + drawing.part.left, int(rows[0]) + drawing.part.top
-    right, bottom = int(columns[-1]) + 1 + drawing.part.left, int(rows[-1]) + 1 + drawing.part.top
-    margin = max(right - left, bottom - top)
+    part, box, factor = found.drawing.part, found.box, found.factor
     return (
-        max(left - margin, drawing.part.left) * factor,
-        max(top - margin, drawing.part.top) * factor,
-        min(min(right + margin, drawing.part.right) * factor, image.width),
-        min(min(bottom + margin, drawing.part.bottom) * factor, image.height),
+        max(box.left - found.longer, part.left) * factor,
+        max(box.top - found.longer, part.top) * factor,
+        min(min(box.right + found.longer, part.right) * factor, image.width),
+        min(min(box.bottom + found.longer, part.bottom) * factor, image.height),
     )
 
 
@@ -123,15 +135,16 @@ def _extent(marks: np.ndarray) -> int:
 
 
 def _look(
-    image: Image.Image, drawing: Drawing, factor: int, size: tuple[int, int], ink_side: int
+    image: Image.Image, found: Found, size: tuple[int, int], ink_side: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return how far each pixel is from the paper, towards the ink, int (H, W); and where ink is, bool.
 
     The latter is None if nothing but the drawing is in the image.
     """
+    drawing, factor = found.drawing, found.factor
     top, left, bottom, right = (length * factor for length in drawing.part)
     width, height = size
-    window = _around(drawing, factor, size, ink_side)
+    window = _around(found, size, ink_side)
     columns, of_width = _within(window.left, window.pixel, left, min(right, image.width), width)
     rows, of_height = _within(window.top, window.pixel, top, min(bottom, image.height), height)
     part = _near(image, window.pixel, of_width, of_height)
@@ -167,21 +180,16 @@ def _white_on_black(strength: np.ndarray, inked: np.ndarray | None) -> np.ndarra
     most = int(own.max(initial=0))
     if most == 0:
         return strength.astype(np.uint8)
-    strong = np.sort(own[own * 100 >= SEEN * most])
+    strong = np.sort(own[own * 100 >= INK * most])
     full = int(strong[-1 - len(strong) // FULL])
     levels: np.ndarray = np.minimum((strength * WHITE + full // 2) // full, WHITE)
     return levels.astype(np.uint8)
 
 
-def _around(drawing: Drawing, factor: int, size: tuple[int, int], ink_side: int) -> Window:
+def _around(found: Found, size: tuple[int, int], ink_side: int) -> Window:
     """Return the window in which the drawing is in the middle and has its size."""
-    columns, rows = drawing.ink.sum(axis=0), drawing.ink.sum(axis=1)
-    used_columns, used_rows = columns.nonzero()[0], rows.nonzero()[0]
-    count = int(rows.sum())
-    x = (drawing.part.left + int(columns @ np.arange(len(columns))) / count + 0.5) * factor
-    y = (drawing.part.top + int(rows @ np.arange(len(rows))) / count + 0.5) * factor
-    longer = max(int(used_columns[-1] - used_columns[0]), int(used_rows[-1] - used_rows[0])) + 1
-    pixel = longer * factor / ink_side
+    pixel = found.longer * found.factor / ink_side
+    x, y = found.x * found.factor, found.y * found.factor
     return Window(x - pixel * size[0] / 2, y - pixel * size[1] / 2, pixel)
 
 

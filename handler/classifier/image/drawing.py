@@ -47,6 +47,7 @@ SPECK = 0.04  # a smaller share of the largest component is a speck
 # is more likely a piece of something else, unless it has this share of the largest component's area.
 GAP, GAP_AT_EDGE, PIECE = 0.2, 0.12, 0.5
 
+MOST_CROSSINGS = 7  # how often a drawing's strokes leave the image
 # What covers more than this of the image, more than this of its edge, and CORNERS, is paper.
 BOLD, BOLD_EDGE = 0.4, 0.5
 
@@ -93,7 +94,7 @@ def find(levels: np.ndarray) -> Drawing | None:
     if reading is None or (light is not None and _is_soft(even, reading)):
         return None
     if reading.part != Box(0, 0, *levels.shape) or not _is_shaded(reading):
-        return _drawing(reading, light)
+        return None if _is_pattern(reading) else _drawing(reading, light)
     # Without the shadow, dark ink stands out on light paper, or light ink on dark.
     dark, light_ink = _without_shadow(levels), _without_shadow(WHITE - levels)
     if dark is not None and (light_ink is None or dark[0].least >= light_ink[0].least):
@@ -102,6 +103,17 @@ def find(levels: np.ndarray) -> Drawing | None:
         return None
     reading, paper = light_ink
     return _drawing(reading._replace(is_dark=False), WHITE - paper)
+
+
+def _is_pattern(reading: _Reading) -> bool:
+    """Return whether the ink is that of stripes, noise or a page, which goes on beyond the edges."""
+    if reading.others is not None and int(reading.others.sum()) > int(reading.ink.sum()):
+        return True
+    ink = reading.ink
+    around = np.concatenate(
+        [ink[0], ink[1:, -1], ink[-1, -2::-1], ink[-2::-1, 0]]
+    )  # back to the first corner
+    return int((around[1:] > around[:-1]).sum()) > MOST_CROSSINGS
 
 
 def _is_soft(levels: np.ndarray, reading: _Reading) -> bool:

@@ -151,6 +151,23 @@ def test_bold_digits_that_fill_the_image_are_no_paper(bold, blur, dark_ink):
     assert share_alike(pages, expected) >= MOST
 
 
+PATTERNS = {
+    "stripes": lambda place: place[1] // 8 % 2,
+    "slanted stripes": lambda place: (place[0] + 2 * place[1]) // 14 % 2,
+    "chequers": lambda place: (place[0] // 16 + place[1] // 16) % 2,
+    "dots": lambda place: (place[0] % 20 < 8) & (place[1] % 20 < 8),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_are_no_drawings(pattern):
+    """What goes on beyond the edges is resized as a whole: the model must not see a part of it alone."""
+    ink = PATTERNS[pattern](np.indices((140, 140))).astype(np.uint8)
+    page = Image.fromarray(200 - 150 * ink)
+    whole = np.asarray(page.resize(SIZE, Image.Resampling.BILINEAR))
+    assert np.array_equal(centred(page, SIZE, SIDE), whole)
+
+
 def test_strokes_along_the_edge_are_no_lines():
     """The bar of a 7 and the foot of a 2 stay, even if they cover an edge from end to end."""
     seven = Image.new("L", (100, 100), WHITE)
