@@ -295,15 +295,17 @@ def test_other_port_while_running_is_refused(run):
 
 def test_java_that_ends_at_once_says_why(run, tmp_path):
     """An unknown JVM option: Java's own message, one error, nothing left behind."""
-    before = set(Path(tempfile.gettempdir()).glob("torchserve-*"))
     config = tmp_path / "mine.properties"
     config.write_text((ROOT / "config.properties").read_text() + "vmargs=-XX:+Nonsense\n")
-    done = make("serve", RUN=run, PROPERTIES=str(config), PORT=str(free_port()))
+    with tempfile.TemporaryDirectory() as scratch:  # other tests' servers use the usual one
+        options = {"PROPERTIES": str(config), "PORT": str(free_port()), "TMPDIR": scratch}
+        done = make("serve", RUN=run, **options)
+        left = list(Path(scratch).iterdir())
     assert done.returncode != 0
     assert "error: TorchServe ended" in done.stderr
     assert "Unrecognized VM option" in done.stderr
     assert "Traceback" not in done.stderr
-    assert set(Path(tempfile.gettempdir()).glob("torchserve-*")) <= before
+    assert not left
 
 
 def test_logs_can_be_read_while_it_starts(run):

@@ -65,6 +65,7 @@ def test_killed_worker_is_replaced(archive):
 
 PROGRAM = """
 import os, signal, sys
+from marctl.archive.mar import BadArchive
 from marctl.errors import UserError
 from marctl.serve.flask.gunicorn import Server, own_folder
 
@@ -126,6 +127,29 @@ def test_worker_that_ends_later_is_replaced():
                 requests.get(f"{url}/end", timeout=PATIENCE)
         assert int(requests.get(url, timeout=PATIENCE).text) not in old
         process.terminate()
+        printed, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, printed) == (0, "")
+    assert "Traceback" not in errors
+
+
+STOPPED_WHILE_LOADING = """
+    try:
+        os.mkdir(folder / "first")
+    except FileExistsError:  # the second worker
+        try:
+            print("loading", flush=True)
+            signal.pause()
+        except SystemExit:
+            raise BadArchive("a module's import was interrupted")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_stop_during_a_worker_s_loading_is_no_fault(name):
+    """What the signal breaks in that worker is not reported as the reason for the end."""
+    with gunicorn(STOPPED_WHILE_LOADING) as (_, process):
+        assert {process.stdout.readline() for _ in range(2)} == {"proven\n", "loading\n"}
+        process.send_signal(getattr(signal, name))
         printed, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, printed) == (0, "")
     assert "Traceback" not in errors

@@ -44,7 +44,7 @@ def test_images_of_training_are_images():
     assert images.dtype == torch.float32
     assert 0 <= images.min() <= images.max() <= 1
     light = edges(images[:, 0].numpy()) > 0.5
-    assert light.mean() < 0.02
+    assert light.mean() < 0.05
     torch.manual_seed(0)
     assert torch.equal(as_sent(INK, INK_SIDE), images)
 

@@ -47,6 +47,11 @@ class Main(Arbiter):
 
     app: Server
 
+    def stop(self, graceful: bool = True) -> None:
+        """Stop the workers."""
+        self.app.keep_fault()
+        super().stop(graceful)
+
     def reap_workers(self) -> None:
         """Reap the workers that have ended."""
         for pid in () if self.app.has_loaded or self._is_stopping else list(self.WORKERS):
@@ -77,6 +82,8 @@ class Server(BaseApplication):
         """
         self._address, self._folder, self._load, self._prove = address, folder, load, prove
         self._main = os.getpid()
+        self._ended_by: str | None = None
+        self._ends = False
         super().__init__()
 
     @property
@@ -135,9 +142,19 @@ class Server(BaseApplication):
         with contextlib.suppress(FileExistsError), self._fault.open("x", encoding="utf-8") as file:
             file.write(fault)
 
+    def keep_fault(self) -> None:
+        """Keep the fault that ends the server, at the first call.
+
+        Later ones are consequences: a signal in the middle of an extension module's import, for example,
+        is an ImportError.
+        """
+        if not self._ends and self._fault.exists():
+            self._ended_by = self._fault.read_text(encoding="utf-8")
+        self._ends = True
+
     def _raise_fault(self) -> None:
-        if self._fault.exists():
-            raise UserError(self._fault.read_text(encoding="utf-8")) from None
+        if self._ended_by is not None:
+            raise UserError(self._ended_by) from None
 
     @property
     def _mark(self) -> Path:
