@@ -1,9 +1,9 @@
-"""Import torch only when something needs it.
+"""Import torch only when something needs it, and do without it where it is not installed.
 
 TorchServe's modules import torch in every worker, to look up its version and a GPU. That costs each process
 half a gigabyte and two seconds of CPU time, even if ONNX Runtime computes the answers and torch is not used
 otherwise. `install()` puts a stand-in in torch's place that answers these two questions; any other access
-imports the real torch, with the same result as an import at the start.
+imports the real torch, with the same result as an import at the start, or says that it is not installed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ NAME, KNOWN = "late-torch", "0.12.0"
 TORCH, PROFILER = "torch", "torch.profiler"
 # Names that ts.torch_handler.base_handler imports from there, for a feature that is not used here.
 PROFILER_NAMES = ("ProfilerActivity", "profile", "record_function")
+# The version of a torch that is not installed, for those who compare it.
+NONE = "0"
 # With an NVIDIA driver, only torch itself knows whether there is a usable GPU.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
@@ -62,15 +64,18 @@ def install() -> None:
     if NAME in os.environ.get("UNPATCHED", "").replace(" ", "").split(",") or not _is_known():
         return
     spec = None if TORCH in sys.modules else importlib.util.find_spec(TORCH)
-    if spec is None or NVIDIA_DRIVER.exists():
+    if TORCH in sys.modules or (spec is not None and NVIDIA_DRIVER.exists()):
         return
     profiler = StandIn(PROFILER)
     profiler.__dict__.update(dict.fromkeys(("__file__", *PROFILER_NAMES)))
     torch = StandIn(TORCH)
-    torch.__spec__ = spec
+    if spec is None:
+        # TorchServe compares the type of some answers with it.
+        torch.__dict__["Tensor"] = type("Tensor", (), {})
+    torch.__spec__ = spec or importlib.machinery.ModuleSpec(TORCH, None)
     torch.__dict__.update(
-        __file__=spec.origin,
-        __version__=version(TORCH),
+        __file__=None if spec is None else spec.origin,
+        __version__=NONE if spec is None else version(TORCH),
         cuda=SimpleNamespace(is_available=lambda: False),
         profiler=profiler,
     )
@@ -86,7 +91,10 @@ def _is_known() -> bool:
 
 
 def load() -> ModuleType:
-    """Replace the stand-in by the real torch; return it."""
+    """Replace the stand-in by the real torch; return it. Raises ModuleNotFoundError if it is not installed."""
+    stand_in = sys.modules.get(TORCH)
+    if isinstance(stand_in, StandIn) and stand_in.__spec__ is not None and stand_in.__spec__.loader is None:
+        raise ModuleNotFoundError("torch is not installed; install marctl[torch]", name=TORCH)
     if isinstance(sys.modules.get(TORCH), StandIn):
         stand_ins = [sys.modules.pop(name) for name in (TORCH, PROFILER)]
         for stand_in in stand_ins:
