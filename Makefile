@@ -21,7 +21,7 @@ override VENV := .venv
 override BIN := $(VENV)/bin
 # The list of given variables is passed only to marctl itself, not to the tests and benchmarks, which start marctl
 # on their own. make needs no shell for this line, so the signals that it passes on reach marctl.
-override SAY_GIVEN := env MARCTL_VARIABLES='$(GIVEN)'
+override SAY_GIVEN := env MARCTL_VARIABLES='$(GIVEN)' MARCTL_TORCH='$(MAKE) --no-print-directory $(TORCHES)'
 override MARCTL := $(SAY_GIVEN) $(BIN)/marctl
 override BENCH := $(BIN)/python -m bench
 # TensorFlow and torch are kept apart, and serving needs none of the audit's tools.
@@ -29,9 +29,11 @@ override TENSORFLOW := .venv-tensorflow
 override AUDIT := .venv-audit
 override SERVES := $(VENV)/serve.installed
 override BUILDS := $(VENV)/archive.installed
+# Most archives are built and served without torch; marctl itself has it installed when it is needed.
+override TORCHES := $(VENV)/torch.installed
 override EXPLAINS := $(if $(filter 1 yes on true,$(EXPLAIN)),$(VENV)/explain.installed)
 override DEVELOPS := $(VENV)/dev.installed
-override EXTRAS := $(patsubst %,$(VENV)/%.installed,archive parquet flask explain client)
+override EXTRAS := $(patsubst %,$(VENV)/%.installed,archive torch parquet flask explain client)
 # The archive that the variables select; quoted, so that the shell takes it as one word.
 override THE_MAR := -- "$$($(MARCTL) path)"
 
@@ -45,16 +47,18 @@ $(if $(and $(PUBLIC_KEY),$(UNCHECKED)),$(error make $(UNCHECKED) checks no signa
 .DELETE_ON_ERROR:
 # `make stop serve` runs the targets in this order, whatever MAKEFLAGS says.
 .NOTPARALLEL:
-.PHONY: help setup archive adopt serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop \
+.PHONY: help setup archive export adopt serve up deploy flask stop status token logs predict verify sign docker docker-run docker-stop \
 	torchscript aoti onnx tensorflow cpp parity bench bench-all dashboard screenshots faults fuzz soak doctor \
 	train evaluate evaluate-real test check format lint types audit lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '  make %-16s %s\n' "$$target" "$$text"; done
-setup: $(SERVES) ## Create the environment in .venv (TORCH=cpu: torch's small CPU build)
+setup: $(SERVES) ## Create the environment in .venv
 
 archive: $(BUILDS) ## Build model_store/NAME.mar from the model folder (MODEL=mine/resnet18: from another one)
+export: $(BUILDS) $(TORCHES) ## Export the folder's class to ONNX and keep the file there: builds then need no torch
+	@$(MARCTL) relock
 adopt: | $(SERVES) ## Make a model folder from another project's archive: make adopt MAR=old.mar FOLDER=mine
 # A named archive is used as it is. If none is named, this checkout's own is brought up to date.
 ready: FORCE $(BUILDS)
@@ -75,6 +79,7 @@ sign: ready ## Sign the archive with a private key: make sign KEY=private.pem
 archive adopt serve up deploy flask stop status token logs predict verify sign doctor:
 	@$(MARCTL) $@
 
+torchscript aoti onnx tensorflow: $(TORCHES)
 torchscript: ready ## Export to TorchScript, scripted and traced
 	@$(MARCTL) export scripted && $(MARCTL) export traced
 aoti: ready ## Compile for this processor with torch.export and AOTInductor (needs g++)
@@ -141,6 +146,7 @@ FORCE:
 $(SERVES): requirements/serve.txt $(wildcard requirements/own.txt)
 	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
 	@touch $@
+$(VENV)/explain.installed: $(TORCHES)
 $(EXTRAS): $(VENV)/%.installed: requirements/%.txt | $(SERVES)
 	@setup/venv.sh $(VENV) $<
 	@touch $@

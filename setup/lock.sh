@@ -5,7 +5,8 @@ set -eu
 uv=$(realpath "$1")
 cd requirements
 part=$(mktemp)
-trap 'rm -f "$part"' EXIT
+known=$(mktemp)
+trap 'rm -f "$part" "$known"' EXIT
 
 # Resolve for Linux on x86_64, whatever machine this is; the hashes cover the wheels of all platforms.
 resolve() {
@@ -33,10 +34,13 @@ of_cuda 1 >cuda.txt
 resolve ../pyproject.toml --extra serve --constraints dev.txt --constraints cuda.txt
 of_cuda 0 >serve.txt
 # These are installed on top of serve.
-for extra in archive flask client explain parquet; do
+for extra in archive torch flask client parquet; do
     resolve ../pyproject.toml --extra $extra --constraints dev.txt --constraints cuda.txt
     beyond serve.txt >$extra.txt
 done
+resolve ../pyproject.toml --extra explain --constraints dev.txt --constraints cuda.txt
+cat serve.txt torch.txt >"$known"
+beyond "$known" >explain.txt
 resolve --group ../pyproject.toml:build --constraints dev.txt
 cat "$part" >build.txt
 for group in uv audit; do

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Create the environment VENV, and install a lock file and this checkout's tool into it:  setup/venv.sh VENV LOCK
-# TORCH=cpu installs torch's CPU build, a fifth of the size, from PyTorch's own index.
+# A lock that names torch: TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index,
+# TORCH=cuda PyPI's build, and TORCH=auto, the default, the CPU build where there is no NVIDIA driver.
 set -eu
 venv=$1
 lock=$2
@@ -67,7 +68,29 @@ install_cpu_torch() {
     # shellcheck disable=SC2046,SC2086 # two words; an option or none
     "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --no-deps --torch-backend cpu \
         $(grep -oE '^torch(vision)?==[^ ]+' "$lock") ||
-        fail "cannot reach PyTorch's index of CPU builds; without TORCH=cpu, everything comes from PyPI"
+        fail "cannot reach PyTorch's index of CPU builds; TORCH=cuda takes everything from PyPI"
+}
+
+install_cuda_torch() {
+    install_locked -r "$lock"
+    # PyTorch builds torch with CUDA only for Linux.
+    [ "$(uname -s)" != Linux ] || install_locked -r "$locks/cuda.txt"
+}
+
+index_answers() {
+    "$venv/bin/python" -c 'import urllib.request as u; u.urlopen("https://download.pytorch.org/whl/cpu/", timeout=5)' \
+        2>/dev/null
+}
+
+# Print a build and the reason for it.
+choose_torch() {
+    if [ -e /proc/driver/nvidia ]; then
+        echo "cuda: there is an NVIDIA driver"
+    elif index_answers; then
+        echo "cpu: there is no NVIDIA driver"
+    else
+        echo "cuda: PyTorch's index of CPU builds does not answer, so it comes from PyPI with CUDA, several GB"
+    fi
 }
 
 # Show progress on a terminal, but not in a log.
@@ -89,24 +112,23 @@ install_lock() {
         $install -r "$lock"
         return
     fi
-    # The choice made for a new environment also applies to everything added later.
+    # The choice made first also applies to everything added later.
     build=$venv/torch-build
-    [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || true)
+    [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || echo auto)
+    why="TORCH=$TORCH"
+    if [ "$TORCH" = auto ]; then
+        why=$(choose_torch)
+        TORCH=${why%%:*}
+        why=${why#*: }
+    fi
     case $TORCH in
-    "")
-        echo "installing $lock into $venv (torch with CUDA on Linux, several GB; TORCH=cpu: without)"
-        $install -r "$lock"
-        # PyTorch builds torch with CUDA only for Linux.
-        [ "$(uname -s)" != Linux ] || install_locked -r "$locks/cuda.txt"
-        ;;
-    cpu)
-        echo "installing $lock into $venv, with torch's CPU build"
-        install_cpu_torch
-        echo cpu >"$build"
-        $install -r "$lock"
-        ;;
-    *) fail "TORCH=$TORCH is not known; leave it out, or use TORCH=cpu" ;;
+    cpu | cuda) echo "installing $lock into $venv, with torch's $TORCH build ($why)" ;;
+    *) fail "TORCH=$TORCH is not known; use cpu, cuda or auto" ;;
     esac
+    [ "$TORCH" = cuda ] || install_cpu_torch
+    [ "$TORCH" = cpu ] || install_cuda_torch
+    $install -r "$lock"
+    echo "$TORCH" >"$build"
 }
 
 # Install the tool in editable mode, so that changes apply at once. It is installed again if pyproject.toml has

@@ -38,6 +38,7 @@ class Command:
 
 COMMANDS = {
     "archive": Command("marctl.build.build", "build an archive from a model folder"),
+    "relock": Command("marctl.build.relock", "export a model folder's class, so that builds need no torch"),
     "adopt": Command("marctl.adopt.adopt", "make a model folder from another project's .mar"),
     "verify": Command("marctl.verify.verify", "check an archive and its signature"),
     "sign": Command("marctl.archive.signing", "sign an archive with a private key"),

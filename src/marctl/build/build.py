@@ -6,7 +6,6 @@ It is rebuilt only if one of its inputs has changed, and never overwrites a file
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -14,93 +13,31 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import classifier
-from classifier import canonical
-from classifier.canonical import LABEL_FILE
-from classifier.golden import ANSWERS as GOLDEN_ANSWERS
-from classifier.golden import FOLDER as GOLDEN_FOLDER
-from classifier.runtime import MEMBERS
+from classifier.runtime.onnx import SUFFIX
 from marctl import __version__
-from marctl.archive.mar import NAME, SUFFIX, is_signature
+from marctl.archive.mar import SUFFIX as SIGNATURE
+from marctl.archive.mar import is_signature
+from marctl.build import locked_export
 from marctl.build.commit import Source, source_of
-from marctl.build.model_folder import (
-    DEFAULT,
-    FIRST_VERSION,
-    archive_of,
-    extra_files_of,
-    model_name,
-    options_of,
-)  # fmt: skip
+from marctl.build.exporters import EXPORTERS, version
+from marctl.build.model_folder import archive_of
+from marctl.build.recipe import HANDLER, ONNX, Recipe, recipe_of
 from marctl.errors import UserError
-from marctl.extras import need
+from marctl.extras import need, need_torch
 from marctl.records import Records, digest, digest_of
 
-# Found beside the package, never by import: an environment may contain an older one.
-INSIDE = Path(classifier.__file__).resolve().parents[1]
-HANDLER = INSIDE / "convnet_handler.py"
-PACKAGE = Path(classifier.__file__).resolve().parent
 TOOL = Path(__file__).resolve().parents[1]
 # The code of the build: a change in it may change the archive.
 BUILDERS = [file for part in ("archive", "build", "export") for file in sorted((TOOL / part).glob("*.py"))]
-PACKAGES = ("torch", "torch-model-archiver", "onnx", "onnxscript")
-# The modules that every build needs, and those for an archive that runs on ONNX Runtime.
-MODULES, EXPORTERS = ("model_archiver", "ts", "torch"), ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("torch-model-archiver", *EXPORTERS)
 # What the archiver's command runs; running its package with -m gives a warning.
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as run; run()"
-EAGER, ONNX = "eager", "onnx"
 OPTIONS = ("version", "model", "weights", "config", "labels", "golden", "figures", "runtime")
 # Options that belong to a model folder: with another folder, the earlier ones no longer apply.
 OF_A_FOLDER = ("weights", "config", "labels", "golden", "figures")
-# Defaults for a class file without a folder.
-NO_FOLDER = {"version": FIRST_VERSION, "labels": "", "requirements": ""}
-NEEDED = {"model", "weights", "config", "golden"}
-# The options that name a file, and the variable for each.
-FILES = {"model": "MODEL", "weights": "WEIGHTS", "config": "CONFIG", "labels": "LABELS", "figures": "FIGURES"}
-# Members that the seal adds.
-RESERVED = (
-    GOLDEN_ANSWERS, GOLDEN_FOLDER, canonical.PROVENANCE, "model-card.md", *MEMBERS.values(), "MAR-INF",
-)  # fmt: skip
 REMEDY = "move it away, or build elsewhere: make archive MAR=model_store/other.mar"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that goes into an archive."""
-
-    name: str
-    version: str
-    model: Path | None
-    weights: Path
-    config: Path
-    labels: Path | None
-    golden: Path
-    figures: Path | None
-    runtime: str
-    requirements: Path | None = None
-    extra_files: tuple[Path, ...] = ()
-
-    @property
-    def members(self) -> dict[str, Path]:
-        """The files that the archiver bundles besides the handler, by their names in the archive."""
-        modules = sorted(PACKAGE.rglob("*.py"))
-        files = {file.relative_to(INSIDE).as_posix(): file for file in modules}
-        files |= {file.name: file for file in self.extra_files}
-        return files | ({LABEL_FILE: self.labels} if self.labels else {})
-
-    @property
-    def own(self) -> list[Path]:
-        """The model's files: their commit is the archive's. The tool's version identifies the handler."""
-        files = (self.weights, self.model, self.config, self.labels, self.figures, self.requirements)
-        images = [file for file in sorted(self.golden.glob("[!.]*")) if file.is_file()]
-        return [file for file in files if file] + [*self.extra_files, *images]
-
-    @property
-    def sources(self) -> list[Path]:
-        """Every file that the archive's content comes from."""
-        return [*self.own, HANDLER, *self.members.values()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,15 +100,16 @@ def _build(mar: Path, arguments: argparse.Namespace, records: Records) -> int:
             f"{source.doubt}",
             file=sys.stderr,
         )
-    need(*MODULES, *(EXPORTERS if recipe.runtime == ONNX else ()))
-    with _scratch_beside(mar) as scratch:
-        sealed = _sealed(recipe, source, Path(scratch))
+    locked = _usable(recipe)
+    check_packages(recipe, locked)
+    with scratch_beside(mar) as scratch:
+        sealed = sealed_in(Path(scratch), recipe, source, locked)
         if sealed is None:
             return 1
         sha256 = digest(sealed)
         # Checked again: somebody may have put another file there during the build.
         records.check_may_write(mar, REMEDY)
-        signature = mar.with_name(mar.name + SUFFIX)
+        signature = mar.with_name(mar.name + SIGNATURE)
         if mar.exists() and digest(mar) != sha256 and is_signature(signature):
             signature.unlink()  # it belongs to the archive that is being replaced
         records.write(mar, sha256, inputs, given, made_of)
@@ -179,79 +117,35 @@ def _build(mar: Path, arguments: argparse.Namespace, records: Records) -> int:
     return 0
 
 
-def recipe_of(name: str | None, options: Mapping[str, str]) -> Recipe:
-    """Return what goes into an archive, from options given as strings.
-
-    Options that are not given come from the model folder. Raises UserError if an option names no file, or
-    cannot be part of an archive.
-    """
-    given = dict(options)
-    folder = Path(given.get("model", DEFAULT))
-    if is_folder := given.get("model") != "" and (folder == DEFAULT or folder.is_dir()):
-        given.pop("model", None)
-    else:  # a class file, or none: everything else is given, or comes from this checkout's own folder
-        folder = DEFAULT
-        given = NO_FOLDER | given
-    chosen = {**({} if given.keys() >= NEEDED else options_of(folder, given)), **given}
-    if not chosen["weights"] or not chosen["config"]:
-        raise UserError("an archive needs weights and a contract: make archive WEIGHTS=file CONFIG=file")
-    runtime = chosen.get("runtime") or (ONNX if chosen["model"] else EAGER)
-    if "figures" not in chosen:
-        figures = Path(chosen["weights"]).with_suffix(".json")
-        chosen["figures"] = str(figures) if figures.is_file() else ""
-    name = model_name(folder) if name is None else name
-    for key, value in (("NAME", name), ("VERSION", chosen["version"])):
-        if not NAME.fullmatch(value):
-            raise UserError(f"{key}={value!r} cannot be part of a URL; use letters, digits, - _ .")
-    files = {key: _file(variable, chosen[key]) for key, variable in FILES.items()}
-    requirements = chosen["requirements"]
-    recipe = Recipe(
-        name, chosen["version"], files["model"], Path(chosen["weights"]), Path(chosen["config"]),
-        files["labels"], Path(chosen["golden"]), files["figures"], runtime,
-        Path(requirements) if requirements else None, tuple(extra_files_of(folder)) if is_folder else (),
-    )  # fmt: skip
-    _check_names(recipe)
-    return recipe
-
-
 def inputs_of(recipe: Recipe) -> str:
     """Return the SHA-256 of everything that the archive's bytes depend on, except the commit and its time."""
-    content = [word for file in recipe.sources for word in (str(file), digest(file))]
+    files = [*recipe.sources, *([recipe.locked] if recipe.locked else [])]
+    content = [word for file in files for word in (str(file), digest(file))]
     builders = [digest(file) for file in BUILDERS]
-    versions = [f"{name} {_version(name)}" for name in PACKAGES]
+    versions = [f"{name} {version(name)}" for name in PACKAGES]
     words = (recipe.name, recipe.version, recipe.runtime, __version__)
     return digest_of([*words, *content, *builders, *versions])
 
 
-def _file(variable: str, value: str) -> Path | None:
-    if not value:
+def _usable(recipe: Recipe) -> Path | None:
+    """Return the folder of the recipe's locked export if it fits. Raises UserError."""
+    if recipe.runtime != ONNX or recipe.locked is None:
         return None
-    path = Path(value)
-    if not path.is_file():
-        raise UserError(f"{variable}={value} is not a file; name one: make archive {variable}=path/to/file")
-    return path
+    why = locked_export.difference(recipe)
+    if why is not None:
+        print(f"note: {why}; the class is exported now", file=sys.stderr)
+    return None if why else recipe.locked
 
 
-def _check_names(recipe: Recipe) -> None:
-    """Raise UserError if two files would become one member: the archiver silently keeps the last one."""
-    taken = {HANDLER.name, PACKAGE.name, f"{PACKAGE.name}.py", *recipe.members, *RESERVED}
-    for key in ("model", "weights", "config", "requirements"):
-        path: Path | None = getattr(recipe, key)
-        if path is None:
-            continue
-        if path.name in taken:
-            raise UserError(
-                f"{key.upper()}={path}: the archive already has a file {path.name} of its own; rename yours"
-            )
-        taken.add(path.name)
-    for path in recipe.sources:
-        if not path.name.isprintable() or "\\" in path.name:
-            raise UserError(
-                f"the file name {path.name!r} has a character that archives do not allow; rename it"
-            )
+def check_packages(recipe: Recipe, locked: Path | None) -> None:
+    """Raise ModuleNotFoundError if a package is missing that the build needs."""
+    runs_onnx = recipe.runtime == ONNX or recipe.weights.suffix == SUFFIX
+    need("model_archiver", *(["onnxruntime"] if runs_onnx else []))
+    if not locked and not (runs_onnx and recipe.model is None):
+        need_torch(*(EXPORTERS if recipe.runtime == ONNX else ["torch"]))
 
 
-def _scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
+def scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
     """Make a temporary folder that is removed even if SIGTERM comes while it is made."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -260,8 +154,11 @@ def _scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _sealed(recipe: Recipe, source: Source, scratch: Path) -> Path | None:
-    """Run the archiver, then the seal; return None if one of them failed, after it printed why."""
+def sealed_in(scratch: Path, recipe: Recipe, source: Source, locked: Path | None) -> Path | None:
+    """Run the archiver, then the seal; return None if one of them failed, after it printed why.
+
+    `locked` is the folder of a locked export that fits; without one, torch computes everything anew.
+    """
     extra = scratch / "extra"
     extra.mkdir()
     for name, file in recipe.members.items():
@@ -284,18 +181,12 @@ def _sealed(recipe: Recipe, source: Source, scratch: Path) -> Path | None:
         sys.executable, "-P", "-m", "marctl", "seal", str(scratch / f"{recipe.name}.mar"), str(sealed),
         f"--golden={recipe.golden}", f"--runtime={recipe.runtime}",
         *([f"--figures={recipe.figures}"] if recipe.figures else []),
+        *([f"--locked={locked}"] if locked else []),
         f"--commit={source.commit}", f"--created={source.created}",
     ]  # fmt: skip
     # TorchScript's compiler writes sets in iteration order, so without this the file would differ.
     environ = os.environ | {"PYTHONHASHSEED": "0"}
     return None if subprocess.run(seal, env=environ, check=False).returncode else sealed
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _given(arguments: argparse.Namespace, before: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ golden/                 images that the model has to recognise
 index_to_name.json      labels, if the contract does not list them
 resnet18.json           figures of training and evaluation
 requirements.txt        further packages that the class needs
+locked/                 the class, exported: with it a build needs no torch (make export)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from classifier.canonical import LABEL_FILE
 from marctl.errors import UserError
 
 DEFAULT, STORE = Path("model"), Path("model_store")
-CONFIG, GOLDEN, REQUIREMENTS = "model-config.yaml", "golden", "requirements.txt"
+CONFIG, GOLDEN, REQUIREMENTS, LOCKED = "model-config.yaml", "golden", "requirements.txt", "locked"
 SECTION, KEYS = "archive", ("name", "version", "model", "weights", "extra_files")
 FIRST_VERSION = "1.0"
 WITHOUT_CLASS = (".onnx", ".pt")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from marctl.errors import UserError
+from marctl.extras import need_torch
 from marctl.serve.scratch import unwritable
 from marctl.serve.served_copies import Terms
 from marctl.serve.torchserve.instance import EXPLAIN, Instance
@@ -113,8 +114,11 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def explains(arguments: argparse.Namespace) -> bool:
-    """Return whether /explanations is on. Raises UserError."""
-    return is_on(EXPLAIN, arguments.explain, default=False)
+    """Return whether /explanations is on. Raises UserError, and ModuleNotFoundError if a package is missing."""
+    told = is_on(EXPLAIN, arguments.explain, default=False)
+    if told:
+        need_torch("torch", "captum")
+    return told
 
 
 def terms_of(arguments: argparse.Namespace) -> Terms:

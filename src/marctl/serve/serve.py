@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve; return the exit status. In the foreground, being stopped is success."""
     archives = archives_of(arguments)
-    need("ts", "torch")
+    need("ts")
     with server_in(arguments.run) as instance:
         instance.claim()
         if not arguments.foreground:

@@ -15,8 +15,10 @@ from classifier.canonical import SUMS
 from marctl.archive.mar import BadArchive, known_answer, read_manifest
 from marctl.archive.members import check_members, unsafe
 from marctl.archive.private_copy import copy_into, naming
+from marctl.archive.runtime import check_installed
 from marctl.archive.signing import SUFFIX as SIGNATURE
 from marctl.archive.signing import check_signature
+from marctl.extras import need_torch
 from marctl.serve.torchserve.instance import Served
 
 FOLDER = "served"
@@ -89,22 +91,25 @@ def _taken(archive: Path, folder: Path, terms: Terms) -> Served:
             check_signature(copy, key)
         copy.with_name(copy.name + SIGNATURE).unlink(missing_ok=True)
         model = read_manifest(copy)["model"]
-        digest, sealed = sha256(copy), _says_sealed(copy)
+        names = _members(copy)
+        digest, sealed = sha256(copy), SUMS in names
         if sealed:  # whatever the terms: an archive that claims to be sealed and fails is damaged
             describe(copy)
+            check_installed(names, model)
         elif terms.sealed:
             raise BadArchive(
                 f"{copy} was not sealed by make archive; to serve it anyway: make serve SEALED=no"
             )
         else:
+            need_torch("torch")  # what another project's handler needs is not known
             _repack(copy)
     name, version = model["modelName"], model["modelVersion"]
     return Served(name, version, str(archive), digest, str(copy.resolve()), sealed)
 
 
-def _says_sealed(archive: Path) -> bool:
+def _members(archive: Path) -> set[str]:
     with zipfile.ZipFile(archive) as mar:
-        return SUMS in mar.namelist()
+        return set(mar.namelist())
 
 
 def _repack(archive: Path) -> None:

@@ -83,6 +83,7 @@ def _faults(found: Examined, *, run: bool) -> list[str]:
         found.mar.extractall(folder)
         faults = list(_contents(found, folder))
         if run and not faults:
+            check_installed(found.names, found.model)
             found.ran = True
             _take_records_from(folder)
             faults = list(proof.disproof(found.mar, folder, found.model, found.config["labels"]))

@@ -13,6 +13,7 @@ import sys
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING as OLD_NAMES  # modules as pickles from Python 2 name them
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,12 @@ import yaml
 PICKLE_NAMES = (".pth", ".pt", ".ptl", ".bin", ".pkl", ".pickle", ".dill", ".ckpt", ".joblib")
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 ZIP, MACHINE_CODE, NUMPY = b"PK\x03\x04", b"\x7fELF", b"\x93NUMPY"
+# What torch.save names for tensors and their storages.
+TENSORS = {("torch._utils", f"_rebuild_{what}") for what in ("tensor_v2", "parameter")} | {("torch", "Size")}
+STORAGES = {
+    f"{kind}Storage"
+    for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+}
 MOST_WORDS, MOST_NUMBERS = 400, 8
 MOST_WHOLE = 2**63  # bound of an integer in the answer
 SAFETENSORS, BYTECODE = ".safetensors", (".pyc", ".pyo")
@@ -126,7 +133,7 @@ def _runs(path: Path, declared: str | None) -> Iterator[str]:
         try:
             _load(path, start)
         except ModuleNotFoundError as error:
-            yield f"cannot be checked without {error.name}; install it: pip install 'marctl[serve]'"
+            yield f"cannot be checked without {error.name}; install it: pip install 'marctl[torch]'"
         except Exception as error:  # noqa: BLE001 a hostile pickle can make the loader raise anything
             yield f"cannot be loaded as weights only, so it could run code: {_reason(error)}"
     elif _calls(path):
@@ -211,10 +218,46 @@ def _load(path: Path, start: bytes) -> None:
         import numpy
 
         numpy.load(path, mmap_mode="r", allow_pickle=False)
-    else:
+        return
+    try:
         import torch
-
+    except ModuleNotFoundError:
+        if not zipfile.is_zipfile(path):  # torch's format before version 1.6
+            raise
+        _load_as_tensors(path)
+    else:
         torch.load(path, map_location="cpu", weights_only=True)
+
+
+class _Inert:
+    """Stands for a tensor or a storage."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return object.__new__(cls)
+
+
+class _Tensors(pickle.Unpickler):
+    """Unpickles what torch.save writes for tensors, without their numbers, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> type:
+        """Return what stands for a name, or refuse it."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) in TENSORS or (module == "torch" and name in STORAGES):
+            return _Inert
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def persistent_load(self, _: Any) -> _Inert:
+        """Return what stands for a storage."""
+        return _Inert()
+
+
+def _load_as_tensors(path: Path) -> None:
+    """Read a file of torch.save's without torch; raise if it names anything but tensors."""
+    with zipfile.ZipFile(path) as packed:
+        [name] = [name for name in packed.namelist() if name.endswith("/data.pkl")]
+        with packed.open(name) as file:
+            _Tensors(file).load()
 
 
 if __name__ == "__main__":

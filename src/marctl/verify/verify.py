@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -99,4 +100,9 @@ def _unsigned(found: Examined) -> str:
 def _tried(found: Examined, key: Path | None) -> str:
     if not found.ran:
         return "not checked: RUN=1 runs the archive on them"
-    return "answered as recorded" + ("" if key else "; malicious code can do that, too")
+    alone = "; the class was not run: torch is not installed" if _class_was_left_out(found) else ""
+    return "answered as recorded" + alone + ("" if key else "; malicious code can do that, too")
+
+
+def _class_was_left_out(found: Examined) -> bool:
+    return bool(found.model.get("modelFile")) and importlib.util.find_spec("torch") is None

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve; return the exit status. In the foreground, being stopped is success."""
     archives = archives_of(arguments)
-    need("ts", "torch")
+    need("ts")
     with server_in(arguments.run) as instance:
         if arguments.locked is None:  # else the parent process has checked the folder
             instance.claim()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marctl.build.build import recipe_of
+from marctl.build.recipe import recipe_of
 from marctl.errors import UserError
 from tests.conftest import ROOT
 

@@ -91,10 +91,10 @@ def _is_known() -> bool:
 
 
 def load() -> ModuleType:
-    """Replace the stand-in by the real torch; return it. Raises ModuleNotFoundError if it is not installed."""
+    """Replace the stand-in by the real torch; return it. Raises ModuleNotFoundError if there is none."""
     stand_in = sys.modules.get(TORCH)
     if isinstance(stand_in, StandIn) and stand_in.__spec__ is not None and stand_in.__spec__.loader is None:
-        raise ModuleNotFoundError("torch is not installed; install marctl[torch]", name=TORCH)
+        raise ModuleNotFoundError("this needs torch, which is not installed", name=TORCH)
     if isinstance(sys.modules.get(TORCH), StandIn):
         stand_ins = [sys.modules.pop(name) for name in (TORCH, PROFILER)]
         for stand_in in stand_ins:
