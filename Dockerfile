@@ -1,5 +1,6 @@
-# The archive, served. `make docker` builds both targets from model_store/*.mar:
+# The archive, served. `make docker` builds the targets from model_store/*.mar:
 #   torchserve   TorchServe behind nginx on 8080 (predictions, health), management on 8081; the default
+#   torch        the same with torch, for archives of another runtime than ONNX's, and for /explanations
 #   flask        Flask and gunicorn on 8890
 # All stages use the same base, because the environment's python is a link to the base's.
 ARG BASE=python:3.11-slim-bookworm
@@ -17,10 +18,6 @@ RUN /backend/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheel .
 
 # --- The environment: locked wheels, nothing compiled ------------------------------------------------
 FROM ${BASE} AS packages
-# The index of torch's CPU build; PyPI has a CUDA build of several GB, and the lock file has that one's hashes.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# Another build of torch than the locked one, e.g. for a GPU.
-ARG TORCH=
 ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 # Wheels in this folder are found too: for machines that cannot reach an index.
@@ -28,18 +25,12 @@ COPY wheels wheels
 COPY requirements requirements
 # The environment has no pip of its own: --python installs into it from outside.
 RUN python3 -m venv --without-pip /venv \
- && torch=${TORCH:-$(grep -o '^torch==[^ ]*' requirements/serve.txt)} \
- && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels \
-        --index-url "$TORCH_INDEX" "$torch" \
- && sed '/^torch==/,/[^\\]$/d' requirements/serve.txt >requirements/rest.txt \
  && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels \
-        -r requirements/rest.txt \
+        -r requirements/serve.txt \
  && if [ -e requirements/own.txt ]; then \
         python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
-# Files that torch needs for building extensions and for its tests, not at run time.
-RUN cd /venv/lib/python3.11/site-packages/torch && rm -rf include share test bin/test_* bin/protoc*
 
-# --- What both servers share: the environment, the tool, the archive --------------------------------
+# --- What the servers share: the environment, the tool, the archive --------------------------------
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin server
 COPY --from=packages /venv /venv
@@ -64,7 +55,7 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
 CMD ["marctl", "flask", "model_store/model.mar", "--host", "0.0.0.0", "--port", "8890"]
 
 # --- TorchServe ------------------------------------------------------------------------------------
-FROM runtime AS torchserve
+FROM runtime AS behind-nginx
 # The reverse proxy; this build of nginx has the fewest modules.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
 COPY deploy/log4j2.xml deploy/
@@ -77,3 +68,25 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
 CMD ["marctl", "up", "--run", "/tmp/run", "--foreground", "--door", "8080", "--inside", "8085", \
      "--host", "0.0.0.0", "--rate", "50000", "--connections", "2000", "--log-config", "deploy/log4j2.xml", \
      "model_store/model.mar"]
+
+# --- TorchServe with torch ---------------------------------------------------------------------------
+FROM behind-nginx AS torch
+# The index of torch's CPU build; PyPI has a CUDA build of several GB, and the lock file has that one's hashes.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Another build of torch than the locked one, e.g. for a GPU.
+ARG TORCH=
+USER root
+ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
+# Some files of torch are only for building extensions and for its tests.
+RUN --mount=type=bind,source=.,target=/build cd /build && PATH=${PATH#/venv/bin:} \
+ && torch=${TORCH:-$(grep -o '^torch==[^ ]*' requirements/torch.txt)} \
+ && python3 -m pip --python /venv/bin/python install --no-deps --find-links wheels \
+        --index-url "$TORCH_INDEX" "$torch" \
+ && sed '/^torch==/,/[^\\]$/d' requirements/torch.txt requirements/explain.txt >/tmp/rest.txt \
+ && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels \
+        -r /tmp/rest.txt \
+ && rm /tmp/rest.txt && cd /venv/lib/python3.11/site-packages/torch \
+ && rm -rf include share test bin/test_* bin/protoc*
+USER server
+
+FROM behind-nginx AS torchserve

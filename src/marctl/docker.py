@@ -8,12 +8,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from marctl.archive.mar import read_manifest, reading
+from marctl.archive.runtime import needs_torch
 from marctl.errors import UserError
 
 # The archive is copied to this path, so that the Dockerfile need not know its name. The folder holds nothing
 # else.
 STAGED = Path("model_store") / ".image" / "model.mar"
-TARGETS = ("flask", "torchserve")
+# The Dockerfile's targets. Those of the first line have no torch.
+LEAN = ("flask", "torchserve")
+TARGETS = (*LEAN, "torch")
+USUAL = "torchserve"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, nargs="?", help="the .mar file to build into the images")
     parser.add_argument("--name", default="convnet", help="the image's name (default: %(default)s)")
     parser.add_argument("--options", default="", help="more options for docker build or docker run")
-    parser.add_argument("--target", default="torchserve", choices=TARGETS, help="which server")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        help=f"which image (default: to build {' and '.join(LEAN)}, to run {USUAL})",
+    )
     parser.add_argument("--container", default="", help="the container's name")
     parser.add_argument("--port", default="", help="the first port to publish on this machine")
 
@@ -34,15 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Build the image of each server around one archive."""
+    """Build the images around one archive. Raises UserError if the archive needs torch and they have none."""
     if arguments.archive is None:
         raise UserError("name the archive: marctl docker build model_store/convnet.mar")
     if not arguments.archive.is_file():
         raise UserError(f"there is no archive {arguments.archive}; build it with: make archive")
+    targets = [arguments.target] if arguments.target else LEAN
+    with reading(arguments.archive) as mar:
+        names = mar.namelist()
+    if set(targets) <= set(LEAN) and needs_torch(names, read_manifest(arguments.archive)["model"]):
+        raise UserError(f"{arguments.archive} runs on torch, and the images {' and '.join(targets)} have "
+                        "none; build the one with torch: make docker TARGET=torch")  # fmt: skip
     STAGED.parent.mkdir(exist_ok=True)
     try:
         shutil.copyfile(arguments.archive, STAGED)
-        for target in TARGETS:
+        for target in targets:
             command = ["docker", "build", *_words(arguments.options), "--build-arg", f"MAR={STAGED}",
                        "--target", target, "--tag", f"{arguments.name}:{target}", "."]  # fmt: skip
             print(shlex.join(command), flush=True)
@@ -55,7 +70,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 def start(arguments: argparse.Namespace) -> int:
     """Run an image, locked down."""
-    command = ["deploy/docker-run.sh", f"{arguments.name}:{arguments.target}", _container(arguments),
+    command = ["deploy/docker-run.sh", f"{arguments.name}:{arguments.target or USUAL}", _container(arguments),
                arguments.port, *_words(arguments.options)]  # fmt: skip
     return subprocess.run(command, check=False).returncode
 
@@ -73,7 +88,7 @@ ACTIONS = {"build": build, "run": start, "stop": stop}
 
 
 def _container(arguments: argparse.Namespace) -> str:
-    return arguments.container or f"{arguments.name}-{arguments.target}"
+    return arguments.container or f"{arguments.name}-{arguments.target or USUAL}"
 
 
 def _words(text: str) -> list[str]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from marctl.archive.mar import BadArchive, read_manifest, reading
 from marctl.archive.private_copy import private_copy
 from marctl.archive.runtime import check_installed
-from marctl.errors import UserError
 
 if TYPE_CHECKING:
     from classifier.classifier import Classifier

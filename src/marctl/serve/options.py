@@ -114,7 +114,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def explains(arguments: argparse.Namespace) -> bool:
-    """Return whether /explanations is on. Raises UserError, and ModuleNotFoundError if a package is missing."""
+    """Return whether /explanations is on. Raises UserError, ModuleNotFoundError if it is not installed."""
     told = is_on(EXPLAIN, arguments.explain, default=False)
     if told:
         need_torch("torch", "captum")

@@ -26,6 +26,7 @@ from marctl.archive.claims import contradictions, malformed
 from marctl.archive.mar import read_manifest, reading
 from marctl.archive.members import HIDING, check_stored, hides_something, sha256, unsafe
 from marctl.archive.private_copy import private_copy
+from marctl.archive.runtime import check_installed
 from marctl.sandbox import sandbox
 from marctl.verify import proof
 

@@ -61,7 +61,7 @@ def _answered(handler: Any, images: list[bytes]) -> dict[str, Outputs | None]:
 
 
 def _reference(classifier: Any) -> Any:
-    """Return the class with its weights; None if there is none, or if an export is run and torch is missing."""
+    """Return the class with its weights; None if there is none, or no torch that could run it."""
     try:
         return classifier.eager
     except ModuleNotFoundError as error:

@@ -7,6 +7,7 @@ import sys
 import tomllib
 
 import pytest
+import torch
 
 from marctl.cli import COMMANDS
 from marctl.extras import EXTRAS, need, remedy
@@ -65,11 +66,14 @@ def test_missing_package_is_named_with_its_extra():
     )
 
 
-def test_weights_are_not_called_hostile_for_want_of_torch(monkeypatch):
-    """Without torch a pickle cannot be checked, and the message says so."""
+def test_weights_are_not_called_hostile_for_want_of_torch(monkeypatch, tmp_path):
+    """Without torch a file of torch's old format cannot be checked, and the message says so."""
+    old = tmp_path / "old.pth"
+    torch.save({"weight": torch.zeros(1)}, old, _use_new_zipfile_serialization=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert list(look._runs(ROOT / "model" / "convnet.pth", None)) == [
-        "cannot be checked without torch; install it: pip install 'marctl[serve]'"
+    assert list(look._runs(ROOT / "model" / "convnet.pth", None)) == []
+    assert list(look._runs(old, None)) == [
+        "cannot be checked without torch; install it: pip install 'marctl[torch]'"
     ]
 
 
@@ -96,7 +100,7 @@ def lacking(modules, *words):
     ("words", "module", "extra"),
     [
         (["serve", "model_store/convnet.mar"], "ts", "serve"),
-        (["up", "model_store/convnet.mar"], "torch", "serve"),
+        (["up", "model_store/convnet.mar"], "ts", "serve"),
         (["archive", "--mar", "model_store/.never-built.mar"], "model_archiver", "archive"),
         (["flask", "model_store/convnet.mar"], "gunicorn", "flask"),
         (["predict", "--url", "http://127.0.0.1:1", "tests/images/2.png"], "httpx", "client"),
