@@ -15,8 +15,10 @@ from classifier.golden import TOLERANCE
 from marctl.archive.bounded_zip import read_record
 from marctl.sandbox import sandbox
 from marctl.sandbox.sandbox import NoAnswer
+from marctl.serve.torchserve import patches
 
 TRIAL = Path(__file__).with_name("trial.py")
+PATCHES = Path(patches.__file__).parent
 SHOWN = 10  # outputs
 
 
@@ -54,7 +56,7 @@ def _asked(mar: zipfile.ZipFile, folder: Path, model: dict[str, Any], names: lis
     request = b"\n".join([json.dumps(header).encode(), b"".join(images)])
     # A model takes a few times the size of its file, plus memory for computing.
     size = sum(info.file_size for info in mar.infolist())
-    answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size)
+    answered = sandbox.run(TRIAL, folder, request, 4 * sandbox.GIB + 8 * size, [PATCHES])
     try:
         return json.loads(answered)
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ outputs should be. The process that started this one compares them.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -18,13 +19,14 @@ Outputs = list[list[float]]
 
 def main() -> int:
     """Answer the images of one request."""
-    folder = sys.argv[1]
+    folder, patches = sys.argv[1:]
     # Whatever the archive prints must not mix with the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     request = json.loads(sys.stdin.buffer.readline())
     images = [sys.stdin.buffer.read(size) for size in request["images"]]
     sys.path.insert(0, folder)
+    sys.path.append(patches)
     try:
         told: dict[str, Any] = _answered(_loaded(folder, request), images)
     except Exception as error:  # noqa: BLE001 the archive's own code runs here
@@ -39,6 +41,7 @@ def main() -> int:
 
 def _loaded(folder: str, request: dict[str, Any]) -> Any:
     # Imported only now: the archive's folder comes first on the import path.
+    importlib.import_module("late_torch").install()  # as in a worker: torch need not be installed
     from ts.model_loader import TsModelLoader
 
     service = TsModelLoader().load(request["name"], folder, request["handler"])
