@@ -48,8 +48,6 @@ RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sb
 COPY --from=packages /venv /venv
 RUN --mount=type=bind,from=tool,source=/wheel,target=/wheel \
     python3 -m pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheel/*.whl
-# The root file system is read-only when it runs, so Python could not keep what it compiles.
-RUN python3 -m compileall -q /venv
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH
 ARG MAR=model_store/convnet.mar
@@ -73,7 +71,8 @@ FROM runtime AS behind-nginx
 COPY --from=java /java /opt/java
 ENV JAVA_HOME=/opt/java
 # The reverse proxy; this build of nginx has the fewest modules.
-RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY deploy/log4j2.xml deploy/
 USER server
 EXPOSE 8080 8081 8082

@@ -108,9 +108,9 @@ fuzz: ready $(DEVELOPS) ## Send hostile input to the handler and over HTTP (need
 soak: ready $(DEVELOPS) ## Send good, bad and hostile requests, and watch memory and answers (needs nginx; MINUTES=20)
 	@$(BENCH).soak --minutes="$${MINUTES:-20}" $(THE_MAR)
 
-docker: ready ## Build the images convnet:torchserve and convnet:flask
+docker: ready ## Build the images convnet:torchserve and convnet:flask (TARGET=torch: the one with torch)
 	@$(MARCTL) docker --options="$$DOCKER_BUILD" build $(THE_MAR)
-docker-run: $(SERVES) ## Run the image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890)
+docker-run: $(SERVES) ## Run the image, locked down, on 8080 and 8081 (PORT=9080; TARGET=flask: on 8890; TARGET=torch)
 	@$(MARCTL) docker --options="$$DOCKER_RUN" run
 docker-stop: $(SERVES) ## Stop what docker-run started
 	@$(MARCTL) docker stop
