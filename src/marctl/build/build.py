@@ -154,10 +154,13 @@ def scratch_beside(mar: Path) -> tempfile.TemporaryDirectory[str]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def sealed_in(scratch: Path, recipe: Recipe, source: Source, locked: Path | None) -> Path | None:
+def sealed_in(
+    scratch: Path, recipe: Recipe, source: Source, locked: Path | None, output: int | None = None
+) -> Path | None:
     """Run the archiver, then the seal; return None if one of them failed, after it printed why.
 
     `locked` is the folder of a locked export that fits; without one, torch computes everything anew.
+    `output` is where to print what was built, as subprocess has it.
     """
     extra = scratch / "extra"
     extra.mkdir()
@@ -186,7 +189,7 @@ def sealed_in(scratch: Path, recipe: Recipe, source: Source, locked: Path | None
     ]  # fmt: skip
     # TorchScript's compiler writes sets in iteration order, so without this the file would differ.
     environ = os.environ | {"PYTHONHASHSEED": "0"}
-    return None if subprocess.run(seal, env=environ, check=False).returncode else sealed
+    return None if subprocess.run(seal, env=environ, stdout=output, check=False).returncode else sealed
 
 
 def _given(arguments: argparse.Namespace, before: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     made = locked_export.made_from(recipe)
     with tempfile.TemporaryDirectory(prefix="relock-") as scratch:
         # The commit is not part of what is locked.
-        sealed = sealed_in(Path(scratch), recipe, Source("unknown", 0), None)
+        sealed = sealed_in(Path(scratch), recipe, Source("unknown", 0), None, subprocess.DEVNULL)
         if sealed is None:
             return 1
         locked_export.write(folder / LOCKED, made, sealed)
