@@ -27,10 +27,11 @@ from .protocols.body import MOST_IMAGES, is_json, lone_file
 from .protocols.errors import failed, refused
 from .protocols.options import ACCEPT, ANYTHING
 from .protocols.read import image_to_explain, question_of
+from .runtime import ONNX_SUFFIX
 from .runtime.eager import load_eager
 from .runtime.exported import Model, load_exported
 from .runtime.fixed_batch import FixedBatch
-from .runtime.onnx import SUFFIX, load_onnx
+from .runtime.onnx import load_onnx
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class Classifier:
 
     def _load(self) -> Model:
         weights = str(self.manifest.get("serializedFile", ""))
-        if not self.manifest.get("modelFile") and weights.endswith(SUFFIX):
+        if not self.manifest.get("modelFile") and weights.endswith(ONNX_SUFFIX):
             return load_onnx(self.folder / weights, self.contract.output)
         if self.contract.output is not None:
             raise BadContract(

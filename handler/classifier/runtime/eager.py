@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..contract import ARGUMENTS, CLASS, BadContract
-from .onnx import SUFFIX
+from . import ONNX_SUFFIX
 
 COMPILE = "pt2"
 
@@ -132,7 +132,7 @@ def _construct(model: type, config: Mapping[str, Any]) -> Any:
 
 
 def _without_class(weights: Path, device: str) -> Any:
-    if weights.suffix == SUFFIX:
+    if weights.suffix == ONNX_SUFFIX:
         return None
     if weights.suffix == ".pt":
         from .torch import torchscript_module

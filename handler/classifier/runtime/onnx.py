@@ -13,7 +13,6 @@ import numpy as np
 from ..contract import BadContract
 from .fixed_batch import FixedBatch
 
-SUFFIX = ".onnx"
 # This limits torch's compute threads, too.
 THREADS = "OMP_NUM_THREADS"
 # ONNX Runtime's names for the accepted input type and output types.

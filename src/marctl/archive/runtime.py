@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from classifier.runtime import MEMBERS
-from classifier.runtime.onnx import SUFFIX
+from classifier.runtime import MEMBERS, ONNX_SUFFIX
 from marctl.extras import need, need_torch
 
 
@@ -23,5 +22,5 @@ def check_installed(names: Collection[str], model: Mapping[str, Any]) -> None:
 
 def needs_torch(names: Collection[str], model: Mapping[str, Any]) -> bool:
     """Return whether torch runs the model: a class, TorchScript or AOTInductor's machine code."""
-    is_onnx_file = not model.get("modelFile") and str(model.get("serializedFile", "")).endswith(SUFFIX)
+    is_onnx_file = not model.get("modelFile") and str(model.get("serializedFile", "")).endswith(ONNX_SUFFIX)
     return MEMBERS["onnx"] not in names and not is_onnx_file

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from classifier.runtime.onnx import SUFFIX
+from classifier.runtime import ONNX_SUFFIX
 from marctl import __version__
 from marctl.archive.mar import SUFFIX as SIGNATURE
 from marctl.archive.mar import is_signature
@@ -139,7 +139,7 @@ def _usable(recipe: Recipe) -> Path | None:
 
 def check_packages(recipe: Recipe, locked: Path | None) -> None:
     """Raise ModuleNotFoundError if a package is missing that the build needs."""
-    runs_onnx = recipe.runtime == ONNX or recipe.weights.suffix == SUFFIX
+    runs_onnx = recipe.runtime == ONNX or recipe.weights.suffix == ONNX_SUFFIX
     need("model_archiver", *(["onnxruntime"] if runs_onnx else []))
     if not locked and not (runs_onnx and recipe.model is None):
         need_torch(*(EXPORTERS if recipe.runtime == ONNX else ["torch"]))
