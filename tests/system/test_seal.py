@@ -167,7 +167,7 @@ def test_bad_inputs_are_named(tmp_path, checkout_in):
     (copy / "golden" / "a.png").write_bytes(b"hello")
     assert "the golden image a.png cannot be read: cannot read 5 bytes" in built(copy, GOLDEN="golden")
     (copy / "bad.yaml").write_text("input: [")
-    assert "bad.yaml or index_to_name.json cannot be read" in built(copy, CONFIG="bad.yaml")
+    assert "bad.yaml cannot be read: " in built(copy, CONFIG="bad.yaml")
     (copy / "bad.json").write_text("[1]")
     assert "are not a JSON object" in built(copy, FIGURES="bad.json")
     assert "SOURCE_DATE_EPOCH is 'soon'" in built(copy, SOURCE_DATE_EPOCH="soon")

@@ -33,10 +33,16 @@ def computed(raw: Path, images: dict[str, bytes], runtime: str) -> Computed:
         rows = {name: one["outputs"] for name, one in answers.items()}
         kind = kind_of_outputs(classifier.contract.outputs, rows, made_up)
         contract = replace(classifier.contract, outputs=kind)
-        member = runtime_member(runtime, opened, contract)
+        member = runtime_member(runtime, lambda: _class_of(opened), contract)
         size = getattr(classifier.model, "size", None)
     note = f"the model takes only batches of {size}: other batches are split and filled up"
     return Computed(answers, kind, member, version("torch"), () if size is None else (note,))
+
+
+def _class_of(opened: Opened) -> Any:
+    from marctl.export.export import eager_of  # imports torch
+
+    return eager_of(opened)
 
 
 def golden_answers(classifier: Classifier, model: Any, images: dict[str, bytes]) -> dict[str, Any]:

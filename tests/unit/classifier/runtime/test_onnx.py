@@ -1,11 +1,13 @@
 """An ONNX file is loaded if it takes images and returns one row per image."""
 
+import sys
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from classifier.contract import BadContract
-from classifier.runtime.onnx import load_onnx
+from classifier.runtime.onnx import NotInstalled, load_onnx
 from tests.support.lookup import onnx_model, table_of
 
 ROWS = [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 9.0, 1.0]]
@@ -45,3 +47,10 @@ def test_onnx_of_other_tensors_is_refused(change, sentence, tmp_path):
     with pytest.raises(BadContract) as said:
         load_onnx(tmp_path / "lookup.onnx")
     assert sentence in str(said.value)
+
+
+def test_worker_without_onnx_runtime_says_what_to_install(tmp_path, monkeypatch):
+    """The archive's own code depends on nobody else's check."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(NotInstalled, match=r"install onnxruntime, or build the archive with RUNTIME=eager"):
+        load_onnx(tmp_path / "model.onnx")
