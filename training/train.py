@@ -10,13 +10,14 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from classifier.contract import Contract
@@ -38,6 +39,8 @@ WEIGHT_DECAY = 0.02
 # another order, as in other runtimes, differ by less.
 SMOOTHING = 0.02
 SEED = 20
+# Processes that make batches. The weights depend on their number: each has random numbers of its own.
+MAKERS = 2
 # The last 5,000 of the training images are held out.
 LEARNED, HELD_OUT = slice(0, 55_000), slice(55_000, 60_000)
 
@@ -180,8 +183,8 @@ def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contrac
     steps = stage.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=steps)
     losses: list[float] = []
-    # A separate process makes the next batches during a training step.
-    loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+    # Separate processes make the next batches during a training step.
+    loader = DataLoader(batches, batch_size=None, num_workers=MAKERS, prefetch_factor=4)
     for images, truth in tqdm(loader, total=steps, unit="batch", mininterval=1):
         loss = F.cross_entropy(model(normalize(images, contract)), truth)
         optimizer.zero_grad()
@@ -195,20 +198,28 @@ def epochs_of(stage: Stage, model: ConvNet, learned: Labelled, contract: Contrac
 
 
 class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """All batches of a stage, from the random numbers of the process that makes them."""
+    """All batches of a stage; each process that makes them takes its share, in turn."""
 
     def __init__(self, learned: Labelled, contract: Contract, stage: Stage) -> None:
         self.learned, self.contract, self.stage = learned, contract, stage
+        self.order = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return len(self.learned.labels) // BATCH
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        maker = get_worker_info()
+        makers, place = (maker.num_workers, maker.id) if maker else (1, 0)
+        for chosen in islice(self._chosen(), place, None, makers):
+            digits, labels = self.learned.images[chosen], self.learned.labels[chosen]
+            yield varied(digits, labels, self.contract, self.stage)
+
+    def _chosen(self) -> Iterator[torch.Tensor]:
+        """Yield the places of each batch's digits, the same in all processes."""
         for _ in range(self.stage.epochs):
-            for chosen in torch.randperm(len(self.learned.labels))[: len(self) * BATCH].split(BATCH):
-                digits, labels = self.learned.images[chosen], self.learned.labels[chosen]
-                yield varied(digits, labels, self.contract, self.stage)
+            places = torch.randperm(len(self.learned.labels), generator=self.order)
+            yield from places[: len(self) * BATCH].split(BATCH)
 
 
 def varied(

@@ -1,16 +1,19 @@
-"""The network, its weights and its accuracy."""
+"""The network, its weights, its accuracy and the batches that it learns from."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from ts.utils.util import list_classes_from_module
 
 from model import convnet as convnet_module
 from model.convnet import ConvNet
 from tests.conftest import ROOT
 from training.mnist import load_test
-from training.train import on_test_set
+from training.train import BATCH, STAGES, Batches, Labelled, on_test_set
 
 WEIGHTS = ROOT / "model" / "convnet.pth"
 
@@ -48,3 +51,23 @@ def test_accuracy_counts_right_answers(contract):
     always_7 = ConvNet()
     always_7.forward = lambda x: F.one_hot(torch.full((len(x),), 7), 10).float()
     assert on_test_set(always_7, contract)[0] == np.mean(load_test()[1] == 7)
+
+
+@pytest.mark.parametrize("makers", [1, 2])
+def test_makers_share_the_batches(contract, makers):
+    """However many processes make them, each digit is learned once an epoch, in the same order."""
+    images, labels = (part[: 5 * BATCH + 7] for part in load_test())
+    digits = Labelled(
+        torch.from_numpy(images[:, None] / np.float32(255)), torch.tensor(labels, dtype=torch.long)
+    )
+    stage = replace(STAGES[0], epochs=2)
+
+    def told(processes):
+        torch.manual_seed(0)
+        loader = DataLoader(Batches(digits, contract, stage), batch_size=None, num_workers=processes)
+        return [truth.argmax(dim=1)[:BATCH].tolist() for _, truth in loader]
+
+    alone = told(0)
+    assert len(alone) == 2 * 5
+    assert alone[:5] != alone[5:]
+    assert told(makers) == alone
