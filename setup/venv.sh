@@ -13,21 +13,27 @@ fail() {
     exit 1
 }
 
-is_python_3_11() {
-    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
+# The locks of the tests and of TensorFlow are for one version alone.
+case $lock in
+*/dev.txt | */tensorflow.txt | */audit.txt) newest=11 wanted="Python 3.11" ;;
+*) newest=13 wanted="Python 3.11, 3.12 or 3.13" ;;
+esac
+
+is_fit() {
+    "$1" -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))" 2>/dev/null
 }
 
 find_python() {
     # The path in PYTHON may contain spaces.
-    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3.11 python3; fi
+    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3.11 python3.12 python3.13 python3; fi
     for candidate in "$@"; do
-        if is_python_3_11 "$candidate"; then
+        if is_fit "$candidate"; then
             echo "$candidate"
             return
         fi
     done
     found=$("${PYTHON:-python3}" --version 2>&1 || true)
-    fail "Python 3.11 is needed, found: ${found:-none}. Install it, or give its path: make PYTHON=/path/to/python3.11"
+    fail "$wanted is needed, found: ${found:-none}. Install it, or give its path: make PYTHON=/path/to/python3.11"
 }
 
 # Debian and Ubuntu move pip from Python's venv module to a separate package. Any user can get the wheel from it
@@ -143,5 +149,7 @@ install_tool() {
 }
 
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+is_fit "$venv/bin/python" || fail "$wanted is needed for $lock, but $venv has $("$venv/bin/python" --version)." \
+    "Delete that folder, and give the path of the other: make PYTHON=/path/to/python3.11"
 install_lock
 install_tool

@@ -20,7 +20,7 @@ from marctl.serve.torchserve.instance import Instance
 from marctl.serve.torchserve.java import find_java
 from marctl.serve.torchserve.settings import PORT_KEYS, Settings
 
-PYTHON = (3, 11)
+PYTHONS = ((3, 11), (3, 12), (3, 13))
 LEAST_DISK_GB = 1  # the environment takes 0.4; with torch's CUDA build it would be 6
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "amx_bf16")
 PROGRAMS = {
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _python() -> Finding:
-    return Finding(sys.version_info[:2] == PYTHON, "python", f"{platform.python_version()} in {sys.prefix}")
+    return Finding(sys.version_info[:2] in PYTHONS, "python", f"{platform.python_version()} in {sys.prefix}")
 
 
 def _java() -> Finding:

@@ -1,0 +1,52 @@
+"""An environment is created only with a Python that fits."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support.waiting import COMMAND
+
+# Runs code as if another Python did.
+OTHER = """#!/bin/sh
+case $1 in
+-c) exec {real} -c 'import sys; sys.version_info = {version}; exec(sys.argv[1])' "$2" ;;
+--version) echo Python {shown} ;;
+esac
+"""
+
+
+def refused(tmp_path, version, lock):
+    """Return the error of the setup with such a Python."""
+    shown = ".".join(map(str, version))
+    other = tmp_path / "an other python"
+    other.write_text(OTHER.format(real=sys.executable, version=version, shown=shown))
+    other.chmod(0o755)
+    done = subprocess.run(
+        ["setup/venv.sh", tmp_path / "venv", f"requirements/{lock}.txt"], cwd=ROOT,
+        env=os.environ | {"PYTHON": str(other)}, capture_output=True, text=True, timeout=COMMAND, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert not (tmp_path / "venv").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "lock", "wanted"),
+    [
+        ((3, 10, 12), "serve", "Python 3.11, 3.12 or 3.13"),
+        ((3, 14, 0), "serve", "Python 3.11, 3.12 or 3.13"),
+        ((3, 13, 5), "dev", "Python 3.11"),
+        ((3, 12, 3), "tensorflow", "Python 3.11"),
+    ],
+    ids=["too-old", "too-new", "tests", "tensorflow"],
+)
+def test_python_that_does_not_fit_is_named(tmp_path, version, lock, wanted):
+    """The error says what came and what to give; nothing is created."""
+    shown = ".".join(map(str, version))
+    assert refused(tmp_path, version, lock) == (
+        f"error: {wanted} is needed, found: Python {shown}. Install it, or give its path: "
+        "make PYTHON=/path/to/python3.11\n"
+    )
