@@ -154,7 +154,7 @@ def test_supervisor_that_stands_still_is_told_of(up, archive):
     finally:
         kill(supervisor, number=signal.SIGCONT)
     assert status.returncode != 0
-    sentence = f"the supervisor, process {supervisor.pid} (python), is suspended, as by SIGSTOP"
+    sentence = f"the supervisor, {supervisor}, is suspended, as by SIGSTOP"
     told = status.stdout.splitlines()
     assert told[0] == f"{sentence}, and restarts nothing"
     assert told[1:3] == [f"  resume   kill -CONT {supervisor.pid}", f"  stop     make stop RUN={up.run}"]
