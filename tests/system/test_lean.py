@@ -188,7 +188,7 @@ def test_stale_export_is_made_anew(tmp_path, checkout_in):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "note: model/locked was made from other weights (export it anew: make export); "
+        "note: model/locked does not match the weights (export it anew: make export); "
         "the class is exported now\n"
     )
     with zipfile.ZipFile(copy / "model_store" / "convnet.mar") as mar:

@@ -131,7 +131,7 @@ def _usable(recipe: Recipe) -> Path | None:
     """Return the folder of the recipe's locked export if it fits. Raises UserError."""
     if recipe.runtime != ONNX or recipe.locked is None:
         return None
-    why = locked_export.difference(recipe)
+    why = locked_export.difference(recipe.locked, recipe)
     if why is not None:
         print(f"note: {why}; the class is exported now", file=sys.stderr)
     return None if why else recipe.locked

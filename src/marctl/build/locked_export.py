@@ -38,16 +38,14 @@ OUTPUTS_KIND, FILES = "outputs", "files"
 REMEDY = "export it anew: make export"
 
 
-def difference(recipe: Recipe) -> str | None:
-    """Return why a build cannot use the recipe's locked export, or None if it can. Raises UserError.
+def difference(folder: Path, recipe: Recipe) -> str | None:
+    """Return why a build cannot use the export locked in a folder, or None if it can.
 
-    Raises BadContract, too.
+    Raises UserError and BadContract.
     """
-    if recipe.locked is None:
-        return f"the model has no locked export ({REMEDY})"
-    told = _lock_of(recipe.locked)
+    told = _lock_of(folder)
     changed = [name for name, value in made_from(recipe).items() if told.get(name) != value]
-    return f"{recipe.locked} was made from other {', '.join(changed)} ({REMEDY})" if changed else None
+    return f"{folder} does not match the {', '.join(changed)} ({REMEDY})" if changed else None
 
 
 def made_from(recipe: Recipe) -> dict[str, str]:

@@ -21,12 +21,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def difference():
-    return locked_export.difference(recipe_of(None, {}))
+    recipe = recipe_of(None, {})
+    return locked_export.difference(recipe.locked, recipe)
 
 
 def test_the_committed_export_is_of_these_files():
     """After a change of the class, the weights or the contract, it has to be made anew: make export."""
-    assert locked_export.difference(recipe_of(None, {"model": str(ROOT / "model")})) is None
+    recipe = recipe_of(None, {"model": str(ROOT / "model")})
+    assert locked_export.difference(recipe.locked, recipe) is None
 
 
 def edited(name, old, new):
@@ -62,7 +64,7 @@ def test_what_differs_is_named(folder, name):
     """The sentence says which of its inputs are others, and how to export anew."""
     change, named = OTHERS[name]
     change(folder)
-    assert difference() == f"model/locked was made from other {named} (export it anew: make export)"
+    assert difference() == f"model/locked does not match the {named} (export it anew: make export)"
 
 
 def test_how_the_model_is_served_does_not_matter(folder):
@@ -74,7 +76,7 @@ def test_how_the_model_is_served_does_not_matter(folder):
 def test_folder_without_an_export(folder):
     """Most people's folders have none: torch exports the class at each build."""
     shutil.rmtree(folder / "locked")
-    assert difference() == "the model has no locked export (export it anew: make export)"
+    assert recipe_of(None, {}).locked is None
 
 
 @pytest.mark.parametrize(
