@@ -19,6 +19,8 @@ unexport PYTHONPATH
 
 override VENV := .venv
 override BIN := $(VENV)/bin
+# Most archives are built and served without torch; marctl itself has it installed when it is needed.
+override TORCHES := $(VENV)/torch.installed
 # The list of given variables is passed only to marctl itself, not to the tests and benchmarks, which start marctl
 # on their own. make needs no shell for this line, so the signals that it passes on reach marctl.
 override SAY_GIVEN := env MARCTL_VARIABLES='$(GIVEN)' MARCTL_TORCH='$(MAKE) --no-print-directory $(TORCHES)'
@@ -29,8 +31,6 @@ override TENSORFLOW := .venv-tensorflow
 override AUDIT := .venv-audit
 override SERVES := $(VENV)/serve.installed
 override BUILDS := $(VENV)/archive.installed
-# Most archives are built and served without torch; marctl itself has it installed when it is needed.
-override TORCHES := $(VENV)/torch.installed
 override EXPLAINS := $(if $(filter 1 yes on true,$(EXPLAIN)),$(VENV)/explain.installed)
 override DEVELOPS := $(VENV)/dev.installed
 override EXTRAS := $(patsubst %,$(VENV)/%.installed,archive torch parquet flask explain client)

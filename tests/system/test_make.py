@@ -71,7 +71,7 @@ def test_variable_of_any_name_is_no_program(built, names):
     assert not ran(built)
 
 
-INNER = ["VENV", "BIN", "MARCTL", "BENCH", "THE_MAR", "VARIABLES", "GIVEN", "SAY_GIVEN"]
+INNER = ["VENV", "BIN", "MARCTL", "BENCH", "THE_MAR", "VARIABLES", "GIVEN", "SAY_GIVEN", "TORCHES"]
 
 
 def test_inner_variables_are_not_for_users(built):
@@ -104,6 +104,12 @@ def test_the_environment_is_not_a_program_either(built, monkeypatch):
             ["make", *options, "status"], cwd=built, capture_output=True, timeout=COMMAND, check=False
         )
         assert not ran(built)
+
+
+def test_make_says_how_torch_is_installed(built):
+    """marctl, which finds out whether it is needed, calls this."""
+    printed = make("--dry-run", "archive", cwd=built).stdout
+    assert "MARCTL_TORCH='make --no-print-directory .venv/torch.installed'" in printed
 
 
 def test_file_beside_an_archive_is_not_read(built, tmp_path):
