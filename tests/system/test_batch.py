@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from bench.servers.limits import fill, small_disk
+from marctl import cli
 from marctl.predict.image_folder import find_images
 from marctl.predict.table import BadTable, Row, Table, escaped, unescaped
 from tests.conftest import DIGITS, MARCTL, ROOT, WITHOUT_RIGHTS, make, marctl
@@ -264,6 +266,12 @@ def test_names_are_printed_as_they_can_be(folder, tmp_path):
     for one in said:
         assert "Traceback" not in one.stderr
         assert not {"\x1b", "\x07", "\u202e"} & set(one.stdout + one.stderr)
+
+
+def test_no_process_of_the_pool_outlives_the_run(folder, tmp_path, archive):
+    """The pool has ended when the run has: Python's own end raced with it for a pipe, and lost at times."""
+    assert cli.main(["predict", str(archive), str(folder / "2.png"), "--out", str(tmp_path / "t.csv")]) == 0
+    assert not multiprocessing.active_children()
 
 
 def test_table_keeps_its_permissions(tmp_path):

@@ -74,7 +74,9 @@ def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # This waits for the chunks in work: without it, the end of this process and that of the pool race
+            # for the pool's pipe.
+            pool.shutdown(cancel_futures=True)
 
 
 def _open(mar: Path) -> None:
