@@ -35,6 +35,16 @@ RUN cd /venv/lib/python3.11/site-packages \
         onnxruntime/quantization onnxruntime/datasets onnxruntime/backend onnxruntime/capi/libonnxruntime.so.* \
  && find . -type d -name tests -prune -exec rm -rf {} +
 
+# --- What writes the bill of materials of each image -------------------------------------------------
+FROM ${BASE} AS audit
+ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY requirements/audit.txt requirements/
+RUN python3 -m venv --without-pip /audit \
+ && python3 -m pip --python /audit/bin/python install --require-hashes --no-deps -r requirements/audit.txt
+RUN --mount=type=bind,from=tool,source=/wheel,target=/wheel \
+    python3 -m pip --python /audit/bin/python install --no-index --no-deps /wheel/*.whl
+
 # --- Java: the modules that TorchServe uses ----------------------------------------------------------
 FROM ${BASE} AS java
 RUN apt-get update -q && apt-get install -qy --no-install-recommends openjdk-17-jdk-headless
@@ -60,6 +70,8 @@ COPY requirements/flask.txt requirements/
 # The environment has no pip; without it in PATH, python3 is the base's, which has.
 RUN PATH=${PATH#/venv/bin:} python3 -m pip --python /venv/bin/python install --no-cache-dir \
         --only-binary :all: --require-hashes --no-deps -r requirements/flask.txt
+RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
+    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
 USER server
 EXPOSE 8890
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
@@ -74,7 +86,6 @@ ENV JAVA_HOME=/opt/java
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY deploy/log4j2.xml deploy/
-USER server
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
     CMD ["marctl", "healthcheck", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
@@ -90,7 +101,6 @@ FROM behind-nginx AS torch
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Another build of torch than the locked one, e.g. for a GPU.
 ARG TORCH=
-USER root
 ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
 # Some files of torch are only for building extensions and for its tests.
 RUN --mount=type=bind,source=.,target=/build cd /build && PATH=${PATH#/venv/bin:} \
@@ -102,6 +112,11 @@ RUN --mount=type=bind,source=.,target=/build cd /build && PATH=${PATH#/venv/bin:
         -r /tmp/rest.txt \
  && rm /tmp/rest.txt && cd /venv/lib/python3.11/site-packages/torch \
  && rm -rf include share test bin/test_* bin/protoc*
+RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
+    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
 USER server
 
 FROM behind-nginx AS torchserve
+RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
+    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
+USER server

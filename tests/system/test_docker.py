@@ -182,6 +182,22 @@ def test_image_is_small(container):
     assert whole - of_base < MOST_MB * 1e6
 
 
+def test_image_holds_its_bill_of_materials(container):
+    """It lists each package that is installed, of Debian and of Python, and the archive by its digest."""
+    bill = json.loads(container.shell("cat bill.cdx.json").stdout)
+    listed = {part.get("purl", part["name"]).partition("?")[0] for part in bill["components"]}
+    debian = container.shell("dpkg-query --show --showformat='${Package}\\n'").stdout.split()
+    python = container.shell("ls -d /venv/lib/python3.11/site-packages/*.dist-info").stdout.split()
+    assert len([purl for purl in listed if purl.startswith("pkg:deb/debian/")]) == len(set(debian)) > 50
+    assert len([purl for purl in listed if purl.startswith("pkg:pypi/")]) == len(python) > 20
+    assert any(purl.startswith("pkg:generic/python@3.11.") for purl in listed)
+    has_java = any(purl.startswith("pkg:generic/openjdk@17.") for purl in listed)
+    assert has_java == (container.target == "torchserve")
+    digest = container.shell("sha256sum model_store/model.mar").stdout.split()[0]
+    [model] = [part for part in bill["components"] if part["type"] == "machine-learning-model"]
+    assert model["hashes"] == [{"alg": "SHA-256", "content": digest}]
+
+
 def test_image_with_torch_explains(start):
     """The other runtimes and explanations have an image of their own, with the same answers."""
     running = start(WITH_TORCH, "--env EXPLAIN=1")

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from marctl.archive.claims import malformed
 from marctl.archive.mar import BadArchive, read_manifest, reading
 from marctl.archive.members import check_members
 from marctl.archive.private_copy import private_copy
+from marctl.audit import system
 from marctl.audit.jar import Library, digest, libraries
 from marctl.errors import UserError
 from marctl.records import Records
@@ -33,22 +34,39 @@ def write(file: Path, archive: Path, environment: Path, lock: Path, cyclonedx: P
     `environment` is the virtual environment that serves, and `lock` names its packages that count. torch's
     CUDA packages, in the lock beside it, count if they are installed.
     """
-    bill = _installed(environment, cyclonedx)
+    installed = _installed(environment, cyclonedx)
     served = _names(lock)
     wanted = served | _names(lock.with_name("cuda.txt"))
-    packages = [one for one in bill["components"] if _normal(one["name"]) in wanted]
-    if missing := served - {_normal(one["name"]) for one in packages}:
+    installed["components"] = [one for one in installed["components"] if _normal(one["name"]) in wanted]
+    if missing := served - {_normal(one["name"]) for one in installed["components"]}:
         raise UserError(f"{environment} lacks {', '.join(sorted(missing))} of {lock}; run: make setup")
+    libs = libraries(_jar_of(environment))
+    keep(file, _bill(archive, environment, installed, libs, []), Records())
+    return f"{file}: the archive, {len(installed['components'])} packages, {len(libs)} Java libraries"
+
+
+def of_image(archive: Path, environment: Path, cyclonedx: Path) -> str:
+    """Return the bill of the image that this runs in: all of the environment, and the system below."""
+    installed = _installed(environment, cyclonedx)
+    return _bill(archive, environment, installed, libraries(_jar_of(environment)), system.components())
+
+
+def _bill(
+    archive: Path,
+    environment: Path,
+    bill: dict[str, Any],
+    libs: Sequence[Library],
+    below: list[dict[str, Any]],
+) -> str:
+    """Complete cyclonedx-py's bill of the packages by the archive, the jar's libraries and what is below."""
+    packages, jar = bill["components"], _jar_of(environment)
     _add_licences(packages, environment)
-    jar = _jar_of(environment)
-    libs = libraries(jar)
-    bill["components"] = [_archive(archive), *packages, _jar(jar), *(_library(one) for one in libs)]
+    bill["components"] = [_archive(archive), *packages, _jar(jar), *(_library(one) for one in libs), *below]
     bill["metadata"]["component"] = {"type": "application", "name": OWN, "bom-ref": OWN}
     bill["dependencies"] = _dependencies(bill, packages, libs)
     text = json.dumps(bill, indent=2) + "\n"
     _check(text)
-    keep(file, text, Records())
-    return f"{file}: the archive, {len(packages)} packages, {len(libs)} Java libraries"
+    return text
 
 
 def keep(file: Path, text: str, records: Records) -> None:
