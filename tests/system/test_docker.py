@@ -189,7 +189,8 @@ def test_image_holds_its_bill_of_materials(container):
     debian = container.shell("dpkg-query --show --showformat='${Package}\\n'").stdout.split()
     python = container.shell("ls -d /venv/lib/python3.11/site-packages/*.dist-info").stdout.split()
     assert len([purl for purl in listed if purl.startswith("pkg:deb/debian/")]) == len(set(debian)) > 50
-    assert len([purl for purl in listed if purl.startswith("pkg:pypi/")]) == len(python) > 20
+    assert len([purl for purl in listed if purl.startswith("pkg:pypi/")]) == len(python) - 1 > 10
+    assert "marctl" in listed  # the tool is on no index
     assert any(purl.startswith("pkg:generic/python@3.11.") for purl in listed)
     has_java = any(purl.startswith("pkg:generic/openjdk@17.") for purl in listed)
     assert has_java == (container.target == "torchserve")
