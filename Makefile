@@ -30,7 +30,9 @@ override BENCH := $(BIN)/python -m bench
 override TENSORFLOW := .venv-tensorflow
 override AUDIT := .venv-audit
 override SERVES := $(VENV)/serve.installed
-override BUILDS := $(VENV)/archive.installed
+# Further packages that the classes of your own models need go into requirements/own.txt.
+override OWN := $(if $(wildcard requirements/own.txt),$(VENV)/own.installed)
+override BUILDS := $(VENV)/archive.installed $(OWN)
 override EXPLAINS := $(if $(filter 1 yes on true,$(EXPLAIN)),$(VENV)/explain.installed)
 override DEVELOPS := $(VENV)/dev.installed
 override EXTRAS := $(patsubst %,$(VENV)/%.installed,archive torch parquet flask explain client)
@@ -54,7 +56,7 @@ $(if $(and $(PUBLIC_KEY),$(UNCHECKED)),$(error make $(UNCHECKED) checks no signa
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '  make %-16s %s\n' "$$target" "$$text"; done
-setup: $(SERVES) ## Create the environment in .venv
+setup: $(SERVES) $(OWN) $(if $(TORCH),$(TORCHES)) ## Create the environment in .venv (TORCH=cpu, cuda or auto: with torch)
 
 archive: $(BUILDS) ## Build model_store/NAME.mar from the model folder (MODEL=mine/resnet18: from another one)
 export: $(BUILDS) $(TORCHES) ## Export the folder's class to ONNX and keep the file there: builds then need no torch
@@ -88,7 +90,7 @@ onnx: ready ## Export to ONNX
 	@$(MARCTL) export onnx
 tensorflow: ready $(TENSORFLOW)/installed ## Export a SavedModel and a frozen graph into exported/
 	@$(MARCTL) export tensorflow
-cpp: $(SERVES) ## Compile exported/classify, which answers images with an exported model without Python
+cpp: $(SERVES) $(TORCHES) ## Compile exported/classify, which answers images with an exported model without Python
 	@$(MARCTL) once --reads=cpp --reads=$(SERVES) --out=exported/classify -- cpp/build.sh $(BIN)/python exported/classify
 
 parity: torchscript aoti onnx tensorflow cpp $(DEVELOPS) ## Compare every runtime with the eager model, on 10,000 images
@@ -142,11 +144,14 @@ clean: | $(SERVES) ## Remove what was built; the environment, MNIST and your own
 	rm -rf model_store/.build-* model_store/.image .mypy_cache .pytest_cache .ruff_cache
 FORCE:
 
-# --- Environments. Further packages that your own model needs go into requirements/own.txt. ----------
-$(SERVES): requirements/serve.txt $(wildcard requirements/own.txt)
-	@for lock in $^; do setup/venv.sh $(VENV) $$lock || exit; done
+# --- Environments ------------------------------------------------------------------------------------
+$(SERVES): requirements/serve.txt
+	@setup/venv.sh $(VENV) $<
 	@touch $@
 $(VENV)/explain.installed: $(TORCHES)
+$(VENV)/own.installed: requirements/own.txt $(TORCHES)
+	@setup/venv.sh $(VENV) $<
+	@touch $@
 $(EXTRAS): $(VENV)/%.installed: requirements/%.txt | $(SERVES)
 	@setup/venv.sh $(VENV) $<
 	@touch $@

@@ -2,6 +2,7 @@
 # Create the environment VENV, and install a lock file and this checkout's tool into it:  setup/venv.sh VENV LOCK
 # A lock that names torch: TORCH=cpu takes torch's CPU build, a fifth of the size, from PyTorch's own index,
 # TORCH=cuda PyPI's build, and TORCH=auto, the default, the CPU build where there is no NVIDIA driver.
+# own.txt, a user's own packages, comes after torch: they may need it, and of the same build.
 set -eu
 venv=$1
 lock=$2
@@ -107,19 +108,31 @@ names_torch() {
     grep -qE '^torch(vision)?==' "$lock"
 }
 
+# own.txt needs no hashes, and what its packages need is resolved.
+install_own() {
+    echo "installing $lock into $venv"
+    if [ "$(cat "$build" 2>/dev/null)" = cpu ]; then
+        # shellcheck disable=SC2086 # an option or none
+        "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --torch-backend cpu -r "$lock"
+    else
+        pip_install -r "$lock"
+    fi
+}
+
 install_lock() {
-    # own.txt needs no hashes, and pip resolves its dependencies.
+    build=$venv/torch-build
     case $lock in
-    */own.txt) install=pip_install ;;
-    *) install=install_locked ;;
+    */own.txt)
+        install_own
+        return
+        ;;
     esac
     if ! names_torch; then
         echo "installing $lock into $venv"
-        $install -r "$lock"
+        install_locked -r "$lock"
         return
     fi
     # The choice made first also applies to everything added later.
-    build=$venv/torch-build
     [ -n "${TORCH:-}" ] || TORCH=$(cat "$build" 2>/dev/null || echo auto)
     why="TORCH=$TORCH"
     if [ "$TORCH" = auto ]; then
@@ -133,7 +146,7 @@ install_lock() {
     esac
     [ "$TORCH" = cuda ] || install_cpu_torch
     [ "$TORCH" = cpu ] || install_cuda_torch
-    $install -r "$lock"
+    install_locked -r "$lock"
     echo "$TORCH" >"$build"
 }
 

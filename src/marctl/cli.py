@@ -59,7 +59,7 @@ COMMANDS = {
     "clean": Command("marctl.build.clean", "delete what was built here"),
     "article": Command("marctl.client.article", "send an image as the article's own client does"),
     "bench": Command("marctl.bench", "measure this checkout's servers"),
-    "bill": Command("marctl.audit.image"),
+    "image-bill": Command("marctl.audit.image"),
     "seal": Command("marctl.build.seal"),
     "once": Command("marctl.once"),
     "path": Command("marctl.build.path"),

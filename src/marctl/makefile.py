@@ -100,6 +100,8 @@ def _check(command: str, given: Mapping[str, str]) -> None:
         raise UserError(sentence)
     if command == "flask" and given.get("TOKENS"):
         raise UserError(NO_TOKENS)
+    if command == "relock" and (replaced := [name for name in BUILD if given.get(name)]):
+        raise UserError(f"make export exports what is in the model folder; leave out {', '.join(replaced)}")
 
 
 def _options(command: str, given: Mapping[str, str]) -> Iterator[str]:

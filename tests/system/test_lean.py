@@ -18,6 +18,7 @@ from marctl.build.locked_export import ANSWERS, MODEL
 from model.convnet import ConvNet
 from tests.conftest import DIGITS, MARCTL, ROOT, free_port
 from tests.support.sealing import archive_here
+from tests.support.tutorial_archive import tutorial_archive
 from tests.support.waiting import COMMAND, PATIENCE
 from tests.system.test_verify import Members, write
 from training.mnist import load_test
@@ -92,12 +93,15 @@ def test_what_needs_torch_says_so(lean, tmp_path):
     eager = tmp_path / "eager.mar"
     done = archive_here(MAR=str(eager), **EAGER)
     assert done.returncode == 0, done.stderr
+    foreign = tutorial_archive(tmp_path)
     sentence = "error: this needs torch, which is not installed; install it: pip install 'marctl[torch]'\n"
     run = ("--run", tmp_path / "run", "--port", str(free_port()))
     for words in (
         ("serve", *run, eager),
         ("serve", *run, "--explain", "1", "model_store/convnet.mar"),
         ("predict", eager, TWO),
+        ("predict", foreign, TWO),
+        ("adopt", foreign, tmp_path / "mine"),
         ("verify", "--run", eager),
         ("archive", "--runtime", "eager", "--mar", tmp_path / "new.mar"),
         ("relock",),
@@ -105,6 +109,7 @@ def test_what_needs_torch_says_so(lean, tmp_path):
         done = called(copy, *words)
         assert (done.returncode, done.stderr) == (1, sentence), words
     assert not (tmp_path / "new.mar").exists()
+    assert not (tmp_path / "mine").exists()
     assert not (tmp_path / "run" / "server.json").exists()
 
 

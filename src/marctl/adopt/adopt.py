@@ -29,9 +29,11 @@ from marctl.adopt import adoption
 from marctl.adopt.adoption import CLASS, HANDLER, LABELS, SETTINGS, WEIGHTS, Found, Question
 from marctl.adopt.archiver_mar import ArchiverMar
 from marctl.adopt.source_values import plain
+from marctl.adopt.weights_file import ONNX, SAFETENSORS
 from marctl.archive.mar import is_name
 from marctl.build.model_folder import CONFIG, GOLDEN
 from marctl.errors import UserError
+from marctl.extras import need_torch
 from marctl.printable import printable
 from marctl.sandbox import sandbox
 
@@ -87,6 +89,8 @@ def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, s
         chosen, (handler, texts) = _name(archive, name), _texts(archive)
         names = {what: archive.named(key) for what, key in KEYS.items()}
         question = Question(handler, names, archive.names)
+        if not (names[WEIGHTS] or SAFETENSORS).endswith((SAFETENSORS, ONNX)):
+            need_torch("torch")  # reads other files of weights, in the sandbox
         is_new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)

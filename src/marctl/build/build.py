@@ -25,6 +25,7 @@ from marctl.build.exporters import EXPORTERS, version
 from marctl.build.model_folder import archive_of
 from marctl.build.recipe import HANDLER, ONNX, Recipe, recipe_of
 from marctl.errors import UserError
+from marctl.export.runtime_member import EAGER
 from marctl.extras import need, need_torch
 from marctl.records import Records, digest, digest_of
 
@@ -138,7 +139,9 @@ def _usable(recipe: Recipe) -> Path | None:
 
 
 def check_packages(recipe: Recipe, locked: Path | None) -> None:
-    """Raise ModuleNotFoundError if a package is missing that the build needs."""
+    """Raise ModuleNotFoundError if a package is missing that the build needs, UserError if a class is."""
+    if recipe.model is None and recipe.runtime != EAGER:
+        raise UserError(f"{recipe.weights} has no class to export; build it from one: MODEL=file.py")
     runs_onnx = recipe.runtime == ONNX or recipe.weights.suffix == ONNX_SUFFIX
     need("model_archiver", *(["onnxruntime"] if runs_onnx else []))
     if not locked and not (runs_onnx and recipe.model is None):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,15 +20,17 @@ from typing import Any
 
 import yaml
 
-from classifier import golden
+from classifier import golden, runtime
 from classifier.canonical import MANIFEST
 from classifier.contract import MODEL_KEYS, OUTPUTS, BadContract, Contract, read_label_file
 from classifier.outputs import KINDS
 from classifier.runtime import MEMBERS
 from classifier.runtime.eager import COMPILE
+from marctl import export
 from marctl.build.computed import Computed
 from marctl.build.exporters import EXPORTERS, version
 from marctl.build.golden_images import golden_images
+from marctl.build.model_folder import DEFAULT
 from marctl.build.proving import pixels_of
 from marctl.build.recipe import ONNX, Recipe
 from marctl.errors import UserError
@@ -35,7 +38,12 @@ from marctl.records import digest, digest_of
 
 MODEL, ANSWERS, LOCK = "model.onnx", "answers.json", "lock.json"
 OUTPUTS_KIND, FILES = "outputs", "files"
-REMEDY = "export it anew: make export"
+# The code that makes an export.
+CODE = [
+    Path(str(package.__file__)).with_name(f"{name}.py")
+    for package, names in {export: "batches export onnx_file to_onnx", runtime: "eager torch"}.items()
+    for name in names.split()
+]
 
 
 def difference(folder: Path, recipe: Recipe) -> str | None:
@@ -45,7 +53,13 @@ def difference(folder: Path, recipe: Recipe) -> str | None:
     """
     told = _lock_of(folder)
     changed = [name for name, value in made_from(recipe).items() if told.get(name) != value]
-    return f"{folder} does not match the {', '.join(changed)} ({REMEDY})" if changed else None
+    if not changed:
+        return None
+    # `make export` exports the folder's own files, not what options put in their place.
+    used = [file for file in (*recipe.own, recipe.golden) if file != recipe.figures]
+    is_own = all(folder.parent in file.parents for file in used)
+    remedy = f" ({_remedy(folder)})" if is_own else ""
+    return f"{folder} does not match the {', '.join(changed)}{remedy}"
 
 
 def made_from(recipe: Recipe) -> dict[str, str]:
@@ -55,15 +69,18 @@ def made_from(recipe: Recipe) -> dict[str, str]:
     files = [file for file in (recipe.model, *recipe.extra_files) if file]
     # How TorchServe runs the model does not matter.
     told = [contract.to_dict(), *(config.get(key) for key in (*MODEL_KEYS, COMPILE))]
+    packages = [recipe.requirements] if recipe.requirements else []
     # What the model is given, so that a change in the preparation counts, too.
     pixels = dict(zip(images, pixels_of(contract, images), strict=True))
     return {
         "class": digest_of(word for file in files for word in (file.name, digest(file))),
         "weights": digest(recipe.weights),
-        "contract": digest_of([json.dumps(told)]),
+        "contract": digest_of([json.dumps(told, default=_told)]),
+        "requirements": digest_of(digest(file) for file in packages),
         "golden images": digest_of(
             word for name, one in pixels.items() for word in (name, _digest(one.tobytes()))
         ),
+        "exporting code": digest_of(digest(file) for file in CODE),
         **{name: version(name) for name in EXPORTERS},
     }
 
@@ -98,16 +115,21 @@ def _lock_of(folder: Path) -> dict[str, Any]:
         reason = f"it does not name {FILES} and {OUTPUTS_KIND}"
     except (OSError, ValueError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
-    raise UserError(f"{folder / LOCK} cannot be read: {reason}; {REMEDY}, or delete {folder}")
+    raise UserError(f"{folder / LOCK} cannot be read: {reason}; {_remedy(folder)}, or delete {folder}")
+
+
+def _remedy(folder: Path) -> str:
+    model = folder.parent
+    return "export it anew: make export" + (f" MODEL={shlex.quote(str(model))}" if model != DEFAULT else "")
 
 
 def _locked_file(folder: Path, name: str, told: Mapping[str, Any]) -> bytes:
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
-        raise UserError(f"{folder / name} cannot be read: {error.strerror}; {REMEDY}") from error
+        raise UserError(f"{folder / name} cannot be read: {error.strerror}; {_remedy(folder)}") from error
     if _digest(data) != told[FILES].get(name):
-        raise UserError(f"{folder / name} is not the file that {LOCK} names; {REMEDY}")
+        raise UserError(f"{folder / name} is not the file that {LOCK} names; {_remedy(folder)}")
     return data
 
 
@@ -118,6 +140,11 @@ def _contract(recipe: Recipe) -> tuple[dict[str, Any], Contract]:
     except (ValueError, yaml.YAMLError) as error:
         raise BadContract(f"{recipe.config} cannot be read: {error}") from error
     return config, Contract.from_config(config, read_label_file(recipe.labels) if recipe.labels else None)
+
+
+def _told(value: Any) -> Any:
+    """Return what JSON can hold for a value that only YAML has: a set, or a date."""
+    return sorted(map(str, value)) if isinstance(value, set) else str(value)
 
 
 def _digest(data: bytes) -> str:

@@ -15,12 +15,13 @@ from classifier.runtime import MEMBERS
 from marctl.archive.mar import NAME
 from marctl.build.model_folder import DEFAULT, FIRST_VERSION, LOCKED, extra_files_of, model_name, options_of
 from marctl.errors import UserError
+from marctl.export.runtime_member import EAGER, RUNTIMES, unknown
 
 # Found beside the package, never by import: an environment may contain an older one.
 INSIDE = Path(classifier.__file__).resolve().parents[1]
 HANDLER = INSIDE / "convnet_handler.py"
 PACKAGE = Path(classifier.__file__).resolve().parent
-EAGER, ONNX = "eager", "onnx"
+ONNX = "onnx"
 # Defaults for a class file without a folder.
 NO_FOLDER = {"version": FIRST_VERSION, "labels": "", "requirements": ""}
 NEEDED = {"model", "weights", "config", "golden"}
@@ -87,6 +88,8 @@ def recipe_of(name: str | None, options: Mapping[str, str]) -> Recipe:
     if not chosen["weights"] or not chosen["config"]:
         raise UserError("an archive needs weights and a contract: make archive WEIGHTS=file CONFIG=file")
     runtime = chosen.get("runtime") or (ONNX if chosen["model"] else EAGER)
+    if runtime not in RUNTIMES:
+        raise unknown(runtime)
     if "figures" not in chosen:
         figures = Path(chosen["weights"]).with_suffix(".json")
         chosen["figures"] = str(figures) if figures.is_file() else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from marctl.build import locked_export
 from marctl.build.build import check_packages, sealed_in
 from marctl.build.commit import Source
-from marctl.build.model_folder import DEFAULT, LOCKED
+from marctl.build.model_folder import DEFAULT, HOW, LOCKED
 from marctl.build.recipe import ONNX, recipe_of
 from marctl.errors import UserError
 
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export, prove and lock; return the exit status. Raises UserError."""
     folder = arguments.model
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a model folder; {HOW}")
     recipe = recipe_of(None, {"model": str(folder)})
     if recipe.model is None:
         raise UserError(f"{folder} has no class to export; its weights are used as they are")

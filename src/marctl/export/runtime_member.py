@@ -31,4 +31,9 @@ def runtime_member(runtime: str, model: Callable[[], Any], contract: Any) -> dic
 
             return {MEMBERS[runtime]: to_aoti(model(), contract)}
         case _:
-            raise UserError(f"RUNTIME={runtime} is not known; use one of {', '.join(RUNTIMES)}")
+            raise unknown(runtime)
+
+
+def unknown(runtime: str) -> UserError:
+    """Return the error for a runtime that does not exist."""
+    return UserError(f"RUNTIME={runtime} is not known; use one of {', '.join(RUNTIMES)}")

@@ -49,7 +49,9 @@ class Foreign:
         """Unpack a private copy and start the process. Raises BadArchive if the handler does not load."""
         from marctl.archive.mar import BadArchive
         from marctl.archive.opened import LOADING, unpack
+        from marctl.extras import need_torch
 
+        need_torch("torch")  # TorchServe's own handlers import it
         self._folder = tempfile.TemporaryDirectory(prefix="archive-")
         try:
             model = unpack(path, Path(self._folder.name), public_key)

@@ -9,6 +9,7 @@ import ast
 import importlib.util
 import json
 import pickle
+import re
 import sys
 import warnings
 import zipfile
@@ -24,12 +25,31 @@ import yaml
 PICKLE_NAMES = (".pth", ".pt", ".ptl", ".bin", ".pkl", ".pickle", ".dill", ".ckpt", ".joblib")
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 ZIP, MACHINE_CODE, NUMPY = b"PK\x03\x04", b"\x7fELF", b"\x93NUMPY"
-# What torch.save names for tensors and their storages.
-TENSORS = {("torch._utils", f"_rebuild_{what}") for what in ("tensor_v2", "parameter")} | {("torch", "Size")}
-STORAGES = {
-    f"{kind}Storage"
-    for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
-}
+# What torch 2.14 loads as weights only (torch/_weights_only_unpickler.py), by module.
+WEIGHTS_ONLY = {
+    "_codecs": {"encode"},
+    "builtins": {"bytearray", "complex", "set"},
+    "collections": {"Counter", "OrderedDict"},
+    "torch": {"Size", "Tensor", "device"},
+    "torch._tensor": {"_rebuild_from_type_v2"},
+    "torch._utils": {
+        "_rebuild_device_tensor_from_cpu_tensor", "_rebuild_device_tensor_from_numpy",
+        "_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor", "_rebuild_parameter",
+        "_rebuild_parameter_with_state", "_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_tensor",
+        "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_wrapper_subclass",
+    },
+    "torch.nn.parameter": {"Parameter"},
+    "torch.serialization": {"_get_layout"},
+    "torch.storage": {"TypedStorage", "UntypedStorage"},
+}  # fmt: skip
+# Besides these, kinds of numbers, and classes of tensors and storages of a kind.
+DTYPES = re.compile(
+    r"bool|b?complex\d+|bfloat\d+|float\d+(_\w+)?|bits\d+(x\d+)?|q?u?int\d+(x\d+)?"
+    r"|per_(channel|tensor)_(a|sy)\w+"
+)
+KIND = "BFloat16|Bool|Byte|Char|(Complex)?Double|(Complex)?Float|Half|Int|Long|Short"
+CLASSES = re.compile(f"({KIND})(Storage|Tensor)|QU?Int[0-9x]+Storage")
+OF_TENSORS = {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse"}
 MOST_WORDS, MOST_NUMBERS = 400, 8
 MOST_WHOLE = 2**63  # bound of an integer in the answer
 SAFETENSORS, BYTECODE = ".safetensors", (".pyc", ".pyo")
@@ -229,11 +249,21 @@ def _load(path: Path, start: bytes) -> None:
         torch.load(path, map_location="cpu", weights_only=True)
 
 
-class _Inert:
-    """Stands for a tensor or a storage."""
+def is_weights_only(module: str, name: str) -> bool:
+    """Return whether torch loads what a pickle names so, without running code of the file."""
+    if name in WEIGHTS_ONLY.get(module, ()) or (module == "torch" and DTYPES.fullmatch(name)):
+        return True
+    return module in OF_TENSORS and CLASSES.fullmatch(name) is not None
 
-    def __new__(cls, *_: Any) -> _Inert:
+
+class _Inert:
+    """Stands for a tensor, a storage or a kind of numbers."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Inert:
         return object.__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 class _Tensors(pickle.Unpickler):
@@ -241,11 +271,9 @@ class _Tensors(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         """Return what stands for a name, or refuse it."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) in TENSORS or (module == "torch" and name in STORAGES):
-            return _Inert
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        if not is_weights_only(OLD_NAMES.get(module, module), name):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return OrderedDict if name == "OrderedDict" else _Inert
 
     def persistent_load(self, _: Any) -> _Inert:
         """Return what stands for a storage."""

@@ -5,12 +5,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 
 import pytest
 import torch
+from torch._weights_only_unpickler import _get_allowed_globals
 
 from marctl.cli import COMMANDS
+from marctl.errors import UserError
 from marctl.extras import EXTRAS, need, remedy
+from marctl.makefile import completed
 from marctl.verify import look
 from tests.conftest import ROOT
 
@@ -77,6 +81,36 @@ def test_weights_are_not_called_hostile_for_want_of_torch(monkeypatch, tmp_path)
     ]
 
 
+def test_what_torch_loads_as_weights_only_is_known():
+    """The names are torch's own, and no function of torch is among them by mistake."""
+    loaded = {tuple(name.rpartition(".")[::2]) for name in _get_allowed_globals()}
+    assert [name for name in loaded if not look.is_weights_only(*name)] == []
+    others = {("torch", name) for name in dir(torch) if callable(getattr(torch, name))} - loaded
+    assert {("torch", "load"), ("torch", "float_power"), ("torch", "bool")} & others
+    assert [name for name in others if look.is_weights_only(*name)] == []
+    assert not look.is_weights_only("os", "system")
+    assert not look.is_weights_only("builtins", "eval")
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"weight": torch.zeros(2, dtype=torch.complex64)},
+        {"weight": torch.zeros(2, dtype=torch.uint16), "scale": torch.zeros(1, dtype=torch.float8_e5m2)},
+        {"state_dict": {"weight": torch.zeros(2)}, "dtype": torch.float16, "device": torch.device("cpu")},
+        {"weight": torch.nn.Parameter(torch.zeros(2)), "seen": Counter("ab"), "tag": b"\xff", "all": {1, 2}},
+    ],
+    ids=["complex", "small", "checkpoint", "parameter"],
+)
+def test_good_weights_are_good_without_torch(monkeypatch, tmp_path, saved):
+    """The verdict does not depend on whether torch is installed."""
+    file = tmp_path / "weights.pth"
+    torch.save(saved, file)
+    assert list(look._runs(file, None)) == []
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert list(look._runs(file, None)) == []
+
+
 # Runs marctl as if these modules were not installed.
 LACKING = """
 import sys
@@ -114,6 +148,33 @@ def test_command_names_the_extra_that_it_needs(words, module, extra):
     assert done.stderr == (
         f"error: this needs {module}, which is not installed; install it: pip install 'marctl[{extra}]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--runtime", "onix"], "RUNTIME=onix is not known; use one of eager, torchscript, onnx, aoti"),
+        (
+            ["", "--weights", "model/locked/model.onnx", "--runtime", "onnx"],
+            "model/locked/model.onnx has no class to export; build it from one: MODEL=file.py",
+        ),
+    ],
+    ids=["unknown", "no-class"],
+)
+def test_what_cannot_be_built_asks_for_no_torch(words, sentence):
+    """Nobody installs torch only to learn that it does not help."""
+    done = lacking(["torch", "onnx"], "archive", *words, "--mar", "model_store/.never-built.mar")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {sentence}\n")
+
+
+def test_export_refuses_what_it_would_ignore(monkeypatch, tmp_path):
+    """It locks what is in the folder: an option would be lost, and a file has no folder."""
+    monkeypatch.setenv("WEIGHTS", "other.pth")
+    with pytest.raises(UserError, match="exports what is in the model folder; leave out WEIGHTS"):
+        completed(["relock"], "relock", ["WEIGHTS"])
+    done = lacking([], "relock", str(tmp_path / "net.py"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "net.py is not a model folder; docs/your-own-model.md shows such a folder" in done.stderr
 
 
 # Two import what they need even to show their options.

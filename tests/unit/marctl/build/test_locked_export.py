@@ -20,8 +20,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "model"
 
 
-def difference():
-    recipe = recipe_of(None, {})
+def difference(**options):
+    recipe = recipe_of(None, options)
     return locked_export.difference(recipe.locked, recipe)
 
 
@@ -43,6 +43,11 @@ def edited(name, old, new):
     return edit
 
 
+def requiring(folder):
+    """Add further packages, which may compute something else."""
+    (folder / "requirements.txt").write_text("timm==1.0.12\n")
+
+
 def swapped(folder):
     """Replace a golden image by another."""
     shutil.copy(folder / "golden" / "1.png", folder / "golden" / "0.png")
@@ -55,6 +60,8 @@ OTHERS = {
     "labels": (edited("model-config.yaml", '["0"', '["zero"'), "contract"),
     "golden": (swapped, "golden images"),
     "preparation": (edited("model-config.yaml", "ink: 20", "ink: 19"), "contract, golden images"),
+    "requirements": (requiring, "requirements"),
+    "code": (edited(f"locked/{LOCK}", '"exporting code": "', '"exporting code": "0'), "exporting code"),
     "exporter": (edited(f"locked/{LOCK}", '"onnxscript": "', '"onnxscript": "1'), "onnxscript"),
 }
 
@@ -65,6 +72,24 @@ def test_what_differs_is_named(folder, name):
     change, named = OTHERS[name]
     change(folder)
     assert difference() == f"model/locked does not match the {named} (export it anew: make export)"
+
+
+def test_remedy_is_for_that_folder(folder):
+    """Another folder's export is made anew by naming it, and that of a file put in its place not at all."""
+    other = folder.rename("a model")
+    (other / "convnet.pth").write_bytes(b"0")
+    assert difference(model=str(other)) == (
+        "a model/locked does not match the weights (export it anew: make export MODEL='a model')"
+    )
+    weights = (other.parent / "other.pth").absolute()
+    weights.write_bytes(b"0")
+    assert difference(model=str(other), weights=str(weights)) == "a model/locked does not match the weights"
+
+
+def test_contract_may_have_a_date(folder):
+    """YAML has dates and sets, which JSON has not."""
+    edited("model-config.yaml", "input:", "arguments: {since: 2024-01-01, of: !!set {a, b}}\ninput:")(folder)
+    assert difference() == "model/locked does not match the contract (export it anew: make export)"
 
 
 def test_how_the_model_is_served_does_not_matter(folder):
