@@ -59,7 +59,7 @@ help: ## List the targets
 setup: $(SERVES) $(OWN) $(if $(TORCH),$(TORCHES)) ## Create the environment in .venv (TORCH=cpu, cuda or auto: with torch)
 
 archive: $(BUILDS) ## Build model_store/NAME.mar from the model folder (MODEL=mine/resnet18: from another one)
-export: $(BUILDS) $(TORCHES) ## Export the folder's class to ONNX and keep the file there: builds then need no torch
+export: $(BUILDS) $(TORCHES) ## Export the model folder's class to ONNX into its locked/, so that builds need no torch (MODEL=mine/resnet18)
 	@$(MARCTL) relock
 adopt: | $(SERVES) ## Make a model folder from another project's archive: make adopt MAR=old.mar FOLDER=mine
 # A named archive is used as it is. If none is named, this checkout's own is brought up to date.
@@ -69,7 +69,7 @@ serve: ready $(EXPLAINS) ## Serve the archive with TorchServe on 8080 and 8081 (
 up: ready $(EXPLAINS) ## Serve it to others, behind nginx on 8000 (DOOR=443, TLS_CERT=file TLS_KEY=file); restart what dies
 deploy: ready ## Replace the archive that make up serves, without a gap (VERSION=2.0)
 flask: ready $(VENV)/flask.installed $(EXPLAINS) ## Serve the archive with Flask on 8890 until Ctrl-C (PORT=9890)
-stop: | $(SERVES) ## Stop TorchServe
+stop: | $(SERVES) ## Stop the server that serve or up started
 status: | $(SERVES) ## Show whether TorchServe runs and how many workers are ready
 token: | $(SERVES) ## Print a token for a server with TOKENS=on (KIND=management: for the management API)
 logs: | $(SERVES) ## Print the end of TorchServe's log

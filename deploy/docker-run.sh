@@ -23,8 +23,12 @@ case $image in
     ;;
 esac
 model=${image%:*}
+case $image in
+*:torch) build="make docker TARGET=torch" ;;
+*) build="make docker" ;;
+esac
 
-docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image; build it with: make docker"
+docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image; build it with: $build"
 if docker container inspect "$container" >/dev/null 2>&1; then
     fail "there is already a container $container; remove it with: docker rm --force $container"
 fi

@@ -47,7 +47,7 @@ def need_torch(*modules: str) -> None:
     """
     installs = os.environ.get(INSTALLS, "").split()
     if installs and any(importlib.util.find_spec(module) is None for module in modules):
-        print("this needs torch, which is installed now", file=sys.stderr)
+        print("this needs torch; installing it", file=sys.stderr)
         if subprocess.run(installs, stdout=sys.stderr, check=False).returncode:
             raise UserError("torch could not be installed, see above")
         importlib.invalidate_caches()

@@ -62,7 +62,7 @@ def engine_with_images():
         pytest.skip("no Docker engine answers to `docker info`")
     for target in (*TARGETS, WITH_TORCH):
         if docker("image", "inspect", f"convnet:{target}", check=False).returncode != 0:
-            pytest.skip(f"there is no image convnet:{target}; build it with: make docker")
+            pytest.skip(f"there is no image convnet:{target}; build it with: make docker TARGET={target}")
 
 
 @pytest.fixture(scope="module")

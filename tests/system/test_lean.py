@@ -193,8 +193,8 @@ def test_stale_export_is_made_anew(tmp_path, checkout_in):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "note: model/locked does not match the weights (export it anew: make export); "
-        "the class is exported now\n"
+        "note: model/locked does not match the weights (export it again: make export); "
+        "exporting the class again\n"
     )
     with zipfile.ZipFile(copy / "model_store" / "convnet.mar") as mar:
         assert mar.read("runtime.onnx") != (LOCKED / MODEL).read_bytes()

@@ -134,7 +134,7 @@ def _usable(recipe: Recipe) -> Path | None:
         return None
     why = locked_export.difference(recipe.locked, recipe)
     if why is not None:
-        print(f"note: {why}; the class is exported now", file=sys.stderr)
+        print(f"note: {why}; exporting the class again", file=sys.stderr)
     return None if why else recipe.locked
 
 

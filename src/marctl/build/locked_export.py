@@ -120,7 +120,7 @@ def _lock_of(folder: Path) -> dict[str, Any]:
 
 def _remedy(folder: Path) -> str:
     model = folder.parent
-    return "export it anew: make export" + (f" MODEL={shlex.quote(str(model))}" if model != DEFAULT else "")
+    return "export it again: make export" + (f" MODEL={shlex.quote(str(model))}" if model != DEFAULT else "")
 
 
 def _locked_file(folder: Path, name: str, told: Mapping[str, Any]) -> bytes:

@@ -71,7 +71,7 @@ def test_what_differs_is_named(folder, name):
     """The sentence says which of its inputs are others, and how to export anew."""
     change, named = OTHERS[name]
     change(folder)
-    assert difference() == f"model/locked does not match the {named} (export it anew: make export)"
+    assert difference() == f"model/locked does not match the {named} (export it again: make export)"
 
 
 def test_remedy_is_for_that_folder(folder):
@@ -79,7 +79,7 @@ def test_remedy_is_for_that_folder(folder):
     other = folder.rename("a model")
     (other / "convnet.pth").write_bytes(b"0")
     assert difference(model=str(other)) == (
-        "a model/locked does not match the weights (export it anew: make export MODEL='a model')"
+        "a model/locked does not match the weights (export it again: make export MODEL='a model')"
     )
     weights = (other.parent / "other.pth").absolute()
     weights.write_bytes(b"0")
@@ -89,7 +89,7 @@ def test_remedy_is_for_that_folder(folder):
 def test_contract_may_have_a_date(folder):
     """YAML has dates and sets, which JSON has not."""
     edited("model-config.yaml", "input:", "arguments: {since: 2024-01-01, of: !!set {a, b}}\ninput:")(folder)
-    assert difference() == "model/locked does not match the contract (export it anew: make export)"
+    assert difference() == "model/locked does not match the contract (export it again: make export)"
 
 
 def test_how_the_model_is_served_does_not_matter(folder):
@@ -121,14 +121,14 @@ def test_lock_that_is_none_is_refused(folder, text, reason):
     with pytest.raises(UserError) as refused:
         difference()
     assert str(refused.value) == (
-        f"model/locked/{LOCK} cannot be read: {reason}; export it anew: make export, or delete model/locked"
+        f"model/locked/{LOCK} cannot be read: {reason}; export it again: make export, or delete model/locked"
     )
 
 
 def test_file_that_was_not_locked_is_refused(folder):
     """A model that somebody replaced would otherwise be served as this class's export."""
     (folder / "locked" / MODEL).write_bytes(b"another")
-    with pytest.raises(UserError, match=f"{MODEL} is not the file that {LOCK} names; export it anew"):
+    with pytest.raises(UserError, match=f"{MODEL} is not the file that {LOCK} names; export it again"):
         locked_export.read(folder / "locked")
     (folder / "locked" / MODEL).unlink()
     with pytest.raises(UserError, match=f"{MODEL} cannot be read: No such file or directory"):
