@@ -117,7 +117,7 @@ docker-run: $(SERVES) ## Run the image, locked down, on 8080 and 8081 (PORT=9080
 docker-stop: $(SERVES) ## Stop what docker-run started
 	@$(MARCTL) docker stop
 
-train: $(DEVELOPS) ## Train on MNIST's 60,000 images and save model/convnet.pth
+train: $(DEVELOPS) ## Train on MNIST and overwrite model/convnet.pth (other weights than the committed ones)
 	$(BIN)/python -m training.train
 evaluate: $(DEVELOPS) ## Measure the weights on the 10,000 test images, draw docs/*.png
 	$(BIN)/python -m training.evaluate
