@@ -74,7 +74,7 @@ status: | $(SERVES) ## Show whether TorchServe runs and how many workers are rea
 token: | $(SERVES) ## Print a token for a server with TOKENS=on (KIND=management: for the management API)
 logs: | $(SERVES) ## Print the end of TorchServe's log
 predict: $(if $(URL),$(VENV)/client.installed,ready) $(if $(filter %.parquet,$(OUT)),$(VENV)/parquet.installed) ## Classify images, with or without a server: make predict IMAGE=file (URL=http://…), or IMAGES=folder OUT=answers.csv
-verify: | $(SERVES) ## Examine an archive (MAR=any.mar); PUBLIC_KEY=file requires a signature; RUN=1 runs it in isolation
+verify: | $(SERVES) $(if $(PUBLIC_KEY)$(filter 1,$(RUN)),$(OWN)) ## Examine an archive (MAR=any.mar); PUBLIC_KEY=file requires a signature; RUN=1 runs it in isolation
 doctor: | $(SERVES) ## Show what this machine has and lacks
 sign: ready ## Sign the archive with a private key: make sign KEY=private.pem
 # Each of these is the marctl command of the same name.
@@ -149,7 +149,7 @@ $(SERVES): requirements/serve.txt
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 $(VENV)/explain.installed: $(TORCHES)
-$(VENV)/own.installed: requirements/own.txt $(TORCHES)
+$(VENV)/own.installed: requirements/own.txt $(SERVES) $(TORCHES)
 	@setup/venv.sh $(VENV) $<
 	@touch $@
 $(EXTRAS): $(VENV)/%.installed: requirements/%.txt | $(SERVES)

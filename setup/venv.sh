@@ -112,8 +112,8 @@ names_torch() {
 install_own() {
     echo "installing $lock into $venv"
     if [ "$(cat "$build" 2>/dev/null)" = cpu ]; then
-        # shellcheck disable=SC2086 # an option or none
-        "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --torch-backend cpu -r "$lock"
+        # A version with +cpu sorts above the same one without.
+        pip_install --extra-index-url https://download.pytorch.org/whl/cpu -r "$lock"
     else
         pip_install -r "$lock"
     fi

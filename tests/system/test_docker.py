@@ -207,6 +207,7 @@ def test_image_with_torch_explains(start):
     asked = requests.put(explanations, data=DIGITS["2"], timeout=PATIENCE)
     assert asked.status_code == 200, asked.text
     assert asked.json()["label"] == "2"
+    assert '"name": "torch"' in running.shell("cat bill.cdx.json").stdout
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -29,7 +29,7 @@ from marctl.adopt import adoption
 from marctl.adopt.adoption import CLASS, HANDLER, LABELS, SETTINGS, WEIGHTS, Found, Question
 from marctl.adopt.archiver_mar import ArchiverMar
 from marctl.adopt.source_values import plain
-from marctl.adopt.weights_file import ONNX, SAFETENSORS
+from marctl.adopt.weights_file import needs_torch
 from marctl.archive.mar import is_name
 from marctl.build.model_folder import CONFIG, GOLDEN
 from marctl.errors import UserError
@@ -89,8 +89,6 @@ def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, s
         chosen, (handler, texts) = _name(archive, name), _texts(archive)
         names = {what: archive.named(key) for what, key in KEYS.items()}
         question = Question(handler, names, archive.names)
-        if not (names[WEIGHTS] or SAFETENSORS).endswith((SAFETENSORS, ONNX)):
-            need_torch("torch")  # reads other files of weights, in the sandbox
         is_new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +97,8 @@ def adopt(mar: Path, folder: Path, name: str | None = None) -> tuple[dict[str, s
                     (Path(scratch) / what).write_bytes(text)
                 if (weights := names[WEIGHTS]) is not None:
                     archive.extract(weights, Path(scratch) / WEIGHTS)
+                    if needs_torch(Path(scratch) / WEIGHTS, weights):
+                        need_torch("torch")  # reads them, in the sandbox
                 found = _found(archive, chosen, question, Path(scratch))
                 files = dict(_files(texts, found))
                 return _write(folder, found, files, Path(scratch) / WEIGHTS), found

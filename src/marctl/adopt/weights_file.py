@@ -53,6 +53,11 @@ def weights_of(file: Path, name: str) -> Weights:
     return Weights(STATE_DICT, _state_dict(file, name))
 
 
+def needs_torch(file: Path, name: str) -> bool:
+    """Return whether `weights_of` needs torch for a file."""
+    return not name.endswith((SAFETENSORS, ONNX)) and not _is_torchscript(file)
+
+
 def _state_dict(file: Path, name: str) -> Shapes:
     # Imported only here: nothing else needs torch, and its import takes seconds.
     import torch
@@ -120,7 +125,7 @@ def _header(file: Path, name: str) -> Shapes:
 
 def _is_torchscript(file: Path) -> bool:
     try:
-        with zipfile.ZipFile(file) as packed:
+        with open_zip(file) as packed:
             return any("/code/" in name for name in packed.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError):
         return False

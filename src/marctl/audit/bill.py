@@ -106,16 +106,18 @@ def _add_licences(packages: Iterable[dict[str, Any]], environment: Path) -> None
 
 
 def _archive(archive: Path) -> dict[str, Any]:
-    """Return the archive's entry. Raises BadArchive if its records are malformed."""
+    """Return the archive's entry. Raises BadArchive if it is sealed, and its records are malformed."""
     with private_copy(archive) as copy:
         model, sha256 = read_manifest(copy)["model"], digest(copy)
-        check_members(copy)
         with reading(copy) as mar:
-            record = read_record(mar, PROVENANCE)
-    if (fault := next(malformed({PROVENANCE: record}), None)) is not None:
+            is_sealed = PROVENANCE in mar.namelist()
+            record = read_record(mar, PROVENANCE) if is_sealed else b"{}"
+        if is_sealed:
+            check_members(copy)
+    if is_sealed and (fault := next(malformed({PROVENANCE: record}), None)) is not None:
         raise BadArchive(f"{archive}: {fault}")
     told = json.loads(record)
-    name, version = model["modelName"], model["modelVersion"]
+    name, version = model["modelName"], str(model.get("modelVersion", ""))
     return {
         "type": "machine-learning-model",
         "bom-ref": archive.name,
@@ -123,7 +125,9 @@ def _archive(archive: Path) -> dict[str, Any]:
         "version": version,
         "purl": f"pkg:generic/{name}@{version}?checksum=sha256:{sha256}",
         "hashes": [_sha256(sha256)],
-        "properties": _properties({key: told[key] for key in ("source_commit", "runtime", "torch")}),
+        "properties": _properties(
+            {key: told[key] for key in ("source_commit", "runtime", "torch") if key in told}
+        ),
     }
 
 

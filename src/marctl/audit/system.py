@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 # dpkg-query's fields of a Debian package, with a tab between.
-FIELDS = "${Package}\\t${Version}\\t${Architecture}\\t${source:Package}\\n"
+FIELDS = "${Package}\\t${Version}\\t${Architecture}\\t${source:Package}\\t${source:Version}\\n"
 
 
 def components() -> list[dict[str, Any]]:
@@ -20,20 +20,21 @@ def components() -> list[dict[str, Any]]:
     Raises FileNotFoundError where there is no dpkg: the images are Debian's.
     """
     release = platform.freedesktop_os_release()
-    name, version = release["ID"], release["VERSION_ID"]
+    # Debian's testing has a name, but no number.
+    name, version = release["ID"], release.get("VERSION_ID") or release.get("VERSION_CODENAME", "")
     python = _component("platform", "python", platform.python_version(), "generic")
     distribution = {"type": "operating-system", "bom-ref": name, "name": name, "version": version}
-    return [distribution, python, *_java(), *debian_packages(_dpkg(), f"{name}-{version}")]
+    return [distribution, python, *_java(), *debian_packages(_dpkg(), name, version)]
 
 
-def debian_packages(listed: str, distribution: str) -> Iterator[dict[str, Any]]:
+def debian_packages(listed: str, distribution: str, release: str) -> Iterator[dict[str, Any]]:
     """Yield the packages of dpkg-query's answer, which has FIELDS in each line."""
     for line in listed.splitlines():
-        name, version, architecture, source = line.split("\t")
-        about = {"arch": architecture, "distro": distribution}
-        if source != name:  # advisories name the source package
-            about["upstream"] = source
-        yield _component("library", name, version, "deb/debian", about)
+        name, version, architecture, source, source_version = line.split("\t")
+        about = {"arch": architecture, "distro": f"{distribution}-{release}"}
+        if (source, source_version) != (name, version):  # advisories are about the source package
+            about["upstream"] = f"{source}@{source_version}"
+        yield _component("library", name, version, f"deb/{distribution}", about)
 
 
 def _dpkg() -> str:

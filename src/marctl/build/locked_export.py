@@ -26,22 +26,26 @@ from classifier.contract import MODEL_KEYS, OUTPUTS, BadContract, Contract, read
 from classifier.outputs import KINDS
 from classifier.runtime import MEMBERS
 from classifier.runtime.eager import COMPILE
-from marctl import export
+from marctl import build, export
 from marctl.build.computed import Computed
 from marctl.build.exporters import EXPORTERS, version
 from marctl.build.golden_images import golden_images
 from marctl.build.model_folder import DEFAULT
 from marctl.build.proving import pixels_of
-from marctl.build.recipe import ONNX, Recipe
+from marctl.build.recipe import ONNX, Recipe, recipe_of
 from marctl.errors import UserError
 from marctl.records import digest, digest_of
 
 MODEL, ANSWERS, LOCK = "model.onnx", "answers.json", "lock.json"
 OUTPUTS_KIND, FILES = "outputs", "files"
-# The code that makes an export.
+# The code that makes an export and computes the golden answers.
 CODE = [
     Path(str(package.__file__)).with_name(f"{name}.py")
-    for package, names in {export: "batches export onnx_file to_onnx", runtime: "eager torch"}.items()
+    for package, names in {
+        export: "batches export to_onnx",
+        runtime: "eager torch",
+        build: "compute model_check",
+    }.items()
     for name in names.split()
 ]
 
@@ -56,9 +60,7 @@ def difference(folder: Path, recipe: Recipe) -> str | None:
     if not changed:
         return None
     # `make export` exports the folder's own files, not what options put in their place.
-    used = [file for file in (*recipe.own, recipe.golden) if file != recipe.figures]
-    is_own = all(folder.parent in file.parents for file in used)
-    remedy = f" ({_remedy(folder)})" if is_own else ""
+    remedy = f" ({_remedy(folder)})" if _used(recipe) == _used_by_default(folder.parent) else ""
     return f"{folder} does not match the {', '.join(changed)}{remedy}"
 
 
@@ -75,7 +77,7 @@ def made_from(recipe: Recipe) -> dict[str, str]:
     return {
         "class": digest_of(word for file in files for word in (file.name, digest(file))),
         "weights": digest(recipe.weights),
-        "contract": digest_of([json.dumps(told, default=_told)]),
+        "contract": digest_of([yaml.safe_dump(told)]),
         "requirements": digest_of(digest(file) for file in packages),
         "golden images": digest_of(
             word for name, one in pixels.items() for word in (name, _digest(one.tobytes()))
@@ -118,6 +120,17 @@ def _lock_of(folder: Path) -> dict[str, Any]:
     raise UserError(f"{folder / LOCK} cannot be read: {reason}; {_remedy(folder)}, or delete {folder}")
 
 
+def _used(recipe: Recipe) -> tuple[Path | None, ...]:
+    return (recipe.model, recipe.weights, recipe.config, recipe.labels, recipe.golden)
+
+
+def _used_by_default(model: Path) -> tuple[Path | None, ...]:
+    try:
+        return _used(recipe_of(None, {"model": str(model)}))
+    except UserError:  # it has, say, two files of weights, and an option chose one
+        return ()
+
+
 def _remedy(folder: Path) -> str:
     model = folder.parent
     return "export it again: make export" + (f" MODEL={shlex.quote(str(model))}" if model != DEFAULT else "")
@@ -140,11 +153,6 @@ def _contract(recipe: Recipe) -> tuple[dict[str, Any], Contract]:
     except (ValueError, yaml.YAMLError) as error:
         raise BadContract(f"{recipe.config} cannot be read: {error}") from error
     return config, Contract.from_config(config, read_label_file(recipe.labels) if recipe.labels else None)
-
-
-def _told(value: Any) -> Any:
-    """Return what JSON can hold for a value that only YAML has: a set, or a date."""
-    return sorted(map(str, value)) if isinstance(value, set) else str(value)
 
 
 def _digest(data: bytes) -> str:

@@ -1,6 +1,9 @@
 """The bill of materials never overwrites a user's file."""
 
+import hashlib
+import json
 import os
+import zipfile
 
 import pytest
 
@@ -41,3 +44,16 @@ def test_bill_is_written_over_no_file_of_a_user(tmp_path, kind):
     assert os.path.lexists(path)
     assert kind != "file" or path.read_bytes() == b"somebody's archive"
     assert other.exists() == (kind == "link")
+
+
+def test_archive_that_was_not_sealed_is_listed_by_its_digest(tmp_path):
+    """Another project's archive, which an image may contain, has no records to check."""
+    mar = tmp_path / "digits.mar"
+    manifest = {"model": {"modelName": "digits", "modelVersion": "1.0", "handler": "handler.py"}}
+    with zipfile.ZipFile(mar, "w") as packed:
+        packed.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        packed.writestr("handler.py", "")
+    listed = bill._archive(mar)
+    assert (listed["name"], listed["version"], listed["properties"]) == ("digits", "1.0", [])
+    sha256 = hashlib.sha256(mar.read_bytes()).hexdigest()
+    assert listed["hashes"] == [{"alg": "SHA-256", "content": sha256}]

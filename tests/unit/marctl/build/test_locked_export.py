@@ -84,11 +84,22 @@ def test_remedy_is_for_that_folder(folder):
     weights = (other.parent / "other.pth").absolute()
     weights.write_bytes(b"0")
     assert difference(model=str(other), weights=str(weights)) == "a model/locked does not match the weights"
+    second = other / "second.pth"
+    second.write_bytes(b"0")
+    assert difference(model=str(other), weights=str(second)) == "a model/locked does not match the weights"
 
 
 def test_contract_may_have_a_date(folder):
     """YAML has dates and sets, which JSON has not."""
-    edited("model-config.yaml", "input:", "arguments: {since: 2024-01-01, of: !!set {a, b}}\ninput:")(folder)
+    arguments = ["since: 2024-01-01", 'since: "2024-01-01"', "of: !!set {a, b}", "2024-01-01: 1"]
+    found = set()
+    before = "input:"
+    for one in arguments:
+        after = f"arguments: {{{one}}}\ninput:"
+        edited("model-config.yaml", before, after)(folder)
+        before = after
+        found.add(locked_export.made_from(recipe_of(None, {}))["contract"])
+    assert len(found) == len(arguments)
     assert difference() == "model/locked does not match the contract (export it again: make export)"
 
 
