@@ -142,9 +142,11 @@ class Instance:
     @property
     def is_foreign(self) -> bool:
         """Whether the folder holds foreign files: a start could replace some, and run others."""
-        if not self.folder.is_dir() or is_of(self.folder, self.folder):
+        if not self.folder.is_dir():
             return False
-        return any(not _is_nothing(entry) for entry in self.folder.iterdir())
+        has_others = any(not _is_nothing(entry) for entry in self.folder.iterdir())
+        # The mark is looked for last: another start may just have written it, and then its files.
+        return has_others and not is_of(self.folder, self.folder)
 
     def claim(self) -> None:
         """Create the folder and mark it as a server's. Raises UserError if it holds foreign files."""
@@ -335,8 +337,8 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
 
 
 def _is_nothing(entry: Path) -> bool:
-    """Return whether an entry can be ignored: lost+found, or an empty file from a start on a full disk."""
-    left = ("lock", "supervisor.lock", "keeper.log")
+    """Return whether an entry can be ignored: lost+found, or an empty file, of a start or on a full disk."""
+    left = ("lock", "supervisor.lock", "keeper.log", OWNER)
     return entry.name == "lost+found" or (entry.name in left and entry.is_file() and not entry.stat().st_size)
 
 
@@ -344,7 +346,10 @@ def own(folder: Path, run: Path) -> None:
     """Mark a folder as created by a run folder's server."""
     mark = folder / OWNER
     try:
-        mark.write_text(f"{run.stat().st_ino}\n", encoding="ascii")
+        # Not truncated first: another start may be reading the same mark.
+        with os.fdopen(os.open(mark, os.O_WRONLY | os.O_CREAT, 0o666), "w", encoding="ascii") as file:
+            file.write(f"{run.stat().st_ino}\n")
+            file.truncate()
     except OSError:
         mark.unlink(missing_ok=True)  # an incomplete mark would match no run folder
         raise
