@@ -8,6 +8,7 @@ venv=$1
 lock=$2
 here=$(cd "$(dirname "$0")/.." && pwd)
 locks=$here/requirements
+cpu_index=https://download.pytorch.org/whl/cpu
 
 fail() {
     echo "error: $*" >&2
@@ -85,8 +86,7 @@ install_cuda_torch() {
 }
 
 index_answers() {
-    "$venv/bin/python" -c 'import urllib.request as u; u.urlopen("https://download.pytorch.org/whl/cpu/", timeout=5)' \
-        2>/dev/null
+    "$venv/bin/python" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$cpu_index/" 2>/dev/null
 }
 
 # Print a build and the reason for it.
@@ -113,7 +113,7 @@ install_own() {
     echo "installing $lock into $venv"
     if [ "$(cat "$build" 2>/dev/null)" = cpu ]; then
         # A version with +cpu sorts above the same one without.
-        pip_install --extra-index-url https://download.pytorch.org/whl/cpu -r "$lock"
+        pip_install --extra-index-url "$cpu_index" -r "$lock"
     else
         pip_install -r "$lock"
     fi

@@ -59,7 +59,7 @@ COMMANDS = {
     "clean": Command("marctl.build.clean", "delete what was built here"),
     "article": Command("marctl.client.article", "send a preprocessed image to Flask's /test"),
     "bench": Command("marctl.bench", "measure this checkout's servers"),
-    "image-bill": Command("marctl.audit.image"),
+    "image-bill": Command("marctl.audit.image_bill"),
     "seal": Command("marctl.build.seal"),
     "once": Command("marctl.once"),
     "path": Command("marctl.build.path"),

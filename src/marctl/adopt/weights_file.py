@@ -14,6 +14,8 @@ from marctl.archive.bounded_zip import open_zip
 SAFETENSORS, ONNX, TORCHSCRIPT, STATE_DICT = ".safetensors", ".onnx", ".pt", ".pth"
 ENDINGS, WITH_CLASS = (SAFETENSORS, ONNX, TORCHSCRIPT, STATE_DICT), (SAFETENSORS, STATE_DICT)
 ZIP = b"PK\x03\x04"
+# What open_zip raises for a file that is not a usable zip.
+NO_ZIP = (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError)
 # The header of a safetensors file is JSON; the format itself allows 100 MB.
 MOST_HEADER = 10**8
 Shapes = dict[str, tuple[int, ...]]
@@ -99,7 +101,7 @@ def _check_zip(file: Path, name: str) -> None:
     try:
         with open_zip(file):
             pass
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+    except NO_ZIP as error:
         raise BadWeights(
             f"{name} is not a state_dict: {plain(str(error))}; save model.state_dict() again"
         ) from error
@@ -127,5 +129,5 @@ def _is_torchscript(file: Path) -> bool:
     try:
         with open_zip(file) as packed:
             return any("/code/" in name for name in packed.namelist())
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError):
+    except NO_ZIP:
         return False

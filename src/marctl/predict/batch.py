@@ -74,8 +74,8 @@ def _answered(images: list[str], mar: Path, archive: str) -> Iterator[list[Row]]
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            # This waits for the chunks in work: without it, the end of this process and that of the pool race
-            # for the pool's pipe.
+            # Wait for the chunks in progress. Otherwise this process can end while the pool is closing its
+            # pipe, and Python's own exit handler fails.
             pool.shutdown(cancel_futures=True)
 
 

@@ -337,7 +337,7 @@ def worker_environment(environ: Mapping[str, str], java: Java, scratch: str, log
 
 
 def _is_nothing(entry: Path) -> bool:
-    """Return whether an entry can be ignored: lost+found, or an empty file, of a start or on a full disk."""
+    """Return whether an entry can be ignored: lost+found, or a file that a start has not filled."""
     left = ("lock", "supervisor.lock", "keeper.log", OWNER)
     return entry.name == "lost+found" or (entry.name in left and entry.is_file() and not entry.stat().st_size)
 
