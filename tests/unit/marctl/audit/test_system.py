@@ -8,9 +8,10 @@ def test_packages_of_dpkg_have_package_urls():
     listed = (
         "libssl3\t3.0.17-1~deb12u2\tamd64\topenssl\t3.0.17-1~deb12u2\n"
         "bsdutils\t1:2.38.1-5\tamd64\tutil-linux\t2.38.1-5\n"
+        "bash\t5.2.15-2+b2\tamd64\tbash\t5.2.15-2\n"
         "login\t1:4.13+dfsg1-1\tall\tlogin\t1:4.13+dfsg1-1\n"
     )
-    ssl, bsdutils, login = debian_packages(listed, "debian", "12")
+    ssl, bsdutils, bash, login = debian_packages(listed, "debian", "12")
     assert (
         ssl["purl"]
         == ssl["bom-ref"]
@@ -23,6 +24,7 @@ def test_packages_of_dpkg_have_package_urls():
     assert bsdutils["purl"].endswith(
         "bsdutils@1%3A2.38.1-5?arch=amd64&distro=debian-12&upstream=util-linux%402.38.1-5"
     )
+    assert bash["purl"].endswith("bash@5.2.15-2%2Bb2?arch=amd64&distro=debian-12&upstream=bash%405.2.15-2")
     assert login["purl"] == "pkg:deb/debian/login@1%3A4.13%2Bdfsg1-1?arch=all&distro=debian-12"
 
 
